@@ -1,0 +1,64 @@
+// The seam between control and the packets: control hands down Snapshots and reads counters, and
+// that is all it knows of workers, queues and DPDK.
+//
+// All of it is called by the control thread alone, and none of it waits for a worker.
+#ifndef GUIDEWAY_DATAPLANE_DATAPLANE_H_
+#define GUIDEWAY_DATAPLANE_DATAPLANE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataplane/counters.h"
+#include "maglev/net.h"
+#include "maglev/snapshot.h"
+
+namespace guideway {
+
+// An interface as it is now. `interfaces()` lists them in the configuration's order.
+struct InterfaceStatus {
+  std::string name;
+  std::string device;
+  MacAddress mac;
+  uint16_t mtu = 0;  // largest IP packet, in bytes
+  bool link_up = false;
+  uint64_t received_packets = 0;
+  uint64_t sent_packets = 0;
+  uint64_t missed_packets = 0;  // arrived at the device, lost before a worker read them
+};
+
+struct WorkerStatus {
+  uint32_t core = 0;
+  PacketCounts packets;
+  uint64_t flows = 0;             // entries in the flow table, up to `flow_capacity`
+  uint64_t flow_capacity = 0;
+  uint64_t flows_not_stored = 0;  // opened while the table had no place for them
+};
+
+class Dataplane {
+ public:
+  virtual ~Dataplane() = default;
+
+  // From its next burst on every worker works by this Snapshot. The one before is released once
+  // no worker can be reading it, at a later call of Publish or Reclaim. Versions only grow.
+  virtual void Publish(std::shared_ptr<const Snapshot> snapshot) = 0;
+
+  // Releases Snapshots that no worker reads any more. To be called now and then.
+  virtual void Reclaim() = 0;
+
+  // Every worker has gone through its whole flow table under a Snapshot of this version or a later
+  // one: ids of services and backends that were gone from it may be given to others.
+  virtual uint64_t SweptVersion() const = 0;
+
+  virtual std::vector<InterfaceStatus> interfaces() const = 0;
+  virtual std::vector<WorkerStatus> workers() const = 0;
+
+  // Of all workers together, since the start of the process; ids that were never used count 0.
+  virtual ServiceCounts service_counts(ServiceId id) const = 0;
+  virtual BackendCounts backend_counts(BackendId id) const = 0;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_DATAPLANE_H_

@@ -1,0 +1,110 @@
+// A burst: up to 32 packets that go through the pipeline together, as arrays side by side. Each
+// stage fills the arrays that it writes for the packets that are still undecided and reads those of
+// the stages before.
+//
+// A Burst belongs to one worker and is used again and again; nothing in it outlives the burst. It
+// knows bytes, not mbufs: io fills the frames from its buffers and takes back what became of them.
+#ifndef GUIDEWAY_DATAPLANE_PACKET_BURST_H_
+#define GUIDEWAY_DATAPLANE_PACKET_BURST_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/counters.h"
+#include "maglev/flow_hash.h"
+#include "maglev/snapshot.h"
+
+namespace guideway {
+
+// One Ethernet frame in contiguous memory.
+//
+//        headroom bytes        length bytes
+//   |----- may be written -----|=============|
+//                              ^ data
+struct Frame {
+  uint8_t* data = nullptr;
+  uint32_t length = 0;            // without the frame check sequence
+  uint16_t headroom = 0;          // at least Burst::kHeadroom on entry
+  uint16_t interface = 0;         // index in the configuration: came in by; after Process: leaves by
+  bool ip_checksum_good = false;  // the NIC has checked the IPv4 header checksum
+};
+
+// What Parse found in a packet.
+struct ParsedPacket {
+  uint16_t ip_offset;       // of the IP header, in bytes from the start of the frame
+  uint16_t ip_length;       // IP header and payload, in bytes
+  uint8_t tcp_flags;        // 0 if not TCP
+  bool has_payload;         // bytes after the TCP or UDP header
+  bool is_later_fragment;   // no transport header in it
+  IpAddress source;
+  IpAddress destination;
+};
+
+struct Burst {
+  static constexpr uint32_t kSize = 32;
+  // What the largest outer headers (IPv6, UDP, GUE or VXLAN, Ethernet) put in front.
+  static constexpr uint16_t kHeadroom = 96;
+
+  uint32_t size = 0;  // packets in it: entries 0 … size-1 of each array
+  std::array<Frame, kSize> frames;
+
+  // Parse
+  std::array<ParsedPacket, kSize> packets;
+  std::array<FlowKey, kSize> keys;
+  // Match
+  std::array<const Service*, kSize> services;  // null: not to a service
+  std::array<FlowHash, kSize> hashes;
+  // Choose
+  std::array<const Backend*, kSize> backends;  // null: none chosen
+  std::array<bool, kSize> opened;              // the packet opened a connection
+
+  // What has become of each packet. Valid for all after Process; while it runs, for those decided.
+  std::array<Verdict, kSize> verdicts;
+  std::array<Reason, kSize> reasons;  // of a kDrop
+
+  // The packets that no stage has decided yet, in order of arrival.
+  std::span<const uint8_t> undecided() const { return {undecided_.data(), undecided_count_}; }
+
+  // Starts over with packets 0 … size-1 undecided.
+  void Begin() {
+    undecided_count_ = size;
+    for (uint32_t i = 0; i < size; ++i) {
+      undecided_[i] = static_cast<uint8_t>(i);
+      services[i] = nullptr;
+      backends[i] = nullptr;
+      opened[i] = false;
+    }
+  }
+
+  // One stage: calls `decide(i)` for each undecided packet. It returns true for a packet that goes
+  // on, or sets its verdict (Drop, Finish) and returns false.
+  template <typename Decide>
+  void ForUndecided(Decide decide) {
+    uint32_t kept = 0;
+    for (uint32_t n = 0; n < undecided_count_; ++n) {
+      const uint8_t i = undecided_[n];
+      undecided_[kept] = i;
+      kept += decide(i) ? 1 : 0;
+    }
+    undecided_count_ = kept;
+  }
+
+  bool Finish(uint32_t i, Verdict verdict) {
+    verdicts[i] = verdict;
+    return false;
+  }
+  bool Drop(uint32_t i, Reason reason) {
+    verdicts[i] = Verdict::kDrop;
+    reasons[i] = reason;
+    return false;
+  }
+
+ private:
+  uint32_t undecided_count_ = 0;
+  std::array<uint8_t, kSize> undecided_;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_PACKET_BURST_H_

@@ -1,0 +1,114 @@
+#include "dataplane/packet/headers.h"
+#include "dataplane/packet/stages.h"
+
+namespace guideway {
+namespace {
+
+// A SYN without ACK: the client opens a connection, or opens it again.
+bool OpensConnection(const ParsedPacket& packet) {
+  return (packet.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
+}
+
+// The backend that the lookup table names, or null if none takes new connections.
+const Backend* ChooseByTable(const Service& service, const FlowHash& hash) {
+  const LookupTable::Member member =
+      service.assignment[SlotOf(hash, static_cast<uint32_t>(service.assignment.size()))];
+  return member == LookupTable::kNoMember ? nullptr : &service.backends[member];
+}
+
+// The backend of an entry, if this packet may still go there; else null.
+const Backend* BackendOf(const Flow& flow, const Snapshot& snapshot, const Service& service,
+                         const ParsedPacket& packet) {
+  const Backend* backend = snapshot.FindBackend(flow.backend);
+  if (backend == nullptr || backend->service != service.id) return nullptr;
+  switch (backend->state) {
+    case BackendState::kUp: return backend;
+    case BackendState::kDrain: return OpensConnection(packet) ? nullptr : backend;
+    case BackendState::kDown: return nullptr;
+  }
+  return nullptr;
+}
+
+FlowState FirstState(const ParsedPacket& packet, uint8_t protocol) {
+  if (protocol == kProtocolUdp) return FlowState::kUdp;
+  if (OpensConnection(packet)) return FlowState::kTcpHandshake;
+  return (packet.tcp_flags & (kTcpFin | kTcpRst)) != 0 ? FlowState::kTcpClosing
+                                                       : FlowState::kTcpEstablished;
+}
+
+// The state after one more packet of the connection. A bare ACK does not take a closing connection
+// back (it may acknowledge the server's FIN), data does.
+FlowState NextState(FlowState state, const ParsedPacket& packet) {
+  if (state == FlowState::kUdp) return state;
+  if (OpensConnection(packet)) return FlowState::kTcpHandshake;
+  if ((packet.tcp_flags & (kTcpFin | kTcpRst)) != 0) return FlowState::kTcpClosing;
+  if (state == FlowState::kTcpClosing && !packet.has_payload) return state;
+  return FlowState::kTcpEstablished;
+}
+
+}  // namespace
+
+void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounters& counters,
+            Burst& burst) {
+  const FlowClock clock(now, snapshot.timeouts());
+
+  // The packet's connection has an entry: keeps its backend, or takes another.
+  const auto continue_flow = [&](uint8_t i, FlowTable::Entry& entry) {
+    const ParsedPacket& packet = burst.packets[i];
+    Flow flow = entry.flow();
+    const bool timed_out = flow.IsTimedOut(clock);
+    const Backend* backend =
+        timed_out ? nullptr : BackendOf(flow, snapshot, *burst.services[i], packet);
+    if (backend == nullptr) {
+      backend = ChooseByTable(*burst.services[i], burst.hashes[i]);
+      if (backend == nullptr) return false;
+      counters.backend(flow.backend).active_flows.Sub(1);
+      counters.backend(backend->id).active_flows.Add(1);
+      flow.backend = backend->id;
+      burst.opened[i] = true;
+    }
+    if (timed_out) {
+      flow.state = FirstState(packet, burst.keys[i].protocol);
+      flow.unconfirmed = true;
+      flow.touched = now;
+    } else {
+      flow.state = NextState(flow.state, packet);
+      if (flow.unconfirmed && now - flow.touched >= kTicksPerSecond) flow.unconfirmed = false;
+      if (!flow.unconfirmed) flow.touched = now;
+    }
+    entry.Update(flow);
+    burst.backends[i] = backend;
+    return true;
+  };
+
+  const auto open_flow = [&](uint8_t i) {
+    const Backend* backend = ChooseByTable(*burst.services[i], burst.hashes[i]);
+    if (backend == nullptr) return false;
+    const Flow flow{.backend = backend->id,
+                    .state = FirstState(burst.packets[i], burst.keys[i].protocol),
+                    .unconfirmed = true,
+                    .touched = now};
+    const FlowTable::Inserted inserted = flows.Insert(burst.hashes[i], flow, clock);
+    if (inserted.stored) {
+      counters.backend(backend->id).active_flows.Add(1);
+      counters.flows().Add(1);
+    } else {
+      counters.flows_not_stored().Add(1);
+    }
+    if (inserted.evicted != kNoBackend) {
+      counters.backend(inserted.evicted).active_flows.Sub(1);
+      counters.flows().Sub(1);
+    }
+    burst.backends[i] = backend;
+    burst.opened[i] = true;
+    return true;
+  };
+
+  burst.ForUndecided([&](uint8_t i) {
+    FlowTable::Entry* entry = flows.Find(burst.hashes[i]);
+    const bool chosen = entry != nullptr ? continue_flow(i, *entry) : open_flow(i);
+    return chosen || burst.Drop(i, Reason::kNoBackend);
+  });
+}
+
+}  // namespace guideway

@@ -1,0 +1,66 @@
+// All that one worker counts. It alone writes; anyone may read at any time. Counts only grow, but
+// for `active_flows`, and start at 0 with the process.
+#ifndef GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
+#define GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
+
+#include <array>
+#include <cstdint>
+
+#include "dataplane/counters.h"
+#include "dataplane/packet/pages.h"
+#include "maglev/snapshot.h"
+
+namespace guideway {
+
+class WorkerCounters {
+ public:
+  struct PerService {
+    Counter packets, bytes, forwarded, dropped;
+  };
+  struct PerBackend {
+    Counter packets, bytes, new_flows, active_flows;
+  };
+
+  WorkerCounters() = default;
+  WorkerCounters(const WorkerCounters&) = delete;
+  WorkerCounters& operator=(const WorkerCounters&) = delete;
+
+  // The worker's side.
+  Counter& verdict(Verdict v) { return verdicts_[static_cast<size_t>(v)]; }
+  Counter& reason(Reason r) { return reasons_[static_cast<size_t>(r)]; }
+  Counter& flows() { return flows_; }
+  Counter& flows_not_stored() { return flows_not_stored_; }
+  PerService& service(ServiceId id) { return services_[id]; }
+  PerBackend& backend(BackendId id) { return backends_[id]; }
+
+  // The readers' side. Each number is exact; numbers read while the worker runs may be of
+  // different bursts.
+  PacketCounts packet_counts() const {
+    PacketCounts counts;
+    for (size_t i = 0; i < kVerdicts; ++i) counts.verdicts[i] = verdicts_[i].Get();
+    for (size_t i = 0; i < kReasons; ++i) counts.reasons[i] = reasons_[i].Get();
+    return counts;
+  }
+  uint64_t flow_count() const { return flows_.Get(); }
+  uint64_t flows_not_stored_count() const { return flows_not_stored_.Get(); }
+  ServiceCounts service_counts(ServiceId id) const {
+    const PerService& s = services_[id];
+    return {s.packets.Get(), s.bytes.Get(), s.forwarded.Get(), s.dropped.Get()};
+  }
+  BackendCounts backend_counts(BackendId id) const {
+    const PerBackend& b = backends_[id];
+    return {b.packets.Get(), b.bytes.Get(), b.new_flows.Get(), b.active_flows.Get()};
+  }
+
+ private:
+  alignas(64) std::array<Counter, kVerdicts> verdicts_;
+  std::array<Counter, kReasons> reasons_;
+  Counter flows_;
+  Counter flows_not_stored_;
+  alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kNormal};
+  PageArray<PerBackend> backends_{kMaxBackends, PageSize::kNormal};
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_

@@ -1,0 +1,73 @@
+// The one hash of a packet, from which everything that has to be decided about its connection is
+// taken: the slot of the lookup table, the two lines of the flow table, the fingerprint.
+//
+// A function of the key and the fleet's seed alone, the same on every machine and in every build:
+// all balancers that share a seed agree. XXH3 (xxHash 0.8) is not a cryptographic hash; the seed
+// keeps a stranger from aiming at one backend, not someone who can measure many choices.
+#ifndef GUIDEWAY_MAGLEV_FLOW_HASH_H_
+#define GUIDEWAY_MAGLEV_FLOW_HASH_H_
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace guideway {
+
+// What names a connection, as the client sends it. Bytes are in network order, as in the packet;
+// an IPv4 address fills the first 4 of its 16 and leaves zeros.
+struct FlowKey {
+  uint8_t source[16];
+  uint8_t destination[16];
+  uint16_t source_port;
+  uint16_t destination_port;
+  uint8_t protocol;  // of the IP header
+  uint8_t version;   // 4 or 6
+  uint16_t zero;
+
+  friend bool operator==(const FlowKey& a, const FlowKey& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+  }
+};
+static_assert(sizeof(FlowKey) == 40 && std::has_unique_object_representations_v<FlowKey>);
+
+// 128 independent bits. `slot` is for the lookup table, `flow` for the flow table, so that the
+// flows of one slot spread over all lines.
+struct FlowHash {
+  uint64_t slot;
+  uint64_t flow;
+
+  friend bool operator==(const FlowHash&, const FlowHash&) = default;
+};
+
+// Hashes 16 bytes for IPv4 (addresses, ports, protocol, version) and all 40 for IPv6.
+inline FlowHash HashFlow(const FlowKey& key, uint64_t seed) {
+  XXH128_hash_t h;
+  if (key.version == 4) {
+    struct {
+      uint8_t source[4], destination[4];
+      uint16_t source_port, destination_port;
+      uint8_t protocol, version;
+      uint16_t zero;
+    } v4;
+    static_assert(sizeof(v4) == 16);
+    std::memcpy(v4.source, key.source, 4);
+    std::memcpy(v4.destination, key.destination, 4);
+    std::memcpy(&v4.source_port, &key.source_port, 8);  // ports, protocol, version, zero
+    h = XXH3_128bits_withSeed(&v4, sizeof(v4), seed);
+  } else {
+    h = XXH3_128bits_withSeed(&key, sizeof(key), seed);
+  }
+  return {h.low64, h.high64};
+}
+
+// The slot of `hash` in a table of `size` slots: multiply-high instead of a division.
+inline uint32_t SlotOf(const FlowHash& hash, uint32_t size) {
+  return static_cast<uint32_t>((static_cast<unsigned __int128>(hash.slot) * size) >> 64);
+}
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_MAGLEV_FLOW_HASH_H_
