@@ -1,0 +1,151 @@
+#include "dataplane/packet/flow_table.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+namespace guideway {
+namespace {
+
+constexpr FlowTimeouts kTimeouts = {};
+
+FlowHash Hash(uint64_t i) {
+  FlowKey key = {};
+  key.version = 4;
+  std::memcpy(key.source, &i, 4);
+  return HashFlow(key, 1);
+}
+
+Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {
+  return {backend, FlowState::kTcpEstablished, unconfirmed, touched};
+}
+
+TEST(FlowTable, KeepsWhatItIsGiven) {
+  FlowTable table(1024);
+  EXPECT_EQ(table.capacity(), 1024u);
+  const FlowClock clock(100, kTimeouts);
+  for (FlowState state : {FlowState::kTcpHandshake, FlowState::kTcpEstablished,
+                          FlowState::kTcpClosing, FlowState::kUdp}) {
+    const Flow flow{.backend = 0xfffffe, .state = state, .unconfirmed = true, .touched = ~0u};
+    const FlowHash hash = Hash(static_cast<uint64_t>(state));
+    EXPECT_EQ(table.Find(hash), nullptr);
+    EXPECT_TRUE(table.Insert(hash, flow, clock).stored);
+    ASSERT_NE(table.Find(hash), nullptr);
+    EXPECT_EQ(table.Find(hash)->flow(), flow);
+  }
+}
+
+TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
+  FlowTable table(8);
+  const FlowClock clock(0, kTimeouts);
+  EXPECT_EQ(table.Find(FlowHash{0, 0}), nullptr);
+  EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
+  ASSERT_NE(table.Find(FlowHash{0, 0}), nullptr);
+  EXPECT_EQ(table.Find(FlowHash{0, 0})->flow().backend, 7u);
+}
+
+TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOfSixTenths) {
+  FlowTable table(1 << 16);
+  const FlowClock clock(0, kTimeouts);
+  const uint64_t flows = table.capacity() * 6 / 10;
+  uint64_t stored = 0;
+  for (uint64_t i = 0; i < flows; ++i) stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
+  EXPECT_GE(stored, flows - flows / 10000);
+  for (uint64_t i = 0; i < flows; ++i) stored -= table.Find(Hash(i)) != nullptr;
+  EXPECT_EQ(stored, 0u) << "every stored one is found";
+}
+
+// Against a plain map: what Find and Insert say, for a table that overflows and time that goes on.
+TEST(FlowTable, AgreesWithAPlainModel) {
+  std::mt19937_64 random(4);
+  FlowTable table(256);
+  std::map<uint64_t, Flow> model;
+  Ticks now = ~0u - 1000;  // wraps on the way
+  for (int step = 0; step < 200000; ++step) {
+    if (random() % 8 == 0) ++now;
+    const FlowClock clock(now, {.tcp_handshake_s = 2, .tcp_established_s = 20, .udp_s = 5});
+    const uint64_t i = random() % 400;
+    const auto known = model.find(i);
+    if (FlowTable::Entry* entry = table.Find(Hash(i))) {
+      ASSERT_NE(known, model.end());
+      ASSERT_EQ(entry->flow(), known->second) << "step " << step;
+      if (random() % 2 == 0) {
+        known->second.touched = now;
+        known->second.unconfirmed = false;
+        entry->Update(known->second);
+      }
+      continue;
+    }
+    // Not there: never stored, or evicted since, which only unconfirmed and timed-out ones may be.
+    if (known != model.end()) {
+      EXPECT_TRUE(known->second.unconfirmed || known->second.IsTimedOut(clock)) << "step " << step;
+      model.erase(known);
+    }
+    const Flow flow{.backend = static_cast<BackendId>(i),
+                    .state = static_cast<FlowState>(random() % kFlowStates),
+                    .unconfirmed = random() % 2 == 0,
+                    .touched = now};
+    const FlowTable::Inserted inserted = table.Insert(Hash(i), flow, clock);
+    if (inserted.stored) model[i] = flow;
+    if (inserted.evicted != kNoBackend) {
+      ASSERT_TRUE(model.contains(inserted.evicted)) << "backend numbers name the connections here";
+      const Flow gone = model[inserted.evicted];
+      EXPECT_TRUE(gone.unconfirmed || gone.IsTimedOut(clock)) << "step " << step;
+      model.erase(inserted.evicted);
+      if (inserted.evicted == i) model[i] = flow;
+    }
+  }
+  // The sweep meets exactly what the model holds.
+  size_t swept = 0;
+  for (size_t line = 0; line < table.lines(); ++line) {
+    table.SweepLine(line, [](const Flow&) { return false; },
+                    [&](const Flow& flow) {
+                      ++swept;
+                      EXPECT_EQ(model[flow.backend], flow);
+                    });
+  }
+  EXPECT_EQ(swept, model.size());
+  for (uint64_t i = 0; i < 400; ++i) EXPECT_EQ(table.Find(Hash(i)), nullptr);
+}
+
+TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
+  FlowTable table(1024);
+  const FlowClock clock(50, kTimeouts);
+  std::vector<uint64_t> confirmed;
+  for (uint64_t i = 0; i < 600; ++i) {
+    if (table.Insert(Hash(i), Established(1, 50), clock).stored) confirmed.push_back(i);
+  }
+  ASSERT_GT(confirmed.size(), 590u);
+  for (uint64_t i = 1000000; i < 1100000; ++i) {
+    table.Insert(Hash(i), {2, FlowState::kTcpHandshake, true, 50}, clock);
+  }
+  for (uint64_t i : confirmed) {
+    ASSERT_NE(table.Find(Hash(i)), nullptr) << i;
+    EXPECT_EQ(table.Find(Hash(i))->flow().backend, 1u);
+  }
+}
+
+TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
+  FlowTable table(8);
+  const FlowClock clock(50, kTimeouts);
+  uint64_t i = 0;
+  for (; table.Insert(Hash(i), Established(1, 50), clock).stored; ++i) ASSERT_LT(i, 9u);
+  EXPECT_EQ(i, 8u) << "two lines of four";
+  EXPECT_FALSE(table.Insert(Hash(99), Established(1, 50), clock).stored);
+  // Time makes room.
+  const FlowClock later(50 + 900 * kTicksPerSecond + 1, kTimeouts);
+  const auto inserted = table.Insert(Hash(99), Established(3, later.now), later);
+  EXPECT_TRUE(inserted.stored);
+  EXPECT_EQ(inserted.evicted, 1u);
+}
+
+TEST(FlowTable, RoundsUp) {
+  EXPECT_EQ(FlowTable(0).capacity(), 8u);
+  EXPECT_EQ(FlowTable(9).capacity(), 16u);
+  EXPECT_EQ(FlowTable(1 << 20).capacity(), size_t{1} << 20);
+  EXPECT_EQ(FlowTable((1 << 20) + 1).capacity(), size_t{1} << 21);
+}
+
+}  // namespace
+}  // namespace guideway

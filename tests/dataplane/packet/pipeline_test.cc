@@ -1,0 +1,530 @@
+// The packet path from outside: frames in, verdicts and frames out, compared byte for byte.
+#include "dataplane/packet/pipeline.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "dataplane/packet/headers.h"
+#include "tests/support/packet_builder.h"
+#include "tests/support/test_snapshot.h"
+
+namespace guideway {
+namespace {
+
+using namespace testing;  // NOLINT: the builder's names read as the rows of a table
+
+struct Outcome {
+  Verdict verdict;
+  Reason reason = Reason::kMalformed;  // of a drop
+  Bytes frame;                         // of a forward
+  std::string backend;                 // bare name; empty: none
+
+  std::string text() const {
+    std::string text(kVerdictInfo[static_cast<size_t>(verdict)].name);
+    if (verdict == Verdict::kDrop) {
+      absl::StrAppend(&text, " ", kReasonInfo[static_cast<size_t>(reason)].name);
+    }
+    return text;
+  }
+};
+
+// A pipeline with its surroundings; time is what a test sets.
+class Path {
+ public:
+  explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
+      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, &counters_) {}
+
+  // Sends the frames as one burst.
+  std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {
+    Burst burst;
+    std::vector<Bytes> buffers;
+    burst.size = static_cast<uint32_t>(frames.size());
+    for (uint32_t i = 0; i < burst.size; ++i) {
+      buffers.emplace_back(Burst::kHeadroom, 0xee);
+      buffers[i].insert(buffers[i].end(), frames[i].begin(), frames[i].end());
+    }
+    for (uint32_t i = 0; i < burst.size; ++i) {
+      burst.frames[i] = {.data = buffers[i].data() + Burst::kHeadroom,
+                         .length = static_cast<uint32_t>(frames[i].size()),
+                         .headroom = Burst::kHeadroom,
+                         .interface = 7,
+                         .ip_checksum_good = ip_checksum_good};
+    }
+    pipeline_.Process(*snapshot_, now, burst);
+    pipeline_.Account(burst);
+    std::vector<Outcome> outcomes;
+    for (uint32_t i = 0; i < burst.size; ++i) {
+      Outcome outcome{burst.verdicts[i], burst.reasons[i], {}, {}};
+      if (outcome.verdict == Verdict::kForward) {
+        const Frame& frame = burst.frames[i];
+        outcome.frame.assign(frame.data, frame.data + frame.length);
+        EXPECT_EQ(frame.interface, 0) << "leaves by the next hop's interface";
+        EXPECT_EQ(frame.headroom, frame.data - buffers[i].data());
+      }
+      if (burst.backends[i] != nullptr) outcome.backend = burst.backends[i]->name;
+      outcomes.push_back(std::move(outcome));
+    }
+    sent_ += burst.size;
+    const PacketCounts counts = counters_.packet_counts();
+    EXPECT_EQ(counts.received(), sent_) << "conservation";
+    uint64_t drops = 0;
+    for (uint64_t n : counts.reasons) drops += n;
+    EXPECT_EQ(drops, counts.of(Verdict::kDrop));
+    return outcomes;
+  }
+  Outcome Send(const Bytes& frame, bool ip_checksum_good = false) {
+    return Send(std::vector<Bytes>{frame}, ip_checksum_good)[0];
+  }
+
+  void Use(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
+  void SweepAll() { pipeline_.Sweep(*snapshot_, now, pipeline_.flows().lines()); }
+
+  Ticks now = 1000;
+  const WorkerCounters& counters() const { return counters_; }
+  const Pipeline& pipeline() const { return pipeline_; }
+
+ private:
+  std::shared_ptr<const Snapshot> snapshot_;
+  WorkerCounters counters_;
+  Pipeline pipeline_;
+  uint64_t sent_ = 0;
+};
+
+Bytes TcpFrame(uint16_t port, uint8_t flags, const Bytes& payload = {}) {
+  return Ethernet{}.Around(
+      Ipv4{}.Around(Tcp{.source_port = port, .flags = flags}.Around(payload)));
+}
+
+// What an IPIP frame to 10.0.0.11 looks like.
+Bytes Tunnelled(const Bytes& inner_packet, Ipv4 outer = {}) {
+  outer.source = "192.0.2.1";
+  outer.destination = "10.0.0.11";
+  outer.protocol = 4;
+  outer.ttl = 64;
+  return Ethernet{.destination = "02:00:00:00:00:fe", .source = "02:00:00:00:00:01"}.Around(
+      outer.Around(inner_packet));
+}
+
+Bytes WithPadding(Bytes frame, size_t size) {
+  frame.resize(size, 0x55);
+  return frame;
+}
+
+Bytes CutTo(Bytes frame, size_t size) {
+  frame.resize(size);
+  return frame;
+}
+
+const Bytes kTcp = Tcp{}.Around({1, 2, 3});
+const Bytes kUdp = Udp{}.Around({9});
+
+std::shared_ptr<const Snapshot> WebAndDns(TestOptions options = {}) {
+  return MakeSnapshot({{.name = "web"},
+                       {.name = "dns",
+                        .vips = {"198.51.100.53"},
+                        .protocol = Protocol::kUdp,
+                        .ports = {53},
+                        .backends = {{"dns-1", "10.0.0.11"}}},
+                       {.name = "lost",
+                        .vips = {"198.51.100.99"},
+                        .backends = {{.name = "x", .address = "10.9.9.9", .has_next_hop = false}}},
+                       {.name = "down",
+                        .vips = {"198.51.100.98"},
+                        .backends = {{"y", "10.0.0.11", BackendState::kDown}}}},
+                      options);
+}
+
+TEST(Pipeline, ForwardsByteForByte) {
+  const Bytes options = {0x94, 0x04, 0x00, 0x00};  // router alert
+  struct {
+    const char* what;
+    Bytes in;
+    Bytes out;
+  } const rows[] = {
+      {"TCP, DF: outer DF, identification 0", Ethernet{}.Around(Ipv4{}.Around(kTcp)),
+       Tunnelled(Ipv4{}.Around(kTcp), {.identification = 0})},
+      {"TCP without DF: outer identification counts from 0",
+       Ethernet{}.Around(Ipv4{.dont_fragment = false}.Around(kTcp)),
+       Tunnelled(Ipv4{.dont_fragment = false}.Around(kTcp),
+                 {.identification = 0, .dont_fragment = false})},
+      {"and goes on to 1", Ethernet{}.Around(Ipv4{.dont_fragment = false}.Around(kTcp)),
+       Tunnelled(Ipv4{.dont_fragment = false}.Around(kTcp),
+                 {.identification = 1, .dont_fragment = false})},
+      {"UDP", Ethernet{}.Around(
+                  Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp)),
+       Tunnelled(Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp),
+                 {.identification = 0})},
+      {"DSCP and ECN are copied outside", Ethernet{}.Around(Ipv4{.tos = 0xb9 | 2}.Around(kTcp)),
+       Tunnelled(Ipv4{.tos = 0xb9 | 2}.Around(kTcp), {.tos = 0xb9 | 2, .identification = 0})},
+      {"the inner TTL is nobody's business but the client's",
+       Ethernet{}.Around(Ipv4{.ttl = 1}.Around(kTcp)),
+       Tunnelled(Ipv4{.ttl = 1}.Around(kTcp), {.identification = 0})},
+      {"IP options stay inside", Ethernet{}.Around(Ipv4{.options = options}.Around(kTcp)),
+       Tunnelled(Ipv4{.options = options}.Around(kTcp), {.identification = 0})},
+      {"padding of a short frame does not travel",
+       WithPadding(Ethernet{}.Around(Ipv4{}.Around(Tcp{}.Around({}))), 60),
+       Tunnelled(Ipv4{}.Around(Tcp{}.Around({})), {.identification = 0})},
+      {"a first fragment has ports",
+       Ethernet{}.Around(Ipv4{.dont_fragment = false, .more_fragments = true}.Around(kTcp)),
+       Tunnelled(Ipv4{.dont_fragment = false, .more_fragments = true}.Around(kTcp),
+                 {.identification = 2, .dont_fragment = false})},
+  };
+  Path path(WebAndDns());
+  for (const auto& row : rows) {
+    const Outcome outcome = path.Send(row.in);
+    EXPECT_EQ(outcome.text(), "forward") << row.what;
+    EXPECT_EQ(Hex(outcome.frame), Hex(row.out)) << row.what;
+  }
+}
+
+TEST(Pipeline, JudgesEveryPacket) {
+  const Bytes good = Ethernet{}.Around(Ipv4{}.Around(kTcp));
+  const auto tcp = [](const Ipv4& ip) { return Ethernet{}.Around(ip.Around(kTcp)); };
+  const auto udp = [](const Udp& header, Ipv4 ip = {}) {
+    ip.destination = "198.51.100.53";
+    ip.protocol = 17;
+    return Ethernet{}.Around(ip.Around(header.Around({1, 2, 3, 4})));
+  };
+  struct {
+    const char* what;
+    Bytes in;
+    const char* outcome;
+  } const rows[] = {
+      {"empty frame", {}, "drop malformed"},
+      {"13 bytes", CutTo(good, 13), "drop malformed"},
+      {"Ethernet alone", CutTo(good, 14), "drop malformed"},
+      {"IP header cut short", CutTo(good, 14 + 19), "drop malformed"},
+      {"payload cut short", CutTo(good, good.size() - 1), "drop malformed"},
+      {"version 5", tcp({.version = 5}), "drop malformed"},
+      {"header of 4 words", tcp({.header_words = uint8_t{4}}), "drop malformed"},
+      {"header beyond the packet", tcp({.header_words = uint8_t{15}}), "drop malformed"},
+      {"total length less than the header", tcp({.total_length = uint16_t{19}}), "drop malformed"},
+      {"total length 0", tcp({.total_length = uint16_t{0}}), "drop malformed"},
+      {"total length beyond the frame", tcp({.total_length = uint16_t{44}}), "drop malformed"},
+      {"wrong header checksum", tcp({.checksum = uint16_t{0xbeef}}), "drop malformed"},
+      {"TCP header cut by the total length", tcp({.total_length = uint16_t{39}}), "drop malformed"},
+      {"TCP offset under 5", Ethernet{}.Around(Ipv4{}.Around(Tcp{.header_words = 4}.Around({}))),
+       "drop malformed"},
+      {"TCP offset beyond the packet",
+       Ethernet{}.Around(Ipv4{}.Around(Tcp{.header_words = 6}.Around({1, 2, 3}))),
+       "drop malformed"},
+      {"UDP length under 8", udp({.length = uint16_t{7}}), "drop malformed"},
+      {"UDP length beyond the packet", udp({.length = uint16_t{13}}), "drop malformed"},
+      {"UDP length shorter than the packet is fine", udp({.length = uint16_t{9}}), "forward"},
+      {"UDP header cut", Ethernet{}.Around(Ipv4{.destination = "198.51.100.53", .protocol = 17}
+                                               .Around({0, 53, 0, 53, 0, 8, 0})),
+       "drop malformed"},
+      {"first fragment of a long UDP datagram",
+       udp({.length = uint16_t{4000}}, {.dont_fragment = false, .more_fragments = true}), "forward"},
+      {"multicast source", tcp({.source = "224.0.0.9"}), "drop malformed"},
+      {"broadcast source", tcp({.source = "255.255.255.255"}), "drop malformed"},
+      {"the VIP as source", tcp({.source = "198.51.100.10"}), "drop malformed"},
+      {"malformed is judged before the VIP",
+       tcp({.destination = "10.1.1.1", .checksum = uint16_t{1}}), "drop malformed"},
+      {"ARP", Ethernet{.type = 0x0806}.Around(Bytes(28, 1)), "punt"},
+      {"IPv6", Ethernet{.type = 0x86dd}.Around(Bytes(40, 0x60)), "punt"},
+      {"not to a VIP", tcp({.destination = "198.51.100.11"}), "punt"},
+      {"a later fragment not to a VIP",
+       tcp({.destination = "198.51.100.11", .dont_fragment = false, .fragment_offset = 9}), "punt"},
+      {"a later fragment to a VIP", tcp({.dont_fragment = false, .fragment_offset = 9}),
+       "drop fragment_unknown"},
+      {"a port that is not served",
+       Ethernet{}.Around(Ipv4{}.Around(Tcp{.destination_port = 81}.Around({}))),
+       "drop port_not_served"},
+      {"UDP to a TCP service",
+       Ethernet{}.Around(Ipv4{.protocol = 17}.Around(Udp{.destination_port = 80}.Around({}))),
+       "drop port_not_served"},
+      {"ICMP to a VIP", Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xff, 0, 0, 0, 0})),
+       "drop port_not_served"},
+      {"no backend takes it", tcp({.destination = "198.51.100.98"}), "drop no_backend"},
+      {"no route to the backend", tcp({.destination = "198.51.100.99"}), "drop no_next_hop"},
+  };
+  for (const auto& row : rows) {
+    Path path(WebAndDns());
+    EXPECT_EQ(path.Send(row.in).text(), row.outcome) << row.what;
+  }
+}
+
+TEST(Pipeline, TrustsTheNicsChecksumVerdict) {
+  Path path(WebAndDns());
+  const Bytes wrong = Ethernet{}.Around(Ipv4{.checksum = uint16_t{1}}.Around(kTcp));
+  EXPECT_EQ(path.Send(wrong, /*ip_checksum_good=*/true).text(), "forward");
+}
+
+TEST(Pipeline, WhatDoesNotFitIsDropped) {
+  const Bytes fits = TcpFrame(1, kTcpAck, Bytes(1500 - 60, 0));
+  const Bytes too_big = TcpFrame(1, kTcpAck, Bytes(1500 - 60 + 1, 0));
+  Path path(WebAndDns());
+  EXPECT_EQ(path.Send(fits).text(), "forward");
+  EXPECT_EQ(path.Send(too_big).text(), "drop too_big");
+}
+
+TEST(Pipeline, ABurstIsHandledAsIfOneByOne) {
+  std::vector<Bytes> frames;
+  for (int i = 0; i < 32; ++i) {
+    switch (i % 4) {
+      case 0: frames.push_back(TcpFrame(static_cast<uint16_t>(i / 8), kTcpAck, {7})); break;
+      case 1: frames.push_back(Ethernet{.type = 0x0806}.Around({})); break;
+      case 2: frames.push_back({1, 2, 3}); break;
+      case 3: frames.push_back(TcpFrame(77, kTcpSyn)); break;
+    }
+  }
+  Path together(WebAndDns()), single(WebAndDns());
+  const std::vector<Outcome> outcomes = together.Send(frames);
+  for (int i = 0; i < 32; ++i) {
+    const Outcome alone = single.Send(frames[i]);
+    EXPECT_EQ(outcomes[i].text(), alone.text()) << i;
+    EXPECT_EQ(Hex(outcomes[i].frame), Hex(alone.frame)) << i;
+  }
+  EXPECT_EQ(together.counters().backend_counts(0).new_flows, 5u) << "ports 0 to 3, and 77";
+}
+
+std::vector<TestBackend> ThreeBackends(BackendState first, BackendState others) {
+  return {{.name = "a", .address = "10.0.0.11", .state = first},
+          {.name = "b", .address = "10.0.0.12", .state = others},
+          {.name = "c", .address = "10.0.0.13", .state = others}};
+}
+
+std::shared_ptr<const Snapshot> Web(std::vector<TestBackend> backends, TestOptions options = {}) {
+  return MakeSnapshot({{.backends = std::move(backends)}}, options);
+}
+
+constexpr BackendState kUp = BackendState::kUp;
+constexpr BackendState kDrain = BackendState::kDrain;
+constexpr BackendState kDown = BackendState::kDown;
+
+TEST(Connections, SpreadAndStayWhereTheyAre) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  std::map<std::string, int> spread;
+  for (uint16_t port = 0; port < 300; ++port) {
+    const std::string backend = path.Send(TcpFrame(port, kTcpSyn)).backend;
+    ++spread[backend];
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck, {1})).backend, backend);
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpFin | kTcpAck)).backend, backend);
+  }
+  EXPECT_EQ(spread.size(), 3u);
+  for (const auto& [name, n] : spread) EXPECT_NEAR(n, 100, 40) << name;
+}
+
+// A port whose connection goes to `backend` when all are up.
+uint16_t PortOf(const std::string& backend) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  for (uint16_t port = 1;; ++port) {
+    if (path.Send(TcpFrame(port, kTcpSyn)).backend == backend) return port;
+  }
+}
+
+TEST(Connections, DrainKeepsTheOldAndTakesNoNew) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  const uint16_t port = PortOf("a");
+  ASSERT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, "a");
+  path.Use(Web(ThreeBackends(kDrain, kUp)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck, {1})).backend, "a");
+  for (uint16_t other = 1000; other < 1200; ++other) {
+    EXPECT_NE(path.Send(TcpFrame(other, kTcpSyn)).backend, "a");
+  }
+  EXPECT_NE(path.Send(TcpFrame(port, kTcpSyn)).backend, "a") << "the client starts over";
+}
+
+TEST(Connections, ARepeatedSynKeepsABackendThatStillTakesConnections) {
+  // The connection was moved to b while a was down; a is back, the entry says b.
+  Path path(Web(ThreeBackends(kDown, kUp)));
+  const uint16_t port = PortOf("a");
+  const std::string moved_to = path.Send(TcpFrame(port, kTcpSyn)).backend;
+  ASSERT_NE(moved_to, "a");
+  path.Use(Web(ThreeBackends(kUp, kUp)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, moved_to);
+}
+
+TEST(Connections, OfABackendThatIsDownAreChosenAnew) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  const uint16_t port = PortOf("a");
+  ASSERT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, "a");
+  EXPECT_EQ(path.counters().backend_counts(0).active_flows, 1u);
+  path.Use(Web(ThreeBackends(kDown, kUp)));
+  const std::string moved_to = path.Send(TcpFrame(port, kTcpAck, {1})).backend;
+  EXPECT_NE(moved_to, "a");
+  path.Use(Web(ThreeBackends(kUp, kUp)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck, {1})).backend, moved_to) << "and stays there";
+  EXPECT_EQ(path.counters().backend_counts(0).active_flows, 0u);
+}
+
+TEST(Connections, WithoutAnyBackendKeepTheirEntryForItsReturn) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  const uint16_t port = PortOf("b");
+  ASSERT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, "b");
+  path.Use(Web(ThreeBackends(kDown, kDown)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck)).text(), "drop no_backend");
+  path.Use(Web(ThreeBackends(kUp, kUp)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck)).backend, "b");
+}
+
+TEST(Connections, TimeOutByTheirState) {
+  const FlowTimeouts timeouts = {
+      .tcp_handshake_s = 10, .tcp_established_s = 900, .tcp_closing_s = 30, .udp_s = 60};
+  struct {
+    const char* what;
+    std::vector<uint8_t> flags;
+    bool last_has_data;
+    uint32_t lives_s;
+  } const rows[] = {
+      {"handshake", {kTcpSyn}, false, 10},
+      {"established", {kTcpSyn, kTcpAck}, false, 900},
+      {"seen from the middle", {kTcpAck}, false, 900},
+      {"closing by FIN", {kTcpSyn, kTcpAck, kTcpFin | kTcpAck}, false, 30},
+      {"closing by RST", {kTcpSyn, kTcpAck, kTcpRst}, false, 30},
+      {"an ACK after FIN keeps closing", {kTcpSyn, kTcpAck, kTcpFin | kTcpAck, kTcpAck}, false, 30},
+      {"data after FIN restores it", {kTcpSyn, kTcpAck, kTcpFin | kTcpAck, kTcpAck}, true, 900},
+  };
+  for (const auto& row : rows) {
+    for (const bool expired : {false, true}) {
+      // The entry says a backend that the table would not choose: a miss shows.
+      Path path(Web(ThreeBackends(kDown, kUp), {.timeouts = timeouts}));
+      const uint16_t port = PortOf("a");
+      std::string backend;
+      for (size_t n = 0; n < row.flags.size(); ++n) {
+        const bool data = n + 1 == row.flags.size() && row.last_has_data;
+        backend = path.Send(TcpFrame(port, row.flags[n], data ? Bytes{1} : Bytes{})).backend;
+      }
+      path.Use(Web(ThreeBackends(kUp, kUp), {.timeouts = timeouts}));
+      path.now += row.lives_s * kTicksPerSecond + (expired ? 1 : 0);
+      EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck)).backend, expired ? "a" : backend) << row.what;
+      EXPECT_EQ(path.counters().backend_counts(0).active_flows, expired ? 1u : 0u) << row.what;
+    }
+  }
+}
+
+TEST(Connections, ASecondLaterTheyAreConfirmed) {
+  // A table of two lines, a connection in it, then a flood: it survives if it was confirmed.
+  for (const bool confirmed : {false, true}) {
+    Path path(Web(ThreeBackends(kUp, kUp)), 8);
+    const uint16_t port = PortOf("a");
+    path.Send(TcpFrame(port, kTcpSyn));
+    path.now += confirmed ? kTicksPerSecond : kTicksPerSecond - 1;
+    path.Send(TcpFrame(port, kTcpAck));
+    for (uint16_t other = 20000; other < 20100; ++other) path.Send(TcpFrame(other, kTcpSyn));
+    path.Use(Web(ThreeBackends(kDrain, kUp)));
+    const std::string backend = path.Send(TcpFrame(port, kTcpAck)).backend;
+    EXPECT_EQ(backend == "a", confirmed);
+  }
+}
+
+TEST(Connections, OfAnotherServiceWithTheSameIdAreNotMistaken) {
+  // The port moves from one service to another while the entry lives.
+  const auto owned_by = [](bool first) {
+    return MakeSnapshot({{.name = "old", .ports = {first ? uint16_t{80} : uint16_t{81}},
+                          .backends = {{"old-1", "10.0.0.1"}}},
+                         {.name = "new", .ports = {first ? uint16_t{81} : uint16_t{80}},
+                          .backends = {{"new-1", "10.0.0.2"}}}});
+  };
+  Path path(owned_by(true));
+  EXPECT_EQ(path.Send(TcpFrame(5, kTcpSyn)).backend, "old-1");
+  path.Use(owned_by(false));
+  EXPECT_EQ(path.Send(TcpFrame(5, kTcpAck)).backend, "new-1");
+}
+
+TEST(Connections, AreCountedUntilSweptAway) {
+  Path path(Web(ThreeBackends(kUp, kUp)));
+  for (uint16_t port = 1; port <= 90; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  const auto active = [&] {
+    uint64_t sum = 0;
+    for (BackendId id = 0; id < 3; ++id) sum += path.counters().backend_counts(id).active_flows;
+    EXPECT_EQ(sum, path.counters().flow_count());
+    return sum;
+  };
+  EXPECT_EQ(active(), 90u);
+  path.SweepAll();
+  EXPECT_EQ(active(), 90u);
+  path.now += 10 * kTicksPerSecond + 1;
+  path.SweepAll();
+  EXPECT_EQ(active(), 0u);
+}
+
+TEST(Connections, OfARemovedBackendAreSweptBeforeItsIdMayServeAgain) {
+  Path path(Web(ThreeBackends(kUp, kUp), {.version = 1}));
+  for (uint16_t port = 1; port <= 90; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  path.SweepAll();
+  EXPECT_EQ(path.pipeline().swept_version(), 1u);
+  path.Use(Web({{.name = "b", .address = "10.0.0.12", .id = 1}}, {.version = 2}));
+  EXPECT_EQ(path.pipeline().swept_version(), 1u);
+  path.SweepAll();
+  EXPECT_EQ(path.pipeline().swept_version(), 2u);
+  EXPECT_EQ(path.counters().backend_counts(0).active_flows, 0u);
+  EXPECT_EQ(path.counters().backend_counts(2).active_flows, 0u);
+  EXPECT_EQ(path.counters().backend_counts(1).active_flows, path.counters().flow_count());
+}
+
+TEST(Connections, WithoutAPlaceInTheTableGoWhereTheTableSays) {
+  Path path(Web(ThreeBackends(kUp, kUp)), 8), roomy(Web(ThreeBackends(kUp, kUp)));
+  for (uint16_t port = 1; port <= 8; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  path.now += kTicksPerSecond;
+  for (uint16_t port = 1; port <= 8; ++port) path.Send(TcpFrame(port, kTcpAck));
+  for (uint16_t port = 100; port < 200; ++port) {
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend,
+              roomy.Send(TcpFrame(port, kTcpSyn)).backend);
+  }
+  EXPECT_EQ(path.counters().flows_not_stored_count(), 100u);
+  EXPECT_EQ(path.counters().flow_count(), 8u);
+}
+
+// Whatever comes in, nothing is read or written outside the frame and its headroom (the buffers are
+// exact: AddressSanitizer watches), every packet gets a verdict, and what is forwarded is the very
+// packet inside. Prints the seed that failed.
+TEST(Hostile, MutatedFrames) {
+  const std::vector<Bytes> seeds = {
+      Ethernet{}.Around(Ipv4{}.Around(Tcp{}.Around({1, 2, 3}))),
+      Ethernet{}.Around(Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp)),
+      Ethernet{}.Around(Ipv4{.options = Bytes(40, 1)}.Around(kTcp)),
+      Ethernet{}.Around(Ipv4{.dont_fragment = false, .more_fragments = true}.Around(kTcp)),
+  };
+  Path path(WebAndDns());
+  std::map<std::string, int> seen;
+  for (uint32_t seed = 0; seed < 5000; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<Bytes> frames;
+    for (int i = 0; i < 32; ++i) {
+      Bytes frame = seeds[random() % seeds.size()];
+      for (int n = random() % 4; n > 0; --n) frame[random() % frame.size()] ^= 1 << random() % 8;
+      if (random() % 4 == 0) frame.resize(random() % (frame.size() + 30));
+      frames.push_back(frame);
+    }
+    // Half of the bursts come with checksums that the NIC has accepted, so mutations get further.
+    const std::vector<Outcome> outcomes = path.Send(frames, seed % 2 == 0);
+    for (int i = 0; i < 32; ++i) {
+      ++seen[outcomes[i].text()];
+      if (outcomes[i].verdict != Verdict::kForward) continue;
+      const Bytes inner(outcomes[i].frame.begin() + 34, outcomes[i].frame.end());
+      ASSERT_LE(inner.size(), frames[i].size() - 14) << "seed " << seed;
+      ASSERT_TRUE(std::equal(inner.begin(), inner.end(), frames[i].begin() + 14))
+          << "seed " << seed << " packet " << i;
+    }
+  }
+  for (const char* expected : {"forward", "punt", "drop malformed", "drop port_not_served",
+                               "drop fragment_unknown"}) {
+    EXPECT_GT(seen[expected], 100) << expected;
+  }
+}
+
+TEST(Accounting, ByServiceAndBackend) {
+  Path path(WebAndDns());
+  const Bytes frame = TcpFrame(1, kTcpSyn);
+  path.Send({frame, frame, Ethernet{}.Around(Ipv4{.destination = "198.51.100.98"}.Around(kTcp)),
+             Ethernet{.type = 0x0806}.Around({})});
+  const ServiceCounts web = path.counters().service_counts(0);
+  EXPECT_EQ(web.packets, 2u);
+  EXPECT_EQ(web.bytes, 2 * frame.size());
+  EXPECT_EQ(web.forwarded, 2u);
+  EXPECT_EQ(web.dropped, 0u);
+  EXPECT_EQ(path.counters().service_counts(3).dropped, 1u);
+  const BackendCounts backend = path.counters().backend_counts(0);
+  EXPECT_EQ(backend.packets, 2u);
+  EXPECT_EQ(backend.bytes, 2 * (frame.size() + 20));
+  EXPECT_EQ(backend.new_flows, 1u);
+  EXPECT_EQ(backend.active_flows, 1u);
+}
+
+}  // namespace
+}  // namespace guideway
