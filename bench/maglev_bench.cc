@@ -1,0 +1,97 @@
+// The lookup table: a build from nothing, a repair after failures, and the plain loop of the paper
+// (Eisenbud et al., NSDI 2016, section 3.4) as the baseline, compiled the same way.
+//
+//   build/bench/maglev_bench --benchmark_repetitions=9 --benchmark_enable_random_interleaving
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "maglev/flow_hash.h"
+#include "maglev/lookup_table.h"
+
+namespace guideway {
+namespace {
+
+constexpr uint64_t kSeed = 8190443025772104713u;
+
+std::vector<PoolMember> Pool(int64_t backends) {
+  std::vector<PoolMember> pool;
+  for (int64_t i = 0; i < backends; ++i) pool.push_back({absl::StrCat("backend-", i), 100});
+  return pool;
+}
+
+// Runs `build` as the benchmark's iterations and reports the time of one.
+template <typename BuildOnce>
+void TimeBuilds(benchmark::State& state, BuildOnce build) {
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) build();
+  const std::chrono::duration<double, std::milli> spent = std::chrono::steady_clock::now() - start;
+  state.counters["ms_per_build"] = spent.count() / static_cast<double>(state.iterations());
+}
+
+void Plain(benchmark::State& state) {
+  const auto pool = Pool(state.range(0));
+  const uint32_t size = static_cast<uint32_t>(state.range(1));
+  TimeBuilds(state, [&] {
+    struct Permutation {
+      uint32_t offset, skip, next;
+    };
+    std::vector<Permutation> permutations;
+    for (const PoolMember& m : pool) {
+      const XXH128_hash_t h = XXH3_128bits_withSeed(m.name.data(), m.name.size(), kSeed);
+      permutations.push_back({static_cast<uint32_t>(h.low64 % size),
+                              static_cast<uint32_t>(h.high64 % (size - 1) + 1), 0});
+    }
+    std::vector<int32_t> entry(size, -1);
+    for (uint32_t n = 0; n < size;) {
+      for (size_t i = 0; i < permutations.size() && n < size; ++i) {
+        Permutation& p = permutations[i];
+        uint32_t c = p.offset;
+        while (entry[c] >= 0) {
+          c += p.skip;
+          if (c >= size) c -= size;
+        }
+        entry[c] = static_cast<int32_t>(i);
+        p.offset = c;
+        ++n;
+      }
+    }
+    benchmark::DoNotOptimize(entry.data());
+  });
+}
+
+void Build(benchmark::State& state) {
+  const auto pool = Pool(state.range(0));
+  TimeBuilds(state, [&] {
+    const auto table = LookupTable::Build(pool, static_cast<uint32_t>(state.range(1)), kSeed);
+    if (!table.ok()) state.SkipWithError(std::string(table.status().message()).c_str());
+    benchmark::DoNotOptimize(table->homes().data());
+  });
+}
+
+void Repair(benchmark::State& state) {
+  const auto pool = Pool(state.range(0));
+  const auto table = LookupTable::Build(pool, static_cast<uint32_t>(state.range(1)), kSeed);
+  std::vector<bool> up(pool.size(), true);
+  for (int64_t i = 0; i < state.range(2); ++i) up[i * 7 % up.size()] = false;
+  TimeBuilds(state, [&] {
+    const auto assignment = table->Assign(up);
+    benchmark::DoNotOptimize(assignment.data());
+  });
+}
+
+const std::vector<int64_t> kBackends = {10, 100, 1000, 10000};
+const std::vector<int64_t> kSizes = {65537, 655373};
+
+BENCHMARK(Plain)->ArgNames({"backends", "size"})->ArgsProduct({kBackends, kSizes})
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(Build)->ArgNames({"backends", "size"})->ArgsProduct({kBackends, kSizes})
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(Repair)->ArgNames({"backends", "size", "down"})->ArgsProduct({{1000}, kSizes, {1, 10, 50}})
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace guideway
+
+BENCHMARK_MAIN();
