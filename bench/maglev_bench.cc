@@ -84,11 +84,17 @@ void Repair(benchmark::State& state) {
 const std::vector<int64_t> kBackends = {10, 100, 1000, 10000};
 const std::vector<int64_t> kSizes = {65537, 655373};
 
-BENCHMARK(Plain)->ArgNames({"backends", "size"})->ArgsProduct({kBackends, kSizes})
+BENCHMARK(Plain)
+    ->ArgNames({"backends", "size"})
+    ->ArgsProduct({kBackends, kSizes})
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(Build)->ArgNames({"backends", "size"})->ArgsProduct({kBackends, kSizes})
+BENCHMARK(Build)
+    ->ArgNames({"backends", "size"})
+    ->ArgsProduct({kBackends, kSizes})
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(Repair)->ArgNames({"backends", "size", "down"})->ArgsProduct({{1000}, kSizes, {1, 10, 50}})
+BENCHMARK(Repair)
+    ->ArgNames({"backends", "size", "down"})
+    ->ArgsProduct({{1000}, kSizes, {1, 10, 50}})
     ->Unit(benchmark::kMillisecond);
 
 }  // namespace

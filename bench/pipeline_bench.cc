@@ -109,8 +109,8 @@ std::shared_ptr<const Snapshot> Services(uint32_t services, uint32_t backends) {
                                  .backends = {},
                                  .table_size = services == 1 ? 65537u : 1021u};
     for (uint32_t b = 0; b < backends; ++b) {
-      service.backends.push_back(
-          {absl::StrCat("backend-", b), absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250)});
+      service.backends.push_back({absl::StrCat("backend-", b),
+                                  absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250)});
     }
     all.push_back(std::move(service));
   }
@@ -150,7 +150,7 @@ void Floor(benchmark::State& state) {
 void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
   const auto snapshot = Services(services, services == 1 ? 1000 : 10);
   auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), counters.get());
+  Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge, counters.get());
   if (!pipeline.flows().uses_huge_pages()) {
     return state.SkipWithError("the flow table got no huge pages: reserve more");
   }
@@ -179,16 +179,15 @@ void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
         pipeline.Process(*snapshot, now, b);
         pipeline.Account(b);
       });
-  state.counters["hit_rate"] =
-      1 - static_cast<double>(opened() - opened_before) /
-              static_cast<double>(state.iterations() * Burst::kSize);
+  state.counters["hit_rate"] = 1 - static_cast<double>(opened() - opened_before) /
+                                       static_cast<double>(state.iterations() * Burst::kSize);
 }
 
 // Every packet is the SYN of a connection that was never seen, in a table full of such.
 void NewFlows(benchmark::State& state) {
   const auto snapshot = Services(1, 1000);
   auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(kSmallestFlowTable, counters.get());
+  Pipeline pipeline(kSmallestFlowTable, PageSize::kHuge, counters.get());
   if (!pipeline.flows().uses_huge_pages()) {
     return state.SkipWithError("the flow table got no huge pages: reserve more");
   }

@@ -31,7 +31,7 @@ struct InterfaceStatus {
 struct WorkerStatus {
   uint32_t core = 0;
   PacketCounts packets;
-  uint64_t flows = 0;             // entries in the flow table, up to `flow_capacity`
+  uint64_t flows = 0;  // entries in the flow table, up to `flow_capacity`
   uint64_t flow_capacity = 0;
   uint64_t flows_not_stored = 0;  // opened while the table had no place for them
 };

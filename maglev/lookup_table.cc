@@ -32,8 +32,8 @@ bool IsPrime(uint32_t n) {
 
 absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
   if (!IsPrime(size) || size > LookupTable::kMaxSize) {
-    return absl::InvalidArgumentError(absl::StrCat("table size ", size, " is not a prime up to ",
-                                                   LookupTable::kMaxSize));
+    return absl::InvalidArgumentError(
+        absl::StrCat("table size ", size, " is not a prime up to ", LookupTable::kMaxSize));
   }
   if (pool.size() > LookupTable::kMaxMembers) {
     return absl::InvalidArgumentError(absl::StrCat(pool.size(), " backends are more than the ",

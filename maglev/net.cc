@@ -58,16 +58,15 @@ absl::StatusOr<Prefix> Prefix::Parse(absl::string_view text) {
   if (parts.size() == 1) return prefix;
   const bool digits = !parts[1].empty() && parts[1].size() <= 3 &&
                       std::all_of(parts[1].begin(), parts[1].end(), absl::ascii_isdigit);
-  if (!digits || !absl::SimpleAtoi(parts[1], &prefix.length) ||
-      prefix.length > address->bits()) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", absl::CHexEscape(text),
-                                                   "\" has a prefix length that is not 0 to ",
-                                                   address->bits()));
+  if (!digits || !absl::SimpleAtoi(parts[1], &prefix.length) || prefix.length > address->bits()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", absl::CHexEscape(text), "\" has a prefix length that is not 0 to ", address->bits()));
   }
   const Prefix masked{Masked(*address, prefix.length), prefix.length};
   if (masked != prefix) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", text, "\" has bits set after its prefix length; ", masked.ToString(), " is the network"));
+    return absl::InvalidArgumentError(absl::StrCat("\"", text,
+                                                   "\" has bits set after its prefix length; ",
+                                                   masked.ToString(), " is the network"));
   }
   return prefix;
 }

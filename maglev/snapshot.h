@@ -78,7 +78,7 @@ struct Service {
   Protocol protocol = Protocol::kTcp;  // kTcp or kUdp
   std::vector<uint16_t> ports;         // host order
   Forwarding forwarding = Forwarding::kIpip;
-  std::vector<Backend> backends;       // the pool: what the table's members index
+  std::vector<Backend> backends;  // the pool: what the table's members index
   std::shared_ptr<const LookupTable> table;
   std::vector<LookupTable::Member> assignment;  // table->Assign of the backends that are kUp
 };

@@ -24,19 +24,19 @@ namespace guideway {
 //                              ^ data
 struct Frame {
   uint8_t* data = nullptr;
-  uint32_t length = 0;            // without the frame check sequence
-  uint16_t headroom = 0;          // at least Burst::kHeadroom on entry
-  uint16_t interface = 0;         // index in the configuration: came in by; after Process: leaves by
+  uint32_t length = 0;     // without the frame check sequence
+  uint16_t headroom = 0;   // at least Burst::kHeadroom on entry
+  uint16_t interface = 0;  // index in the configuration: came in by; after Process: leaves by
   bool ip_checksum_good = false;  // the NIC has checked the IPv4 header checksum
 };
 
 // What Parse found in a packet.
 struct ParsedPacket {
-  uint16_t ip_offset;       // of the IP header, in bytes from the start of the frame
-  uint16_t ip_length;       // IP header and payload, in bytes
-  uint8_t tcp_flags;        // 0 if not TCP
-  bool has_payload;         // bytes after the TCP or UDP header
-  bool is_later_fragment;   // no transport header in it
+  uint16_t ip_offset;      // of the IP header, in bytes from the start of the frame
+  uint16_t ip_length;      // IP header and payload, in bytes
+  uint8_t tcp_flags;       // 0 if not TCP
+  bool has_payload;        // bytes after the TCP or UDP header
+  bool is_later_fragment;  // no transport header in it
   IpAddress source;
   IpAddress destination;
 };

@@ -34,9 +34,9 @@ void FlowTable::Entry::Set(uint64_t fingerprint, const Flow& flow) {
   fingerprint_.store(fingerprint, std::memory_order_relaxed);
 }
 
-FlowTable::FlowTable(size_t entries)
+FlowTable::FlowTable(size_t entries, PageSize page_size)
     : lines_(std::bit_ceil(std::max<size_t>(entries, 2 * kEntriesPerLine)) / kEntriesPerLine,
-             PageSize::kHuge),
+             page_size),
       mask_(lines_.size() - 1) {}
 
 FlowTable::Entry* FlowTable::Find(const FlowHash& hash) {
@@ -86,8 +86,7 @@ FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
     for (Entry& entry : lines_[line].entries) {
       const Flow candidate = entry.flow();
       if (!candidate.unconfirmed) continue;
-      if (oldest == nullptr ||
-          clock.now - candidate.touched > clock.now - oldest->flow().touched) {
+      if (oldest == nullptr || clock.now - candidate.touched > clock.now - oldest->flow().touched) {
         oldest = &entry;
       }
     }

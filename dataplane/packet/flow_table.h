@@ -87,8 +87,8 @@ class FlowTable {
     std::atomic<uint64_t> flow_;
   };
 
-  // Room for `entries`, rounded up to a power of two, at least 8; in huge pages if any are free.
-  explicit FlowTable(size_t entries);
+  // Room for `entries`, rounded up to a power of two, at least 8.
+  FlowTable(size_t entries, PageSize page_size);
 
   void Prefetch(const FlowHash& hash) const {
     __builtin_prefetch(&lines_[FirstLine(hash)]);

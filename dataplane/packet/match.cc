@@ -11,8 +11,8 @@ void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
     if (packet.source == packet.destination) return burst.Drop(i, Reason::kMalformed);
     if (packet.is_later_fragment) return burst.Drop(i, Reason::kFragmentUnknown);
 
-    burst.services[i] = snapshot.FindService(packet.destination, key.protocol,
-                                             NetworkOrder(key.destination_port));
+    burst.services[i] =
+        snapshot.FindService(packet.destination, key.protocol, NetworkOrder(key.destination_port));
     if (burst.services[i] == nullptr) return burst.Drop(i, Reason::kPortNotServed);
     burst.hashes[i] = HashFlow(key, snapshot.hash_seed());
     flows.Prefetch(burst.hashes[i]);

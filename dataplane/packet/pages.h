@@ -1,8 +1,8 @@
 // Memory for the large arrays of the packet path: zeroed, page-aligned, taken once at start.
 //
 // Flow tables are read at random, so their memory should be in huge pages: one TLB entry for 2 MiB
-// instead of 4 KiB. Where none are free the kernel is asked for transparent ones. Counters are
-// reserved for the largest configuration and cost memory only where they are touched.
+// instead of 4 KiB. Where none are free, or none may be taken, the kernel is asked for transparent
+// ones. Counters are reserved for the largest configuration and cost memory only where touched.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_PAGES_H_
 #define GUIDEWAY_DATAPLANE_PACKET_PAGES_H_
 
@@ -15,7 +15,11 @@
 
 namespace guideway {
 
-enum class PageSize { kNormal, kHuge };
+enum class PageSize {
+  kNormal,
+  kTransparentHuge,  // huge if the kernel makes them so by itself
+  kHuge,             // from the kernel's reserved pool; if that has too few, kTransparentHuge
+};
 
 // `count` zeroed Ts. T is one that is valid as zero bytes and needs no destructor. Throws
 // std::bad_alloc if the kernel gives no memory. Movable.
@@ -39,7 +43,7 @@ class PageArray {
     if (!is_huge_) {
       data_ = mmap(nullptr, bytes_, kProtection, kFlags, -1, 0);
       if (data_ == MAP_FAILED) throw std::bad_alloc();
-      if (page_size == PageSize::kHuge) madvise(data_, bytes_, MADV_HUGEPAGE);
+      if (page_size != PageSize::kNormal) madvise(data_, bytes_, MADV_HUGEPAGE);
     }
   }
   PageArray(PageArray&& other) noexcept

@@ -4,8 +4,8 @@
 
 namespace guideway {
 
-Pipeline::Pipeline(size_t flow_entries, WorkerCounters* counters)
-    : flows_(flow_entries), counters_(*counters) {}
+Pipeline::Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* counters)
+    : flows_(flow_entries, page_size), counters_(*counters) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Ticks now, Burst& burst) {
   burst.Begin();

@@ -23,8 +23,8 @@ namespace guideway {
 
 class Pipeline {
  public:
-  // `flow_entries`: room for so many connections, rounded up to a power of two of lines.
-  Pipeline(size_t flow_entries, WorkerCounters* counters);
+  // `flow_entries`: room for so many connections, rounded up to a power of two; in such pages.
+  Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* counters);
 
   // Decides the first `burst.size` packets: verdicts for all, and the frames of those forwarded as
   // they are to leave, with the interface to leave by. The frames' memory is changed in place.

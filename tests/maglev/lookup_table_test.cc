@@ -56,8 +56,8 @@ std::vector<uint32_t> SlotsOf(absl::Span<const Member> slots, size_t members) {
 }
 
 TEST(LookupTable, EqualWeightsGiveThePapersTable) {
-  for (const auto& [n, size] : {std::pair{1, 2u}, {3, 7u}, {10, 1021u}, {100, 1021u}, {7, 7u},
-                               {1000, 65537u}}) {
+  for (const auto& [n, size] :
+       {std::pair{1, 2u}, {3, 7u}, {10, 1021u}, {100, 1021u}, {7, 7u}, {1000, 65537u}}) {
     const auto pool = EqualPool(n);
     const auto table = LookupTable::Build(pool, size, 7);
     ASSERT_TRUE(table.ok());
@@ -146,7 +146,8 @@ TEST(LookupTable, NoSequenceMovesSlotsOfOthers) {
           if (before[slot] == after[slot] || before[slot] == kNoMember) continue;
           const bool failed = !up[before[slot]];
           const bool returned = !was_up[after[slot]];
-          ASSERT_TRUE(failed || returned) << "round " << round << " step " << step << " slot " << slot;
+          ASSERT_TRUE(failed || returned)
+              << "round " << round << " step " << step << " slot " << slot;
         }
       }
       before = after;

@@ -30,8 +30,9 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
 }
 
 TEST(Snapshot, FindsBackendsByIdWithGaps) {
-  const auto snapshot = MakeSnapshot({{.backends = {{.name = "a", .address = "10.0.0.1", .id = 3},
-                                                    {.name = "b", .address = "10.0.0.2", .id = 9}}}});
+  const auto snapshot =
+      MakeSnapshot({{.backends = {{.name = "a", .address = "10.0.0.1", .id = 3},
+                                  {.name = "b", .address = "10.0.0.2", .id = 9}}}});
   EXPECT_EQ(snapshot->FindBackend(3)->name, "a");
   EXPECT_EQ(snapshot->FindBackend(9)->name, "b");
   for (BackendId id : {BackendId{0}, BackendId{4}, BackendId{10}, kNoBackend, ~BackendId{0}}) {

@@ -4,7 +4,8 @@
 //
 //   Bytes frame = Ethernet{}.Around(Ipv4{.protocol = 6}.Around(Tcp{.flags = kTcpSyn}.Around({})));
 //
-// Written apart from dataplane/packet/headers.h on purpose: an error there must not cancel out here.
+// Written apart from dataplane/packet/headers.h on purpose: an error there must not cancel out
+// here.
 #ifndef GUIDEWAY_TESTS_SUPPORT_PACKET_BUILDER_H_
 #define GUIDEWAY_TESTS_SUPPORT_PACKET_BUILDER_H_
 

@@ -22,7 +22,7 @@ Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {
 }
 
 TEST(FlowTable, KeepsWhatItIsGiven) {
-  FlowTable table(1024);
+  FlowTable table(1024, PageSize::kNormal);
   EXPECT_EQ(table.capacity(), 1024u);
   const FlowClock clock(100, kTimeouts);
   for (FlowState state : {FlowState::kTcpHandshake, FlowState::kTcpEstablished,
@@ -37,7 +37,7 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
 }
 
 TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
-  FlowTable table(8);
+  FlowTable table(8, PageSize::kNormal);
   const FlowClock clock(0, kTimeouts);
   EXPECT_EQ(table.Find(FlowHash{0, 0}), nullptr);
   EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
@@ -46,11 +46,12 @@ TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
 }
 
 TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOfSixTenths) {
-  FlowTable table(1 << 16);
+  FlowTable table(1 << 16, PageSize::kNormal);
   const FlowClock clock(0, kTimeouts);
   const uint64_t flows = table.capacity() * 6 / 10;
   uint64_t stored = 0;
-  for (uint64_t i = 0; i < flows; ++i) stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
+  for (uint64_t i = 0; i < flows; ++i)
+    stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
   EXPECT_GE(stored, flows - flows / 10000);
   for (uint64_t i = 0; i < flows; ++i) stored -= table.Find(Hash(i)) != nullptr;
   EXPECT_EQ(stored, 0u) << "every stored one is found";
@@ -59,7 +60,7 @@ TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOf
 // Against a plain map: what Find and Insert say, for a table that overflows and time that goes on.
 TEST(FlowTable, AgreesWithAPlainModel) {
   std::mt19937_64 random(4);
-  FlowTable table(256);
+  FlowTable table(256, PageSize::kNormal);
   std::map<uint64_t, Flow> model;
   Ticks now = ~0u - 1000;  // wraps on the way
   for (int step = 0; step < 200000; ++step) {
@@ -99,18 +100,19 @@ TEST(FlowTable, AgreesWithAPlainModel) {
   // The sweep meets exactly what the model holds.
   size_t swept = 0;
   for (size_t line = 0; line < table.lines(); ++line) {
-    table.SweepLine(line, [](const Flow&) { return false; },
-                    [&](const Flow& flow) {
-                      ++swept;
-                      EXPECT_EQ(model[flow.backend], flow);
-                    });
+    table.SweepLine(
+        line, [](const Flow&) { return false; },
+        [&](const Flow& flow) {
+          ++swept;
+          EXPECT_EQ(model[flow.backend], flow);
+        });
   }
   EXPECT_EQ(swept, model.size());
   for (uint64_t i = 0; i < 400; ++i) EXPECT_EQ(table.Find(Hash(i)), nullptr);
 }
 
 TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
-  FlowTable table(1024);
+  FlowTable table(1024, PageSize::kNormal);
   const FlowClock clock(50, kTimeouts);
   std::vector<uint64_t> confirmed;
   for (uint64_t i = 0; i < 600; ++i) {
@@ -127,7 +129,7 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
 }
 
 TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
-  FlowTable table(8);
+  FlowTable table(8, PageSize::kNormal);
   const FlowClock clock(50, kTimeouts);
   uint64_t i = 0;
   for (; table.Insert(Hash(i), Established(1, 50), clock).stored; ++i) ASSERT_LT(i, 9u);
@@ -141,10 +143,10 @@ TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
 }
 
 TEST(FlowTable, RoundsUp) {
-  EXPECT_EQ(FlowTable(0).capacity(), 8u);
-  EXPECT_EQ(FlowTable(9).capacity(), 16u);
-  EXPECT_EQ(FlowTable(1 << 20).capacity(), size_t{1} << 20);
-  EXPECT_EQ(FlowTable((1 << 20) + 1).capacity(), size_t{1} << 21);
+  EXPECT_EQ(FlowTable(0, PageSize::kNormal).capacity(), 8u);
+  EXPECT_EQ(FlowTable(9, PageSize::kNormal).capacity(), 16u);
+  EXPECT_EQ(FlowTable(1 << 20, PageSize::kNormal).capacity(), size_t{1} << 20);
+  EXPECT_EQ(FlowTable((1 << 20) + 1, PageSize::kNormal).capacity(), size_t{1} << 21);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ struct Outcome {
 class Path {
  public:
   explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
-      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, &counters_) {}
+      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, PageSize::kNormal, &counters_) {}
 
   // Sends the frames as one burst.
   std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {
@@ -80,7 +80,8 @@ class Path {
   }
 
   void Use(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
-  void SweepAll() { pipeline_.Sweep(*snapshot_, now, pipeline_.flows().lines()); }
+  void Sweep(size_t lines) { pipeline_.Sweep(*snapshot_, now, lines); }
+  void SweepAll() { Sweep(pipeline_.flows().lines()); }
 
   Ticks now = 1000;
   const WorkerCounters& counters() const { return counters_; }
@@ -94,8 +95,7 @@ class Path {
 };
 
 Bytes TcpFrame(uint16_t port, uint8_t flags, const Bytes& payload = {}) {
-  return Ethernet{}.Around(
-      Ipv4{}.Around(Tcp{.source_port = port, .flags = flags}.Around(payload)));
+  return Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = flags}.Around(payload)));
 }
 
 // What an IPIP frame to 10.0.0.11 looks like.
@@ -153,8 +153,7 @@ TEST(Pipeline, ForwardsByteForByte) {
       {"and goes on to 1", Ethernet{}.Around(Ipv4{.dont_fragment = false}.Around(kTcp)),
        Tunnelled(Ipv4{.dont_fragment = false}.Around(kTcp),
                  {.identification = 1, .dont_fragment = false})},
-      {"UDP", Ethernet{}.Around(
-                  Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp)),
+      {"UDP", Ethernet{}.Around(Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp)),
        Tunnelled(Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around(kUdp),
                  {.identification = 0})},
       {"DSCP and ECN are copied outside", Ethernet{}.Around(Ipv4{.tos = 0xb9 | 2}.Around(kTcp)),
@@ -214,11 +213,13 @@ TEST(Pipeline, JudgesEveryPacket) {
       {"UDP length under 8", udp({.length = uint16_t{7}}), "drop malformed"},
       {"UDP length beyond the packet", udp({.length = uint16_t{13}}), "drop malformed"},
       {"UDP length shorter than the packet is fine", udp({.length = uint16_t{9}}), "forward"},
-      {"UDP header cut", Ethernet{}.Around(Ipv4{.destination = "198.51.100.53", .protocol = 17}
-                                               .Around({0, 53, 0, 53, 0, 8, 0})),
+      {"UDP header cut",
+       Ethernet{}.Around(
+           Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around({0, 53, 0, 53, 0, 8, 0})),
        "drop malformed"},
       {"first fragment of a long UDP datagram",
-       udp({.length = uint16_t{4000}}, {.dont_fragment = false, .more_fragments = true}), "forward"},
+       udp({.length = uint16_t{4000}}, {.dont_fragment = false, .more_fragments = true}),
+       "forward"},
       {"multicast source", tcp({.source = "224.0.0.9"}), "drop malformed"},
       {"broadcast source", tcp({.source = "255.255.255.255"}), "drop malformed"},
       {"the VIP as source", tcp({.source = "198.51.100.10"}), "drop malformed"},
@@ -237,7 +238,8 @@ TEST(Pipeline, JudgesEveryPacket) {
       {"UDP to a TCP service",
        Ethernet{}.Around(Ipv4{.protocol = 17}.Around(Udp{.destination_port = 80}.Around({}))),
        "drop port_not_served"},
-      {"ICMP to a VIP", Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xff, 0, 0, 0, 0})),
+      {"ICMP to a VIP",
+       Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xff, 0, 0, 0, 0})),
        "drop port_not_served"},
       {"no backend takes it", tcp({.destination = "198.51.100.98"}), "drop no_backend"},
       {"no route to the backend", tcp({.destination = "198.51.100.99"}), "drop no_next_hop"},
@@ -412,12 +414,41 @@ TEST(Connections, ASecondLaterTheyAreConfirmed) {
   }
 }
 
+TEST(Connections, AreConfirmedByAStreamOfPacketsToo) {
+  // Half a second between packets: it is the first one that counts, not the one before.
+  Path path(Web(ThreeBackends(kUp, kUp)), 8);
+  const uint16_t port = PortOf("a");
+  path.Send(TcpFrame(port, kTcpSyn));
+  for (int i = 0; i < 2; ++i) {
+    path.now += kTicksPerSecond / 2;
+    path.Send(TcpFrame(port, kTcpAck));
+  }
+  for (uint16_t other = 20000; other < 20100; ++other) path.Send(TcpFrame(other, kTcpSyn));
+  path.Use(Web(ThreeBackends(kDrain, kUp)));
+  EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck)).backend, "a");
+}
+
+TEST(Connections, ThatTimedOutHaveToProveThemselvesAgain) {
+  Path path(Web(ThreeBackends(kUp, kUp)), 8);
+  const uint16_t port = PortOf("a");
+  path.Send(TcpFrame(port, kTcpSyn));
+  path.now += kTicksPerSecond;
+  path.Send(TcpFrame(port, kTcpAck));  // confirmed
+  path.now += 900 * kTicksPerSecond + 1;
+  path.Send(TcpFrame(port, kTcpSyn));  // the same ports, another connection
+  for (uint16_t other = 20000; other < 20100; ++other) path.Send(TcpFrame(other, kTcpSyn));
+  path.Use(Web(ThreeBackends(kDrain, kUp)));
+  EXPECT_NE(path.Send(TcpFrame(port, kTcpAck)).backend, "a");
+}
+
 TEST(Connections, OfAnotherServiceWithTheSameIdAreNotMistaken) {
   // The port moves from one service to another while the entry lives.
   const auto owned_by = [](bool first) {
-    return MakeSnapshot({{.name = "old", .ports = {first ? uint16_t{80} : uint16_t{81}},
+    return MakeSnapshot({{.name = "old",
+                          .ports = {first ? uint16_t{80} : uint16_t{81}},
                           .backends = {{"old-1", "10.0.0.1"}}},
-                         {.name = "new", .ports = {first ? uint16_t{81} : uint16_t{80}},
+                         {.name = "new",
+                          .ports = {first ? uint16_t{81} : uint16_t{80}},
                           .backends = {{"new-1", "10.0.0.2"}}}});
   };
   Path path(owned_by(true));
@@ -441,6 +472,9 @@ TEST(Connections, AreCountedUntilSweptAway) {
   path.now += 10 * kTicksPerSecond + 1;
   path.SweepAll();
   EXPECT_EQ(active(), 0u);
+  // A flood that evicts its like again and again leaves as many as there is room for.
+  for (uint16_t port = 0; port < 20000; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  EXPECT_LE(active(), path.pipeline().flows().capacity());
 }
 
 TEST(Connections, OfARemovedBackendAreSweptBeforeItsIdMayServeAgain) {
@@ -455,6 +489,14 @@ TEST(Connections, OfARemovedBackendAreSweptBeforeItsIdMayServeAgain) {
   EXPECT_EQ(path.counters().backend_counts(0).active_flows, 0u);
   EXPECT_EQ(path.counters().backend_counts(2).active_flows, 0u);
   EXPECT_EQ(path.counters().backend_counts(1).active_flows, path.counters().flow_count());
+  // A sweep that began under version 2 proves nothing about version 3.
+  path.Sweep(1);
+  path.Use(Web({}, {.version = 3}));
+  path.Sweep(path.pipeline().flows().lines() - 1);
+  EXPECT_EQ(path.pipeline().swept_version(), 2u);
+  path.SweepAll();
+  EXPECT_EQ(path.pipeline().swept_version(), 3u);
+  EXPECT_EQ(path.counters().flow_count(), 0u);
 }
 
 TEST(Connections, WithoutAPlaceInTheTableGoWhereTheTableSays) {
@@ -502,8 +544,8 @@ TEST(Hostile, MutatedFrames) {
           << "seed " << seed << " packet " << i;
     }
   }
-  for (const char* expected : {"forward", "punt", "drop malformed", "drop port_not_served",
-                               "drop fragment_unknown"}) {
+  for (const char* expected :
+       {"forward", "punt", "drop malformed", "drop port_not_served", "drop fragment_unknown"}) {
     EXPECT_GT(seen[expected], 100) << expected;
   }
 }

@@ -1,0 +1,89 @@
+// The control side of guidewayd in this process: a real Controller and ApiServer on a thread of
+// their own, a Unix socket in a temporary directory, and fakes where packets and probes would be.
+//
+// Thread contract: everything but Do is the test's thread. The fakes belong to the daemon's thread;
+// touch them in Do, or before the constructor returns.
+#ifndef GUIDEWAY_TESTS_SUPPORT_API_DAEMON_H_
+#define GUIDEWAY_TESTS_SUPPORT_API_DAEMON_H_
+
+#include <stdlib.h>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "control/api_server.h"
+#include "control/controller.h"
+#include "control/event_loop.h"
+#include "tests/support/fake_dataplane.h"
+#include "tests/support/fake_prober.h"
+#include "tests/support/test_config.h"
+
+namespace guideway {
+
+class ApiDaemon {
+ public:
+  explicit ApiDaemon(const std::string& config_text, ApiLimits limits = {}) {
+    std::string name = std::filesystem::temp_directory_path().string() + "/guideway.XXXXXX";
+    directory_ = mkdtemp(name.data());
+    socket_ = directory_ + "/run/guideway.sock";
+    controller_ = std::make_unique<Controller>(
+        loop_.get(), &prober_, &dataplane_,
+        Controller::Options{.config_file = directory_ + "/guideway.yaml", .version = "test"},
+        LoadText(config_text));
+    CHECK(controller_->Start().ok());
+    auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits);
+    CHECK(server.ok()) << server.status().message();
+    server_ = *std::move(server);
+    thread_ = std::thread([this] { io_.run(); });
+  }
+
+  ~ApiDaemon() {
+    Do([this] {
+      server_.reset();
+      controller_.reset();
+      loop_.reset();
+      work_.reset();
+      io_.stop();
+    });
+    thread_.join();
+    std::filesystem::remove_all(directory_);
+  }
+
+  const std::string& socket() const { return socket_; }
+  const std::string& directory() const { return directory_; }
+
+  // Runs `task` on the daemon's thread and waits for it.
+  void Do(const std::function<void()>& task) {
+    std::promise<void> done;
+    boost::asio::post(io_, [&] {
+      task();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
+  FakeDataplane& dataplane() { return dataplane_; }
+
+ private:
+  std::string directory_, socket_;
+  boost::asio::io_context io_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ =
+      boost::asio::make_work_guard(io_);
+  std::unique_ptr<EventLoop> loop_ = NewEventLoop(io_);
+  FakeProber prober_{loop_.get()};
+  FakeDataplane dataplane_;
+  std::unique_ptr<Controller> controller_;
+  std::unique_ptr<ApiServer> server_;
+  std::thread thread_;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_TESTS_SUPPORT_API_DAEMON_H_
