@@ -1,0 +1,60 @@
+// The configuration file: YAML text in, one checked message out, or every error with its place.
+//
+// LoadConfig is pure: a function of the text, without clock, sockets, threads or files; any number
+// of threads may call it. It goes through three steps, each of which reports all it finds:
+//   yaml_tree.h   text to a tree of scalars, lists and mappings that remember where they stood;
+//   walker.h      tree to config::Config by the schema's descriptors: keys, types, ranges;
+//   validate.h    what several keys say together: names, references, contradictions, keys without
+//                 effect.
+//
+// What always holds for a LoadedConfig:
+//   * every scalar has been checked against its format and range, so the accessors of
+//     config_values.h parse without errors;
+//   * names are unique, references lead somewhere, and no two services claim one packet;
+//   * defaults are filled in, but for keys whose default depends on something else (see
+//     config_values.h) and for keys that would have no effect;
+//   * RenderYaml(config) loads again, and to an equal message.
+//
+// A line about the file always reads FILE:LINE:COLUMN: KEY: what was found; what is allowed.
+// Lines and columns count from 1, columns in characters.
+#ifndef GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
+#define GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "control/config/config.pb.h"
+#include "control/config/config_values.h"
+#include "control/config/render_yaml.h"
+
+namespace guideway {
+
+// Files are refused above this size, in bytes.
+inline constexpr size_t kMaxConfigBytes = size_t{64} << 20;
+// Errors of one file that are listed; of more, only the number is told.
+inline constexpr size_t kMaxConfigErrors = 50;
+
+struct LoadedConfig {
+  config::Config config;
+
+  // What an operator should know, though the file is in force: one line each, in file order.
+  std::vector<std::string> warnings;
+
+  // What the schema allows and this version cannot do, where leaving it undone would treat packets
+  // wrongly. The daemon refuses a file with such lines; `guideway check` shows them as warnings.
+  std::vector<std::string> unsupported;
+};
+
+// InvalidArgument: the message is every error, one a line, in file order, up to kMaxConfigErrors.
+// `file_name` is only for the messages.
+absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text);
+
+// The same of the file at `path`. NotFound, PermissionDenied or FailedPrecondition with one
+// sentence when it cannot be read.
+absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_CONFIG_CONFIG_H_

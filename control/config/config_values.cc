@@ -1,0 +1,268 @@
+#include "control/config/config_values.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace guideway {
+namespace {
+
+absl::string_view View(const std::string& text) { return absl::string_view(text); }
+
+absl::Status Bad(absl::string_view text, absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat("\"", absl::CHexEscape(text), "\" is not ", what));
+}
+
+// Decimal digits without a sign or a leading zero, at most `max`.
+std::optional<uint32_t> Number(absl::string_view text, uint32_t max) {
+  const bool digits = !text.empty() && text.size() <= 9 && (text.size() == 1 || text[0] != '0') &&
+                      std::all_of(text.begin(), text.end(), [](char c) {
+                        return absl::ascii_isdigit(static_cast<unsigned char>(c));
+                      });
+  uint32_t number;
+  if (!digits || !absl::SimpleAtoi(text, &number) || number > max) return std::nullopt;
+  return number;
+}
+
+// «n» or «first-last», both from `min` to `max` and in order.
+std::optional<std::pair<uint16_t, uint16_t>> Range(absl::string_view text, uint32_t min,
+                                                   uint32_t max) {
+  const size_t dash = text.find('-');
+  const absl::string_view second = dash == absl::string_view::npos ? text : text.substr(dash + 1);
+  const std::optional<uint32_t> first = Number(text.substr(0, dash), max);
+  const std::optional<uint32_t> last = Number(second, max);
+  if (!first || !last || *first < min || *first > *last) return std::nullopt;
+  return std::pair(static_cast<uint16_t>(*first), static_cast<uint16_t>(*last));
+}
+
+// From the longest down.
+constexpr std::pair<absl::string_view, int64_t> kUnits[] = {
+    {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+
+}  // namespace
+
+absl::StatusOr<PortRange> ParsePortRange(absl::string_view text) {
+  const auto range = Range(text, 1, 65535);
+  if (!range) return Bad(text, "a port or a range of ports");
+  return PortRange{range->first, range->second};
+}
+
+absl::StatusOr<StatusRange> ParseStatusRange(absl::string_view text) {
+  const auto range = Range(text, 100, 599);
+  if (!range) return Bad(text, "an HTTP status or a range of them");
+  return StatusRange{range->first, range->second};
+}
+
+absl::StatusOr<double> ParsePercent(absl::string_view text) {
+  constexpr absl::string_view kWhat = "a percentage from 0% to 100%";
+  if (!absl::EndsWith(text, "%")) return Bad(text, kWhat);
+  const absl::string_view number = text.substr(0, text.size() - 1);
+  const size_t point = number.find('.');
+  const absl::string_view decimals =
+      point == absl::string_view::npos ? "0" : number.substr(point + 1);
+  const bool ok = Number(number.substr(0, point), 100) && !decimals.empty() &&
+                  decimals.size() <= 3 && std::all_of(decimals.begin(), decimals.end(), [](char c) {
+                    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+                  });
+  double percent;
+  if (!ok || !absl::SimpleAtod(number, &percent) || percent > 100) return Bad(text, kWhat);
+  return percent / 100;
+}
+
+absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == absl::string_view::npos) return Bad(text, "ADDRESS:PORT");
+  absl::string_view host = text.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  const absl::StatusOr<IpAddress> address = IpAddress::Parse(host);
+  const std::optional<uint32_t> port = Number(text.substr(colon + 1), 65535);
+  if (!address.ok() || !port || *port == 0 || address->is_v6() != bracketed ||
+      address->is_multicast()) {
+    return Bad(text, "ADDRESS:PORT");
+  }
+  return Endpoint{*address, static_cast<uint16_t>(*port)};
+}
+
+absl::StatusOr<absl::Duration> ParseConfigDuration(absl::string_view text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::optional<uint32_t> number = Number(text.substr(0, digits), 999999999);
+  for (const auto& [unit, milliseconds] : kUnits) {
+    if (number && text.substr(digits) == unit) return absl::Milliseconds(*number * milliseconds);
+  }
+  return Bad(text, "a duration such as 500ms, 10s, 15m or 1h");
+}
+
+std::string FormatConfigDuration(absl::Duration duration) {
+  const int64_t milliseconds = absl::ToInt64Milliseconds(duration);
+  if (milliseconds == 0) return "0s";
+  for (const auto& [unit, size] : kUnits) {
+    if (milliseconds % size == 0) return absl::StrCat(milliseconds / size, unit);
+  }
+  return absl::StrCat(milliseconds, "ms");
+}
+
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+config::Routing::Value EffectiveRouting(const config::Config& config) {
+  if (config.has_routing()) return config.routing();
+  for (const config::Interface& interface : config.interfaces()) {
+    if (interface.has_kernel_interface()) return config::Routing::kernel;
+  }
+  return config::Routing::static_;
+}
+
+FlowTimeouts FlowTimeoutsOf(const config::Config& config) {
+  const config::FlowTimeouts& timeouts = config.dataplane().flow_timeouts();
+  const auto seconds = [](const google::protobuf::Duration& duration) {
+    return static_cast<uint32_t>(duration.seconds());
+  };
+  return {seconds(timeouts.tcp_handshake()), seconds(timeouts.tcp_established()),
+          seconds(timeouts.tcp_closing()), seconds(timeouts.udp())};
+}
+
+std::optional<size_t> InterfaceIndex(const config::Config& config, absl::string_view name) {
+  for (int i = 0; i < config.interfaces_size(); ++i) {
+    if (View(config.interfaces(i).name()) == name) return static_cast<size_t>(i);
+  }
+  return std::nullopt;
+}
+
+IpAddress TunnelSource(const config::Config& config, const IpAddress& backend) {
+  const config::Tunnel& tunnel = config.tunnel();
+  const std::string& source = backend.is_v4() ? tunnel.source_ipv4() : tunnel.source_ipv6();
+  if (source.empty()) return IpAddress();
+  return IpAddress::Parse(View(source)).value();
+}
+
+absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file) {
+  const config::Fleet& fleet = config.fleet();
+  if (!fleet.has_hash_seed_file()) return fleet.hash_seed();
+  const std::string path = ResolvePath(config_file, View(fleet.hash_seed_file()));
+  std::ifstream file(path);
+  char text[64] = {};
+  file.read(text, sizeof(text) - 1);
+  if (!file.is_open() || file.bad() || file.gcount() == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("fleet.hash_seed_file: cannot read ", path, ": ",
+                     file.is_open() ? "it is empty" : std::strerror(errno)));
+  }
+  const absl::string_view number = absl::StripAsciiWhitespace(absl::string_view(text));
+  uint64_t seed;
+  const bool digits = std::all_of(number.begin(), number.end(), [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+  });
+  if (!digits || !absl::SimpleAtoi(number, &seed)) {
+    // What it holds is a secret: not shown.
+    return absl::InvalidArgumentError(
+        absl::StrCat("fleet.hash_seed_file: ", path,
+                     " does not hold one decimal number from 0 to 18446744073709551615"));
+  }
+  return seed;
+}
+
+std::string ResolvePath(absl::string_view config_file, absl::string_view path) {
+  const size_t slash = config_file.rfind('/');
+  if (absl::StartsWith(path, "/") || slash == absl::string_view::npos) return std::string(path);
+  return absl::StrCat(config_file.substr(0, slash + 1), path);
+}
+
+Protocol ProtocolOf(const config::Service& service) {
+  switch (service.protocol()) {
+    case config::TransportProtocol::tcp: return Protocol::kTcp;
+    case config::TransportProtocol::udp: return Protocol::kUdp;
+    default: return Protocol::kAny;
+  }
+}
+
+Forwarding ForwardingOf(const config::Service& service) {
+  switch (service.forwarding().kind_case()) {
+    case config::Forwarding::kIpip: return Forwarding::kIpip;
+    case config::Forwarding::kGre: return Forwarding::kGre;
+    case config::Forwarding::kGue: return Forwarding::kGue;
+    case config::Forwarding::kVxlan: return Forwarding::kVxlan;
+    case config::Forwarding::kDirect: return Forwarding::kDirect;
+    case config::Forwarding::kNat: return Forwarding::kNat;
+    case config::Forwarding::KIND_NOT_SET: break;
+  }
+  LOG(FATAL) << "service " << service.name() << " was not loaded: it has no forwarding";
+  return Forwarding::kIpip;
+}
+
+bool IsTunnelled(const config::Service& service) {
+  const Forwarding forwarding = ForwardingOf(service);
+  return forwarding != Forwarding::kDirect && forwarding != Forwarding::kNat;
+}
+
+bool UsesTable(const config::Service& service) {
+  return service.scheduler() == config::Scheduler::maglev ||
+         service.scheduler() == config::Scheduler::geographic;
+}
+
+uint32_t TableSize(const config::Service& service) {
+  return UsesTable(service) ? service.table_size() : 0;
+}
+
+std::vector<Prefix> VipsOf(const config::Service& service) {
+  std::vector<Prefix> vips;
+  for (const std::string& vip : service.vips()) vips.push_back(Prefix::Parse(View(vip)).value());
+  return vips;
+}
+
+std::vector<PortRange> PortRangesOf(const config::Service& service) {
+  if (service.protocol() == config::TransportProtocol::any) return {{0, 65535}};
+  std::vector<PortRange> ranges;
+  for (const std::string& text : service.ports()) {
+    ranges.push_back(ParsePortRange(View(text)).value());
+  }
+  return ranges;
+}
+
+std::vector<uint16_t> PortsOf(const config::Service& service) {
+  std::vector<uint16_t> ports;
+  for (const PortRange& range : PortRangesOf(service)) {
+    for (uint32_t port = range.first; port <= range.last; ++port) {
+      ports.push_back(static_cast<uint16_t>(port));
+    }
+  }
+  return ports;
+}
+
+double MinHealthyOf(const config::Service& service) {
+  return service.min_healthy().empty() ? 0 : ParsePercent(View(service.min_healthy())).value();
+}
+
+IpAddress AddressOf(const config::Backend& backend) {
+  return IpAddress::Parse(View(backend.address())).value();
+}
+
+std::optional<uint16_t> ProbePort(const config::Service& service, const config::Backend& backend) {
+  const config::HealthCheck& check = service.health_check();
+  uint32_t port = 0;
+  switch (check.kind_case()) {
+    case config::HealthCheck::kTcp: port = check.tcp().port(); break;
+    case config::HealthCheck::kHttp: port = check.http().port(); break;
+    case config::HealthCheck::kHttps: port = check.https().port(); break;
+    case config::HealthCheck::kDns: port = check.dns().port(); break;
+    case config::HealthCheck::kUdp: port = check.udp().port(); break;
+    case config::HealthCheck::kIcmp:
+    case config::HealthCheck::KIND_NOT_SET: return std::nullopt;
+  }
+  if (port == 0) port = backend.port();
+  if (port == 0) port = PortRangesOf(service).front().first;
+  return static_cast<uint16_t>(port);
+}
+
+}  // namespace guideway

@@ -1,0 +1,155 @@
+#include "dataplane/io/worker.h"
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_pause.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include <algorithm>
+
+namespace guideway {
+namespace {
+
+constexpr uint32_t kSweepSlicesPerSecond = 1000;
+constexpr uint32_t kSweepSeconds = 2;
+
+// Rounds without packets before the first sleep, and how long it and the longest are.
+constexpr uint32_t kRoundsBeforeSleep = 64;
+constexpr uint32_t kFirstSleep_us = 20;
+constexpr uint32_t kLongestSleep_us = 250;
+
+static_assert(RTE_PKTMBUF_HEADROOM >= Burst::kHeadroom);
+
+void Sleep(uint32_t microseconds) {
+  const timespec time = {0, static_cast<long>(microseconds) * 1000};
+  nanosleep(&time, nullptr);  // a signal may end it early: so much the better
+}
+
+}  // namespace
+
+Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
+               uint64_t start_tsc, Publisher& publisher, const std::atomic<bool>& stop)
+    : core_(plan.workers[index].core),
+      tx_queue_(index),
+      backoff_(plan.idle == Idle::kBackoff),
+      start_tsc_(start_tsc),
+      tsc_per_tick_(rte_get_tsc_hz() / kTicksPerSecond),
+      tsc_per_sweep_(rte_get_tsc_hz() / kSweepSlicesPerSecond),
+      stop_(stop),
+      publication_(publisher.reader(index)),
+      pipeline_(plan.flows_per_worker,
+                plan.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge, &counters_),
+      next_sweep_tsc_(start_tsc) {
+  for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
+    rx_.push_back({ports[rx.interface], rx.queue, rx.interface});
+  }
+  for (uint16_t port : ports) outboxes_.emplace_back().port = port;
+}
+
+void Worker::Run() {
+  prctl(PR_SET_TIMERSLACK, 1);  // in ns: a sleep takes what it says
+  AwaitFirstSnapshot();
+  publication_.Online();
+  while (!stop_.load(std::memory_order_relaxed)) {
+    const uint64_t tsc = rte_rdtsc();
+    const Ticks now = static_cast<Ticks>((tsc - start_tsc_) / tsc_per_tick_);
+    uint32_t received = 0;
+    for (const RxQueue& queue : rx_) received += ServeQueue(queue, now);
+    SweepIfDue(tsc, now);
+    publication_.Quiescent();
+    Rest(received == 0);
+  }
+  publication_.Offline();
+}
+
+uint32_t Worker::ServeQueue(const RxQueue& queue, Ticks now) {
+  const uint16_t count = rte_eth_rx_burst(queue.port, queue.queue, buffers_.data(), Burst::kSize);
+  if (count == 0) return 0;
+  ShowFrames(queue.interface, count);
+  pipeline_.Process(*publication_.Load(), now, burst_);
+  SendFrames();
+  pipeline_.Account(burst_);
+  return count;
+}
+
+void Worker::ShowFrames(uint16_t interface, uint32_t count) {
+  burst_.size = count;
+  for (uint32_t i = 0; i < count; ++i) {
+    rte_mbuf* buffer = buffers_[i];
+    const bool whole = buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0;
+    burst_.frames[i] = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
+                        .length = whole ? buffer->data_len : 0u,
+                        .headroom = buffer->data_off,
+                        .interface = interface,
+                        .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
+                                            RTE_MBUF_F_RX_IP_CKSUM_GOOD};
+  }
+}
+
+void Worker::SendFrames() {
+  std::array<rte_mbuf*, Burst::kSize> done;  // buffers that go nowhere
+  uint32_t done_count = 0;
+  for (uint32_t i = 0; i < burst_.size; ++i) {
+    rte_mbuf* buffer = buffers_[i];
+    if (burst_.verdicts[i] != Verdict::kForward && burst_.verdicts[i] != Verdict::kReply) {
+      done[done_count++] = buffer;
+      continue;
+    }
+    const Frame& frame = burst_.frames[i];
+    buffer->data_off = static_cast<uint16_t>(frame.data - static_cast<uint8_t*>(buffer->buf_addr));
+    buffer->data_len = static_cast<uint16_t>(frame.length);
+    buffer->pkt_len = frame.length;
+    Outbox& out = outboxes_[frame.interface];
+    out.packets[out.size] = static_cast<uint8_t>(i);
+    out.buffers[out.size++] = buffer;
+  }
+  for (Outbox& out : outboxes_) {
+    if (out.size == 0) continue;
+    const uint16_t sent = rte_eth_tx_burst(out.port, tx_queue_, out.buffers.data(), out.size);
+    for (uint16_t n = sent; n < out.size; ++n) {
+      burst_.verdicts[out.packets[n]] = Verdict::kDrop;
+      burst_.reasons[out.packets[n]] = Reason::kTransmitFull;
+      done[done_count++] = out.buffers[n];
+    }
+    out.size = 0;
+  }
+  rte_pktmbuf_free_bulk(done.data(), done_count);
+}
+
+void Worker::SweepIfDue(uint64_t tsc, Ticks now) {
+  if (tsc < next_sweep_tsc_) return;
+  // As many slices as are due, but never so many that packets would have to wait long.
+  const uint64_t slices = std::min<uint64_t>(1 + (tsc - next_sweep_tsc_) / tsc_per_sweep_, 4);
+  next_sweep_tsc_ = tsc + tsc_per_sweep_;
+  const size_t lines = pipeline_.flows().lines();
+  pipeline_.Sweep(*publication_.Load(), now,
+                  slices * (lines / (kSweepSlicesPerSecond * kSweepSeconds) + 1));
+}
+
+void Worker::Rest(bool idle) {
+  if (!idle) {
+    idle_rounds_ = 0;
+    return;
+  }
+  if (!backoff_ || ++idle_rounds_ < kRoundsBeforeSleep) {
+    rte_pause();
+    return;
+  }
+  const uint32_t doublings = std::min(idle_rounds_ - kRoundsBeforeSleep, 4u);
+  publication_.Offline();
+  Sleep(std::min(kFirstSleep_us << doublings, kLongestSleep_us));
+  publication_.Online();
+}
+
+void Worker::AwaitFirstSnapshot() {
+  publication_.Online();
+  while (publication_.Load() == nullptr && !stop_.load(std::memory_order_relaxed)) {
+    publication_.Quiescent();
+    Sleep(1000);
+  }
+  publication_.Offline();
+}
+
+}  // namespace guideway

@@ -1,0 +1,96 @@
+// The poll-mode loop of one core, run to completion: receive a burst, decide it, send it, count it.
+//
+//   RX queue ─► frames ─► Pipeline ─► TX queue of each interface ─► counters ─► «I hold nothing»
+//
+// A packet is touched by one core from the wire to the wire. Per burst, not per packet: loading the
+// Snapshot, reading the clock, sending on each interface, counting. Nothing in the loop allocates,
+// locks or logs, and the only system calls are the driver's and the sleep of `backoff`.
+//
+// The flow table is swept all the time, a slice a millisecond, once through in two seconds, whether
+// there is traffic or not: ids of what has left the configuration come free, counts stay true.
+//
+// Backoff. After a few rounds without packets the worker sleeps, for 20 µs at first and twice as
+// long each time, up to 250 µs; a packet ends it. Around the sleep it is offline for the Publisher.
+//
+// Frames. A frame is shown to the Pipeline where it lies in its buffer. One that came in several
+// buffers (longer than the MTU allows; net_pcap makes such) is brought together in the first if it
+// has room, else shown with length 0, which is malformed.
+//
+// Thread contract: Run by the worker's own thread, until `stop` is set. Counters and flow table may
+// be read by any thread. Everything is allocated by the constructor.
+#ifndef GUIDEWAY_DATAPLANE_IO_WORKER_H_
+#define GUIDEWAY_DATAPLANE_IO_WORKER_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "dataplane/io/plan.h"
+#include "dataplane/io/publisher.h"
+#include "dataplane/packet/burst.h"
+#include "dataplane/packet/pipeline.h"
+#include "dataplane/packet/worker_counters.h"
+
+struct rte_mbuf;
+
+namespace guideway {
+
+class Worker {
+ public:
+  // `index` is the worker's place in the Plan. `ports`: DPDK's number of each interface, in the
+  // Plan's order. `start_tsc`: the moment that Ticks count from, the same for all workers.
+  Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports, uint64_t start_tsc,
+         Publisher& publisher, const std::atomic<bool>& stop);
+
+  void Run();
+
+  uint32_t core() const { return core_; }
+  const WorkerCounters& counters() const { return counters_; }
+  const Pipeline& pipeline() const { return pipeline_; }
+
+ private:
+  struct RxQueue {
+    uint16_t port;
+    uint16_t queue;
+    uint16_t interface;
+  };
+  // What is to leave by one interface in this burst.
+  struct Outbox {
+    uint16_t port;
+    uint16_t size = 0;
+    std::array<rte_mbuf*, Burst::kSize> buffers;
+    std::array<uint8_t, Burst::kSize> packets;  // index in the burst of each
+  };
+
+  void AwaitFirstSnapshot();
+  uint32_t ServeQueue(const RxQueue& queue, Ticks now);
+  void ShowFrames(uint16_t interface, uint32_t count);
+  void SendFrames();
+  void SweepIfDue(uint64_t tsc, Ticks now);
+  void Rest(bool idle);
+
+  // Constant after construction.
+  const uint32_t core_;
+  const uint16_t tx_queue_;
+  const bool backoff_;
+  const uint64_t start_tsc_;
+  const uint64_t tsc_per_tick_;
+  const uint64_t tsc_per_sweep_;  // between slices
+  std::vector<RxQueue> rx_;
+  const std::atomic<bool>& stop_;
+
+  // The worker's own.
+  Publisher::Reader publication_;
+  WorkerCounters counters_;
+  Pipeline pipeline_;
+  Burst burst_;
+  std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets
+  std::vector<Outbox> outboxes_;                 // by interface
+  uint64_t next_sweep_tsc_;
+  uint32_t idle_rounds_ = 0;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_IO_WORKER_H_

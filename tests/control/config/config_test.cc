@@ -1,0 +1,398 @@
+// The loader on whole files: the examples, defaults, warnings, hostile bytes, printing and loading
+// again.
+#include "control/config/config.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+namespace guideway {
+namespace {
+
+using google::protobuf::util::MessageDifferencer;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr absl::string_view kSmall = R"(fleet: { hash_seed: 7 }
+interfaces:
+  - { name: uplink, device: net_null0 }
+routes:
+  - { prefix: 10.0.0.0/24, interface: uplink, mac: "02:00:00:00:00:fe" }
+tunnel: { source_ipv4: 192.0.2.1 }
+services:
+  - name: web
+    vips: [198.51.100.10]
+    protocol: tcp
+    ports: [80]
+    forwarding: ipip
+    backends:
+      - { name: b1, address: 10.0.0.1 }
+)";
+
+std::string Example(const std::string& name) {
+  std::ifstream file(std::string(EXAMPLES) + "/" + name);
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_GT(text.str().size(), 100u) << name;
+  return text.str();
+}
+
+absl::StatusOr<LoadedConfig> Load(const std::string& text) {
+  return LoadConfig("f", absl::string_view(text));
+}
+
+// kSmall with the first `from` replaced.
+std::string Changed(const std::string& from, const std::string& to) {
+  std::string text(kSmall);
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(Config, FirstLightIsFullySupported) {
+  const absl::StatusOr<LoadedConfig> loaded = Load(Example("first-light.yaml"));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_THAT(loaded->unsupported, IsEmpty());
+  EXPECT_THAT(loaded->warnings,
+              ElementsAre("f:4:1: fleet.hash_seed: the default is known to everybody, who can then "
+                          "aim at one backend; choose a secret number, the same on every "
+                          "balancer"));
+}
+
+TEST(Config, DefaultsAreFilledIn) {
+  const absl::StatusOr<LoadedConfig> loaded = Load(Example("first-light.yaml"));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const config::Config& config = loaded->config;
+  EXPECT_EQ(config.fleet().hash_seed(), 11400714819323198485u);
+  EXPECT_TRUE(config.dataplane().hugepages());
+  EXPECT_EQ(config.dataplane().flows_per_worker(), 4194304u);
+  EXPECT_EQ(FlowTimeoutsOf(config), FlowTimeouts());
+  EXPECT_FALSE(config.dataplane().has_idle());
+  EXPECT_THAT(config.dataplane().workers(), IsEmpty());
+  EXPECT_EQ(config.interfaces(0).mtu(), 1500u);
+  EXPECT_EQ(config.control().socket(), "/run/guideway/guideway.sock");
+  EXPECT_FALSE(config.control().has_http());
+  EXPECT_EQ(EffectiveRouting(config), config::Routing::static_);
+
+  const config::Service& service = config.services(0);
+  EXPECT_EQ(service.scheduler(), config::Scheduler::maglev);
+  EXPECT_EQ(TableSize(service), 65537u);
+  EXPECT_EQ(service.affinity(), config::Affinity::connection);
+  EXPECT_FALSE(service.has_client_prefix());
+  EXPECT_EQ(MinHealthyOf(service), 0);
+  EXPECT_EQ(service.backends(2).weight(), 100u);
+  EXPECT_EQ(service.backends(2).state(), config::AdminState::up);
+  const config::HealthCheck& check = service.health_check();
+  EXPECT_EQ(ToDuration(check.interval()), absl::Seconds(1));
+  EXPECT_EQ(ToDuration(check.timeout()), absl::Milliseconds(500));
+  EXPECT_EQ(check.rise(), 2u);
+  EXPECT_EQ(check.fall(), 3u);
+  EXPECT_EQ(StatusRangeOf(check.http()), (StatusRange{200, 299}));
+}
+
+TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
+  const absl::StatusOr<LoadedConfig> loaded = Load(Example("edge.yaml"));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const config::Config& config = loaded->config;
+  EXPECT_EQ(EffectiveRouting(config), config::Routing::kernel);
+  EXPECT_EQ(config.services(0).forwarding().gue().port(), 6080u);
+  EXPECT_EQ(MinHealthyOf(config.services(0)), 0.3);
+  EXPECT_EQ(config.services(0).backends(3).state(), config::AdminState::drain);
+  EXPECT_EQ(TableSize(config.services(3)), 0u) << "least_connections";
+  EXPECT_EQ(ProbePort(config.services(3), config.services(3).backends(1)), 5433);
+  EXPECT_EQ(ProbePort(config.services(4), config.services(4).backends(0)), std::nullopt);
+  EXPECT_THAT(PortRangesOf(config.services(4)), ElementsAre(PortRange{0, 65535}));
+  EXPECT_EQ(VipsOf(config.services(4))[0].ToString(), "198.51.100.96/28");
+  EXPECT_EQ(config.access().deny_size(), 1);
+
+  const std::string unsupported = absl::StrJoin(loaded->unsupported, "\n");
+  for (const char* line :
+       {"f:28:10: routing:", "f:38:27: services[web].vips[1]:",
+        "f:41:17: services[web].forwarding:", "f:46:14: services[web].health_check.https:",
+        "f:52:13: services[web].limits:", "f:58:33: services[web].backends[web-5].address:",
+        "f:77:7: services[http3].quic:", "f:90:16: services[postgres].scheduler:",
+        "f:99:12: services[cdn].vips[0]:", "f:100:15: services[cdn].protocol:",
+        "f:115:3: access:"}) {
+    EXPECT_THAT(unsupported, HasSubstr(line));
+  }
+  const std::string warnings = absl::StrJoin(loaded->warnings, "\n");
+  for (const char* line : {"f:22:23: interfaces[uplink0].kernel_interface:", "f:119:3: announce:",
+                           "f:51:18: services[web].min_healthy:", "f:124:9: control.http:"}) {
+    EXPECT_THAT(warnings, HasSubstr(line));
+  }
+}
+
+TEST(Config, ProtobufJsonUsesTheWordsOfTheFile) {
+  const absl::StatusOr<LoadedConfig> loaded = Load(Example("edge.yaml"));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  ASSERT_TRUE(google::protobuf::util::MessageToJsonString(loaded->config, &json, options).ok());
+  for (const char* part :
+       {"\"protocol\":\"tcp\"", "\"scheduler\":\"least_connections\"", "\"routing\":\"kernel\"",
+        "\"forwarding\":{\"nat\":{}}", "\"state\":\"drain\"", "\"idle\":\"poll\""}) {
+    EXPECT_THAT(json, HasSubstr(part));
+  }
+  config::Config again;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(json, &again).ok());
+  EXPECT_TRUE(MessageDifferencer::Equals(again, loaded->config));
+}
+
+struct WarningRow {
+  const char* what;
+  std::string from;
+  std::string to;
+  std::vector<std::string> warnings;
+};
+
+TEST(Config, WarningsAreExact) {
+  const WarningRow rows[] = {
+      {"none", "", "", {}},
+      {"no backends",
+       "backends:\n      - { name: b1, address: 10.0.0.1 }",
+       "backends: []",
+       {"f:13:15: services[web].backends: none, so that every packet to the service is dropped"}},
+      {"few slots",
+       "ports: [80]",
+       "ports: [80]\n    table_size: 97",
+       {"f:15:9: services[web].backends[b1].weight: its share is only 97 of 97 slots, which makes "
+        "for an uneven spread; a table_size from 100 gives it 100"}},
+      {"less than a slot",
+       "10.0.0.1 }",
+       "10.0.0.1, weight: 1 }\n      - { name: b2, address: 10.0.0.2, weight: 65535 }\n"
+       "      - { name: b3, address: 10.0.0.3, weight: 65535 }",
+       {"f:14:48: services[web].backends[b1].weight: its share is less than one of 65537 slots, so "
+        "it may get no connections; a table_size from 13107100 gives it 100"}},
+      {"no route",
+       "10.0.0.1 }",
+       "10.0.1.1 }",
+       {"f:14:30: services[web].backends[b1].address: no route leads to it: packets for it are "
+        "dropped (no_next_hop)"}},
+      {"a slow probe",
+       "ports: [80]",
+       "ports: [80]\n    health_check: { tcp: {}, timeout: 2s }",
+       {"f:12:39: services[web].health_check.timeout: 2s is longer than the interval of 1s: a "
+        "probe without an answer delays the next one"}},
+      {"a fast probe",
+       "ports: [80]",
+       "ports: [80]\n    health_check: { tcp: {}, interval: 100ms }",
+       {}},
+      {"a backend inside a VIP prefix",
+       "198.51.100.10",
+       "10.0.0.0/24",
+       {"f:14:30: services[web].backends[b1].address: lies in the VIP prefix 10.0.0.0/24"}},
+      {"a VIP without backends may nest in another",
+       "198.51.100.10",
+       "198.51.100.0/24, 198.51.100.1",
+       {}},
+  };
+  for (const WarningRow& row : rows) {
+    const absl::StatusOr<LoadedConfig> loaded =
+        Load(row.from.empty() ? std::string(kSmall) : Changed(row.from, row.to));
+    ASSERT_TRUE(loaded.ok()) << row.what << ": " << loaded.status();
+    EXPECT_EQ(loaded->warnings, row.warnings) << row.what;
+  }
+}
+
+TEST(Config, WaysToWriteAValueThatAreFine) {
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {"\"02:00:00:00:00:fe\"", "02:00:00:00:00:FE"},  // YAML 1.1: a sexagesimal number
+           {"name: web", "name: 12"},
+           {"name: web", "name: yes"},
+           {"protocol: tcp", "protocol: \"tcp\""},
+           {"protocol: tcp", "\"protocol\": tcp"},
+           {"ports: [80]", "ports: [\"80\", 8000-8100, \"9000-9001\"]"},
+           {"ports: [80]", "ports:\n      - 80\n      - 443"},
+           {"ports: [80]", "ports: [80]\n    regions: []"},
+           {"ports: [80]", "ports: [80]\n    min_healthy: 0.0%"},
+           {"forwarding: ipip", "forwarding: { ipip: {} }"},
+           {"forwarding: ipip", "forwarding:\n      vxlan: { vni: 7 }"},
+           {"fleet: { hash_seed: 7 }", "fleet: { hash_seed_file: seed }"},
+           {"fleet: { hash_seed: 7 }", "---\nfleet: { hash_seed: 7 }"},
+           {"services:", "access: { deny: [] }\nservices:"},
+       }) {
+    const std::string text = Changed(from, to);
+    const absl::StatusOr<LoadedConfig> loaded = Load(text);
+    ASSERT_TRUE(loaded.ok()) << to << ": " << loaded.status();
+    EXPECT_THAT(loaded->warnings, IsEmpty()) << to;
+  }
+  std::string crlf(kSmall);
+  for (size_t at = 0; (at = crlf.find('\n', at)) != std::string::npos; at += 2) {
+    crlf.replace(at, 1, "\r\n");
+  }
+  EXPECT_TRUE(Load(crlf).ok());
+  EXPECT_TRUE(Load("\xef\xbb\xbf" + std::string(kSmall)).ok());
+  EXPECT_TRUE(Load(std::string(kSmall) + "...\n").ok());
+}
+
+TEST(Config, ErrorsAreBounded) {
+  std::string text(kSmall);
+  for (int i = 0; i < 5000; ++i) absl::StrAppend(&text, "key", i, ": 1\n");
+  const absl::StatusOr<LoadedConfig> loaded = Load(text);
+  ASSERT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+  const std::vector<std::string> lines = absl::StrSplit(loaded.status().message(), '\n');
+  ASSERT_EQ(lines.size(), kMaxConfigErrors + 1);
+  EXPECT_THAT(lines[0], HasSubstr("f:15:1: key0: unknown key"));
+  EXPECT_EQ(lines.back(), "f:64:1: … and at least 950 more");
+}
+
+TEST(Config, LongTextsInErrorsAreCut) {
+  const absl::StatusOr<LoadedConfig> loaded =
+      Load(Changed("protocol: tcp", "protocol: " + std::string(100000, 'x')));
+  ASSERT_FALSE(loaded.ok());
+  EXPECT_LT(loaded.status().message().size(), 300u);
+}
+
+TEST(Config, HostileTextsAreRefusedQuickly) {
+  std::string nul(1 << 20, '\0');
+  std::string slashes = "a: \"" + std::string(1 << 20, '\\');
+  std::string brackets(1 << 20, '[');
+  std::string braces, dashes, questions, lines, flow = "a: [";
+  for (int i = 0; i < 100000; ++i) {
+    braces += "{a: ";
+    dashes += "- ";
+    questions += "? ";
+    lines += "\n b";
+  }
+  while (flow.size() < (9u << 20)) flow += "a list in one piece, ";
+  for (const std::string& text :
+       {nul, slashes, brackets, braces, dashes, questions, "a: b" + lines, flow,
+        std::string(9 << 20, '\n'), std::string(kMaxConfigBytes + 1, ' ')}) {
+    const absl::StatusOr<LoadedConfig> loaded = Load(text);
+    EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(absl::StartsWith(loaded.status().message(), "f:"));
+  }
+}
+
+// Every line of `message` starts with «f:LINE:COLUMN: » inside `text`.
+void ExpectPlacesInside(const std::string& text, absl::string_view message) {
+  const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
+  for (const absl::string_view finding : absl::StrSplit(message, '\n')) {
+    const std::vector<absl::string_view> parts = absl::StrSplit(finding, absl::MaxSplits(':', 3));
+    ASSERT_EQ(parts.size(), 4u) << finding;
+    ASSERT_EQ(parts[0], "f") << finding;
+    size_t line = 0, column = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(parts[1], &line) && absl::SimpleAtoi(parts[2], &column))
+        << finding;
+    ASSERT_GE(line, 1u) << finding;
+    ASSERT_LE(line, lines.size()) << finding;
+    ASSERT_GE(column, 1u) << finding;
+    ASSERT_LE(column, lines[line - 1].size() + 1) << finding;
+  }
+}
+
+TEST(Config, MutatedExamplesNeverCrashAndErrorsHaveAPlace) {
+  const uint32_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937 random(seed);
+  const auto below = [&](size_t n) {
+    return std::uniform_int_distribution<size_t>(0, n - 1)(random);
+  };
+  const std::string examples[] = {Example("first-light.yaml"), Example("edge.yaml")};
+  const std::string pieces[] = {
+      ":",     "- ",    "{",      "}",    "[",        "]",    "\n",   "  ",  "\t",
+      "\"",    "'",     "#",      "&a ",  "*a",       "!",    "|\n",  ">\n", "? ",
+      "---\n", "...\n", "<<: ",   "~",    "%",        "\r\n", "\\",   "0",   "-1",
+      "null",  "1e9",   "100000", "\xff", "\xc3\xa9", ", ",   "name", "any", "nat"};
+  int loaded_count = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string text = examples[below(2)];
+    const size_t changes = 1 + below(4);
+    for (size_t change = 0; change < changes; ++change) {
+      const size_t at = below(text.size());
+      switch (below(6)) {
+        case 0: text.erase(at, 1 + below(10)); break;
+        case 1: text.insert(at, pieces[below(std::size(pieces))]); break;
+        case 2: text[at] = static_cast<char>(below(256)); break;
+        case 3: text.insert(at, text.substr(below(text.size()), below(200))); break;
+        case 4: std::swap(text[at], text[below(text.size())]); break;
+        case 5: text.resize(at + 1); break;
+      }
+      if (text.empty()) text = "\n";
+    }
+    const absl::StatusOr<LoadedConfig> loaded = Load(text);
+    if (!loaded.ok()) {
+      ASSERT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+      ExpectPlacesInside(text, loaded.status().message());
+    } else {
+      ++loaded_count;
+      const std::string yaml = RenderYaml(loaded->config);
+      const absl::StatusOr<LoadedConfig> again = Load(yaml);
+      ASSERT_TRUE(again.ok()) << again.status() << "\n" << text << "\n" << yaml;
+      ASSERT_TRUE(MessageDifferencer::Equals(again->config, loaded->config)) << text << yaml;
+      for (const std::string& line : loaded->warnings) {
+        ExpectPlacesInside(text, absl::string_view(line));
+      }
+      for (const std::string& line : loaded->unsupported) {
+        ExpectPlacesInside(text, absl::string_view(line));
+      }
+    }
+    if (HasFatalFailure()) {
+      ADD_FAILURE() << text;
+      return;
+    }
+  }
+  EXPECT_GT(loaded_count, 100) << "most mutations should not be the end of it";
+}
+
+TEST(Config, FilesThatCannotBeRead) {
+  const std::string directory = testing::TempDir();
+  absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(directory + "/no-such-file.yaml");
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("no-such-file.yaml"));
+
+  loaded = LoadConfigFile(directory);
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("is a directory"));
+
+  const std::string path = absl::StrCat(directory, "/config_test.", getpid(), ".yaml");
+  std::ofstream(path) << kSmall;
+  EXPECT_TRUE(LoadConfigFile(path).ok());
+  std::ofstream(path) << "a: b\n";
+  loaded = LoadConfigFile(path);
+  EXPECT_THAT(std::string(loaded.status().message()), HasSubstr(path + ":1:1: a: unknown key"));
+  if (geteuid() != 0) {
+    ASSERT_EQ(chmod(path.c_str(), 0), 0);
+    EXPECT_EQ(LoadConfigFile(path).status().code(), absl::StatusCode::kPermissionDenied);
+  }
+  ASSERT_EQ(unlink(path.c_str()), 0);
+}
+
+TEST(Config, HashSeedFromAFile) {
+  const std::string name = absl::StrCat("seed.", getpid());
+  const std::string path = testing::TempDir() + "/" + name;
+  const std::string config_file = testing::TempDir() + "/config.yaml";
+  const absl::StatusOr<LoadedConfig> loaded =
+      Load(Changed("hash_seed: 7", "hash_seed_file: " + name));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const auto read = [&] { return ReadHashSeed(loaded->config, absl::string_view(config_file)); };
+
+  EXPECT_EQ(read().status().code(), absl::StatusCode::kFailedPrecondition);
+  std::ofstream(path) << "18446744073709551615\n";
+  EXPECT_EQ(read().value(), 18446744073709551615u);
+  for (const char* bad : {"", "0x10\n", "-1\n", "1 2\n", "18446744073709551616\n"}) {
+    std::ofstream(path) << bad;
+    EXPECT_FALSE(read().ok()) << bad;
+  }
+  ASSERT_EQ(unlink(path.c_str()), 0);
+
+  EXPECT_EQ(ReadHashSeed(Load(std::string(kSmall))->config, "f").value(), 7u);
+}
+
+}  // namespace
+}  // namespace guideway
