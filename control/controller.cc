@@ -1,0 +1,763 @@
+#include "control/controller.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "control/api/api.pb.h"
+#include "control/compile.h"
+#include "control/health.h"
+#include "control/id_allocator.h"
+#include "glog/logging.h"
+
+namespace guideway {
+namespace {
+
+// How often old Snapshots and ids of what is gone are asked back from the dataplane.
+constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
+
+// State changes that are remembered for Status.
+constexpr size_t kMaxEvents = 100;
+
+// Names that a refusal lists.
+constexpr size_t kMaxNamesListed = 8;
+
+// A configuration with all that belongs to it and stays as long as it is in force. Services and
+// backends are in the order of the file.
+struct Plan {
+  struct Backend {
+    BackendId id;
+    IpAddress address;
+    std::optional<HealthTarget> target;   // nothing: always up
+    Health presumed = Health::kChecking;  // until the target is asked
+  };
+  struct Service {
+    ServiceId id;
+    std::vector<Backend> backends;
+  };
+  struct Place {
+    int service;
+    int backend;
+  };
+
+  std::shared_ptr<const LoadedConfig> loaded;
+  uint64_t hash_seed = 0;
+  std::vector<Service> services;
+  absl::flat_hash_map<std::string, Place> places;  // by «service/backend»
+  absl::flat_hash_map<HealthTarget, std::vector<Place>> askers;
+
+  const config::Config& config() const { return loaded->config; }
+  const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
+  std::string NameOf(const Place& p) const {
+    const config::Service& service = config().services(p.service);
+    return absl::StrCat(service.name(), "/", service.backends(p.backend).name());
+  }
+};
+
+// How many slots each backend of a service's pool has.
+using SlotCounts = std::shared_ptr<const std::vector<uint32_t>>;
+
+SlotCounts CountSlots(const Service& service) {
+  auto counts = std::make_shared<std::vector<uint32_t>>(service.backends.size());
+  for (LookupTable::Member m : service.assignment) {
+    if (m != LookupTable::kNoMember) ++(*counts)[m];
+  }
+  return counts;
+}
+
+// What is in force.
+struct InForce {
+  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const Snapshot> snapshot;
+  std::vector<SlotCounts> slots;  // of each service of the snapshot
+};
+
+// A configuration to be read and put in force.
+struct Change {
+  std::string name;                 // for error messages
+  std::optional<std::string> text;  // nothing: read the file `name`
+  Controller::ApplyDone done;       // may be null
+};
+
+// What one visit to the helper thread takes along and brings back.
+struct Round {
+  std::optional<Change> change;
+  std::vector<Controller::Done> waiting;  // for what is wanted to be in force
+  std::shared_ptr<const Plan> plan;
+  CompileInput input;
+  std::vector<SlotCounts> slots_before;
+
+  absl::StatusOr<LoadedConfig> loaded = absl::UnknownError("");
+  absl::StatusOr<uint64_t> hash_seed = absl::UnknownError("");
+  absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = nullptr;
+  std::vector<SlotCounts> slots;
+};
+
+// On the helper thread, or at the start on the loop's.
+void RunCompile(Round& round) {
+  round.snapshot = Compile(round.input);
+  if (!round.snapshot.ok()) return;
+  absl::flat_hash_map<const Service*, SlotCounts> known;
+  if (const Snapshot* previous = round.input.previous.get(); previous != nullptr) {
+    for (size_t i = 0; i < previous->services().size(); ++i) {
+      known.emplace(previous->services()[i].get(), round.slots_before[i]);
+    }
+  }
+  for (const auto& service : (*round.snapshot)->services()) {
+    auto it = known.find(service.get());
+    round.slots.push_back(it != known.end() ? it->second : CountSlots(*service));
+  }
+}
+
+absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
+                                                     const config::Backend& backend) {
+  if (!service.has_health_check()) return std::nullopt;
+  const config::HealthCheck& check = service.health_check();
+  HealthTarget target;
+  ProbeQuestion& question = target.question;
+  switch (check.kind_case()) {
+    case config::HealthCheck::kTcp: question.kind = ProbeQuestion::Kind::kTcp; break;
+    case config::HealthCheck::kHttp: {
+      question.kind = ProbeQuestion::Kind::kHttp;
+      question.host = check.http().host();
+      question.path = check.http().path();
+      const StatusRange range = StatusRangeOf(check.http());
+      question.status_low = range.first;
+      question.status_high = range.last;
+      break;
+    }
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "service ", service.name(), ": this version has the health checks tcp and http alone"));
+  }
+  question.address = AddressOf(backend);
+  question.port = ProbePort(service, backend).value_or(0);
+  target.interval = ToDuration(check.interval());
+  target.timeout = check.has_timeout() ? ToDuration(check.timeout())
+                                       : std::min(absl::Milliseconds(500), target.interval);
+  target.rise = check.rise();
+  target.fall = check.fall();
+  return target;
+}
+
+// The number of letters to change to get from one to the other.
+size_t EditDistance(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+// «a, b and 5 others», those most like `wanted` first.
+std::string Nearest(absl::string_view wanted, std::vector<std::string> names) {
+  std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
+    return EditDistance(wanted, a) < EditDistance(wanted, b);
+  });
+  const size_t more = names.size() > kMaxNamesListed ? names.size() - kMaxNamesListed : 0;
+  names.resize(names.size() - more);
+  return absl::StrCat(
+      absl::StrJoin(names, ", "),
+      more > 0 ? absl::StrCat(" and ", more, more == 1 ? " other" : " others") : "");
+}
+
+std::string Serialized(const google::protobuf::Message& message) {
+  return message.SerializeAsString();
+}
+
+// A packet count of the dataplane as the API tells it.
+void Fill(const PacketCounts& counts, api::PacketCounters* out) {
+  out->set_received(counts.received());
+  out->set_forwarded(counts.of(Verdict::kForward));
+  out->set_replied(counts.of(Verdict::kReply));
+  out->set_punted(counts.of(Verdict::kPunt));
+  out->set_dropped(counts.of(Verdict::kDrop));
+  for (size_t i = 0; i < kReasons; ++i) {
+    (*out->mutable_drops())[std::string(kReasonInfo[i].name)] = counts.reasons[i];
+  }
+}
+
+}  // namespace
+
+class Controller::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options, LoadedConfig config)
+      : loop_(loop),
+        dataplane_(dataplane),
+        options_(std::move(options)),
+        first_(std::make_shared<const LoadedConfig>(std::move(config))),
+        started_(loop->Now()),
+        checker_(loop, prober, options_.jitter_seed,
+                 [this](const HealthTarget& target, const HealthReport& report) {
+                   HealthChanged(target, report);
+                 }),
+        tidy_timer_(loop->NewTimer()) {}
+
+  absl::Status Start();
+  void Take(Change change);
+  void SetByHand(bool drain, const std::string& service, const std::string& backend, Done done);
+
+  const Options& options() const { return options_; }
+  api::Status GetStatus() const;
+  api::ServiceList GetServices() const;
+  api::BackendList GetBackends() const;
+
+  bool stopping_ = false;
+
+ private:
+  // A step of a change. Each ends on the loop, with the next step or the next round.
+  void NextRound();
+  void Load(std::shared_ptr<Round> round);
+  void Loaded(std::shared_ptr<Round> round);
+  void CompileRound(std::shared_ptr<Round> round);
+  void Compiled(std::shared_ptr<Round> round);
+
+  absl::StatusOr<std::shared_ptr<const Plan>> MakePlan(std::shared_ptr<const LoadedConfig> loaded,
+                                                       uint64_t hash_seed);
+  absl::Status CheckUnchangeable(const config::Config& config) const;
+  void FillInput(Round& round) const;
+  void Commit(Round& round);
+  void Refuse(Change& change, const absl::Status& why);
+
+  HealthReport HealthOf(const Plan::Backend& backend) const;
+  bool IsDrained(const Plan& plan, const Plan::Place& place) const;
+  void HealthChanged(const HealthTarget& target, const HealthReport& report);
+  void Tidy();
+  void Event(std::string text);
+  absl::Status NoSuchBackend(const std::string& service, const std::string& backend) const;
+
+  ServiceCounts CountsOf(ServiceId id) const;
+  BackendCounts CountsOfBackend(BackendId id) const;
+
+  // Constant after construction.
+  EventLoop* const loop_;
+  Dataplane* const dataplane_;
+  const Options options_;
+  const std::shared_ptr<const LoadedConfig> first_;  // what cannot change is as in here
+  const absl::Duration started_;
+
+  // What is wanted.
+  std::deque<Change> changes_;
+  absl::flat_hash_set<std::string> drained_by_hand_;  // «service/backend»
+  std::vector<Done> waiting_;                         // for the next Compile
+  bool dirty_ = false;                                // something changed since the last one began
+
+  // What is so.
+  HealthChecker checker_;
+  IdAllocator service_ids_{kMaxServices};
+  IdAllocator backend_ids_{kMaxBackends};
+  // What an id had counted when it was given to its name.
+  absl::flat_hash_map<ServiceId, ServiceCounts> service_base_;
+  absl::flat_hash_map<BackendId, BackendCounts> backend_base_;
+
+  // What is in force.
+  InForce now_;
+  uint64_t revision_ = 0;
+  bool busy_ = false;  // a round is on the helper thread
+  std::string config_error_;
+  std::deque<api::Event> events_;
+  std::unique_ptr<Timer> tidy_timer_;
+};
+
+absl::Status Controller::Impl::Start() {
+  Round round;
+  if (!first_->unsupported.empty()) {
+    return absl::FailedPreconditionError(absl::StrJoin(first_->unsupported, "\n"));
+  }
+  absl::StatusOr<uint64_t> seed = ReadHashSeed(first_->config, options_.config_file);
+  if (!seed.ok()) return seed.status();
+  auto plan = MakePlan(first_, *seed);
+  if (!plan.ok()) return plan.status();
+  round.plan = *std::move(plan);
+  FillInput(round);
+  RunCompile(round);
+  if (!round.snapshot.ok()) return round.snapshot.status();
+  Commit(round);
+  Tidy();
+  return absl::OkStatus();
+}
+
+void Controller::Impl::Take(Change change) {
+  changes_.push_back(std::move(change));
+  NextRound();
+}
+
+void Controller::Impl::NextRound() {
+  if (busy_ || (changes_.empty() && !dirty_)) return;
+  busy_ = true;
+  auto round = std::make_shared<Round>();
+  if (!changes_.empty()) {
+    round->change = std::move(changes_.front());
+    changes_.pop_front();
+    // Several reloads that wait are one.
+    while (!round->change->text && !changes_.empty() && !changes_.front().text) {
+      changes_.pop_front();
+    }
+    Load(std::move(round));
+  } else {
+    round->plan = now_.plan;
+    CompileRound(std::move(round));
+  }
+}
+
+void Controller::Impl::Load(std::shared_ptr<Round> round) {
+  loop_->RunOnHelper(
+      [round, config_file = options_.config_file] {
+        const Change& change = *round->change;
+        round->loaded =
+            change.text ? LoadConfig(change.name, *change.text) : LoadConfigFile(change.name);
+        if (round->loaded.ok()) {
+          round->hash_seed = ReadHashSeed(round->loaded->config, config_file);
+        }
+      },
+      [weak = weak_from_this(), round] {
+        if (auto self = weak.lock()) self->Loaded(round);
+      });
+}
+
+void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
+  absl::Status status = round->loaded.status();
+  if (status.ok() && !round->loaded->unsupported.empty()) {
+    status = absl::FailedPreconditionError(absl::StrJoin(round->loaded->unsupported, "\n"));
+  }
+  if (status.ok()) status = round->hash_seed.status();
+  if (status.ok()) status = CheckUnchangeable(round->loaded->config);
+  if (status.ok()) {
+    auto plan = MakePlan(std::make_shared<const LoadedConfig>(*std::move(round->loaded)),
+                         *round->hash_seed);
+    status = plan.status();
+    if (plan.ok()) round->plan = *std::move(plan);
+  }
+  if (!status.ok()) {
+    Refuse(*round->change, status);
+    busy_ = false;
+    return NextRound();
+  }
+  CompileRound(std::move(round));
+}
+
+void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
+  round->waiting = std::exchange(waiting_, {});
+  dirty_ = false;
+  FillInput(*round);
+  loop_->RunOnHelper([round] { RunCompile(*round); },
+                     [weak = weak_from_this(), round] {
+                       if (auto self = weak.lock()) self->Compiled(round);
+                     });
+}
+
+void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
+  busy_ = false;
+  if (round->snapshot.ok()) {
+    Commit(*round);
+  } else if (round->change) {
+    service_ids_.Abort();
+    backend_ids_.Abort();
+    Refuse(*round->change, round->snapshot.status());
+    // What else this round took along is still wanted, under the old configuration.
+    waiting_.insert(waiting_.begin(), std::make_move_iterator(round->waiting.begin()),
+                    std::make_move_iterator(round->waiting.end()));
+    dirty_ = true;
+  } else {
+    // The configuration compiled before, so this is not about it. The next event tries again.
+    LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
+    for (Done& done : round->waiting) done(round->snapshot.status());
+  }
+  NextRound();
+}
+
+absl::StatusOr<std::shared_ptr<const Plan>> Controller::Impl::MakePlan(
+    std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed) {
+  auto plan = std::make_shared<Plan>();
+  plan->loaded = std::move(loaded);
+  plan->hash_seed = hash_seed;
+  absl::Status status;
+  for (int s = 0; status.ok() && s < plan->config().services_size(); ++s) {
+    const config::Service& service = plan->config().services(s);
+    const auto service_id = service_ids_.Acquire(service.name());
+    if (status.Update(service_id.status()); !status.ok()) break;
+    if (service_id->is_new) {
+      service_base_[service_id->value] = dataplane_->service_counts(service_id->value);
+    }
+    Plan::Service& planned = plan->services.emplace_back();
+    planned.id = service_id->value;
+    for (int b = 0; b < service.backends_size(); ++b) {
+      const config::Backend& backend = service.backends(b);
+      const Plan::Place place = {s, b};
+      const std::string name = plan->NameOf(place);
+      const auto id = backend_ids_.Acquire(name);
+      auto target = TargetOf(service, backend);
+      status.Update(id.status());
+      status.Update(target.status());
+      if (!status.ok()) break;
+      if (id->is_new) backend_base_[id->value] = dataplane_->backend_counts(id->value);
+      Plan::Backend& to_be = planned.backends.emplace_back();
+      to_be.id = id->value;
+      to_be.address = AddressOf(backend);
+      to_be.target = *std::move(target);
+      plan->places.emplace(name, place);
+      if (!to_be.target) continue;
+      plan->askers[*to_be.target].push_back(place);
+      // A machine that served goes on while a new question about it is open.
+      if (now_.plan == nullptr) continue;
+      auto before = now_.plan->places.find(name);
+      if (before != now_.plan->places.end() &&
+          now_.plan->at(before->second).address == to_be.address) {
+        to_be.presumed = HealthOf(now_.plan->at(before->second)).health;
+      }
+    }
+  }
+  if (!status.ok()) {
+    service_ids_.Abort();
+    backend_ids_.Abort();
+    return status;
+  }
+  return plan;
+}
+
+absl::Status Controller::Impl::CheckUnchangeable(const config::Config& config) const {
+  const config::Config& fixed = first_->config;
+  const auto refuse = [](absl::string_view key) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        key, " cannot change while guidewayd runs: restart it with this configuration"));
+  };
+  if (config.interfaces_size() != fixed.interfaces_size()) return refuse("interfaces");
+  for (int i = 0; i < config.interfaces_size(); ++i) {
+    if (Serialized(config.interfaces(i)) != Serialized(fixed.interfaces(i))) {
+      return refuse(absl::StrCat("interfaces (", config.interfaces(i).name(), ")"));
+    }
+  }
+  const config::Dataplane& a = config.dataplane();
+  const config::Dataplane& b = fixed.dataplane();
+  if (!std::equal(a.workers().begin(), a.workers().end(), b.workers().begin(), b.workers().end())) {
+    return refuse("dataplane.workers");
+  }
+  if (a.has_idle() != b.has_idle() || a.idle() != b.idle()) return refuse("dataplane.idle");
+  if (a.hugepages() != b.hugepages()) return refuse("dataplane.hugepages");
+  if (a.flows_per_worker() != b.flows_per_worker()) return refuse("dataplane.flows_per_worker");
+  if (config.control().socket() != fixed.control().socket()) return refuse("control.socket");
+  return absl::OkStatus();
+}
+
+HealthReport Controller::Impl::HealthOf(const Plan::Backend& backend) const {
+  if (!backend.target) return {Health::kUp, "not checked"};
+  return checker_.Report(*backend.target).value_or(HealthReport{backend.presumed, ""});
+}
+
+bool Controller::Impl::IsDrained(const Plan& plan, const Plan::Place& place) const {
+  return plan.config().services(place.service).backends(place.backend).state() ==
+             config::AdminState::drain ||
+         drained_by_hand_.contains(plan.NameOf(place));
+}
+
+void Controller::Impl::FillInput(Round& round) const {
+  const Plan& plan = *round.plan;
+  CompileInput& input = round.input;
+  input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
+  input.loaded = plan.loaded;
+  input.hash_seed = plan.hash_seed;
+  input.interfaces = dataplane_->interfaces();
+  input.previous = now_.snapshot;
+  round.slots_before = now_.slots;
+  for (size_t s = 0; s < plan.services.size(); ++s) {
+    ServiceFacts& facts = input.services.emplace_back();
+    facts.id = plan.services[s].id;
+    for (size_t b = 0; b < plan.services[s].backends.size(); ++b) {
+      const Plan::Backend& backend = plan.services[s].backends[b];
+      const Health health = HealthOf(backend).health;
+      BackendState state = BackendState::kUp;
+      if (health == Health::kDown) {
+        state = BackendState::kDown;
+      } else if (health == Health::kChecking ||
+                 IsDrained(plan, {static_cast<int>(s), static_cast<int>(b)})) {
+        state = BackendState::kDrain;
+      }
+      facts.backends.push_back({backend.id, state});
+    }
+  }
+}
+
+void Controller::Impl::Commit(Round& round) {
+  const bool new_plan = round.plan != now_.plan;
+  now_ = {round.plan, *round.snapshot, std::move(round.slots)};
+  dataplane_->Publish(now_.snapshot);
+  if (new_plan) {
+    ++revision_;
+    config_error_.clear();
+    service_ids_.Commit(now_.snapshot->version());
+    backend_ids_.Commit(now_.snapshot->version());
+    for (auto it = drained_by_hand_.begin(); it != drained_by_hand_.end();) {
+      if (now_.plan->places.contains(*it)) {
+        ++it;
+      } else {
+        drained_by_hand_.erase(it++);
+      }
+    }
+    std::vector<HealthChecker::Wanted> wanted;
+    for (const Plan::Service& service : now_.plan->services) {
+      for (const Plan::Backend& backend : service.backends) {
+        if (backend.target) wanted.push_back({*backend.target, backend.presumed});
+      }
+    }
+    checker_.SetTargets(wanted);
+    for (const std::string& warning : now_.plan->loaded->warnings) LOG(WARNING) << warning;
+    Event(absl::StrCat("revision ", revision_, " in force: ", now_.plan->services.size(),
+                       " services, ", now_.plan->places.size(), " backends"));
+  }
+  if (round.change && round.change->done) {
+    api::ApplyResult result;
+    result.set_revision(revision_);
+    for (const std::string& warning : now_.plan->loaded->warnings) result.add_warnings(warning);
+    round.change->done(std::move(result));
+  }
+  for (Done& done : round.waiting) done(absl::OkStatus());
+}
+
+void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
+  config_error_ = std::string(why.message());
+  for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
+  Event(absl::StrCat("configuration ", change.name, " refused, revision ", revision_,
+                     " stays in force"));
+  if (change.done) change.done(why);
+}
+
+void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthReport& report) {
+  auto it = now_.plan->askers.find(target);
+  if (it == now_.plan->askers.end()) return;
+  for (const Plan::Place& place : it->second) {
+    Event(report.health == Health::kUp
+              ? absl::StrCat("backend ", now_.plan->NameOf(place), " up")
+              : absl::StrCat("backend ", now_.plan->NameOf(place), " down: ", report.reason));
+  }
+  dirty_ = true;
+  NextRound();
+}
+
+absl::Status Controller::Impl::NoSuchBackend(const std::string& service,
+                                             const std::string& backend) const {
+  std::vector<std::string> names;
+  for (const config::Service& s : now_.plan->config().services()) {
+    if (s.name() != service) continue;
+    for (const config::Backend& b : s.backends()) names.push_back(b.name());
+    return absl::NotFoundError(absl::StrCat(
+        "service ", service, " has no backend \"", backend, "\"",
+        names.empty() ? "; it has none" : absl::StrCat("; it has ", Nearest(backend, names))));
+  }
+  for (const config::Service& s : now_.plan->config().services()) names.push_back(s.name());
+  return absl::NotFoundError(absl::StrCat(
+      "there is no service \"", service, "\"",
+      names.empty() ? "; there is none" : absl::StrCat("; there are ", Nearest(service, names))));
+}
+
+void Controller::Impl::SetByHand(bool drain, const std::string& service, const std::string& backend,
+                                 Done done) {
+  const std::string name = absl::StrCat(service, "/", backend);
+  absl::Status refused;
+  auto place = now_.plan->places.find(name);
+  if (place == now_.plan->places.end()) {
+    refused = NoSuchBackend(service, backend);
+  } else if (!drain && !drained_by_hand_.contains(name) && IsDrained(*now_.plan, place->second)) {
+    refused = absl::FailedPreconditionError(
+        absl::StrCat("backend ", name,
+                     " is drained by the configuration (state: drain), not by hand: change "
+                     "the file and apply it"));
+  }
+  if (!refused.ok()) {
+    loop_->Post([done = std::move(done), refused] { done(refused); });
+    return;
+  }
+  if (drain ? drained_by_hand_.insert(name).second : drained_by_hand_.erase(name) > 0) {
+    Event(
+        absl::StrCat("backend ", name, drain ? " drained by hand" : " no longer drained by hand"));
+  }
+  waiting_.push_back(std::move(done));
+  dirty_ = true;
+  NextRound();
+}
+
+void Controller::Impl::Tidy() {
+  dataplane_->Reclaim();
+  const uint64_t swept = dataplane_->SweptVersion();
+  service_ids_.Reclaim(swept);
+  backend_ids_.Reclaim(swept);
+  tidy_timer_->Set(loop_->Now() + kTidyInterval, [this] { Tidy(); });
+}
+
+void Controller::Impl::Event(std::string text) {
+  LOG(INFO) << text;
+  if (events_.size() == kMaxEvents) events_.pop_front();
+  api::Event& event = events_.emplace_back();
+  event.set_time(absl::FormatTime(absl::Now(), absl::UTCTimeZone()));
+  event.set_text(std::move(text));
+}
+
+ServiceCounts Controller::Impl::CountsOf(ServiceId id) const {
+  ServiceCounts counts = dataplane_->service_counts(id);
+  const ServiceCounts& base = service_base_.at(id);
+  counts.packets -= base.packets;
+  counts.bytes -= base.bytes;
+  counts.forwarded -= base.forwarded;
+  counts.dropped -= base.dropped;
+  return counts;
+}
+
+BackendCounts Controller::Impl::CountsOfBackend(BackendId id) const {
+  BackendCounts counts = dataplane_->backend_counts(id);
+  const BackendCounts& base = backend_base_.at(id);
+  counts.packets -= base.packets;
+  counts.bytes -= base.bytes;
+  counts.new_flows -= base.new_flows;
+  return counts;
+}
+
+api::Status Controller::Impl::GetStatus() const {
+  api::Status status;
+  status.set_state(stopping_ ? "stopping" : "serving");
+  status.set_version(options_.version);
+  status.set_pid(getpid());
+  status.set_uptime_seconds(absl::ToDoubleSeconds(loop_->Now() - started_));
+  status.set_config_file(options_.config_file);
+  status.set_revision(revision_);
+  status.set_config_error(config_error_);
+  for (const std::string& warning : now_.plan->loaded->warnings) status.add_warnings(warning);
+  PacketCounts sum;
+  for (const WorkerStatus& worker : dataplane_->workers()) {
+    sum.Add(worker.packets);
+    api::Worker* out = status.add_workers();
+    out->set_core(worker.core);
+    Fill(worker.packets, out->mutable_packets());
+    out->set_flows(worker.flows);
+    out->set_flow_capacity(worker.flow_capacity);
+    out->set_flows_not_stored(worker.flows_not_stored);
+  }
+  Fill(sum, status.mutable_packets());
+  for (const InterfaceStatus& interface : dataplane_->interfaces()) {
+    api::Interface* out = status.add_interfaces();
+    out->set_name(interface.name);
+    out->set_device(interface.device);
+    out->set_mac(interface.mac.ToString());
+    out->set_link_up(interface.link_up);
+    out->set_received_packets(interface.received_packets);
+    out->set_sent_packets(interface.sent_packets);
+    out->set_missed(interface.missed_packets);
+  }
+  for (const api::Event& event : events_) *status.add_events() = event;
+  return status;
+}
+
+api::ServiceList Controller::Impl::GetServices() const {
+  api::ServiceList list;
+  for (size_t s = 0; s < now_.plan->services.size(); ++s) {
+    const Plan::Service& planned = now_.plan->services[s];
+    const config::Service& config = now_.plan->config().services(static_cast<int>(s));
+    const Service& service = *now_.snapshot->services()[s];
+    api::Service* out = list.add_services();
+    out->set_name(service.name);
+    *out->mutable_vips() = config.vips();
+    out->set_protocol(std::string(ProtocolName(service.protocol)));
+    *out->mutable_ports() = config.ports();
+    out->set_forwarding(std::string(ForwardingName(service.forwarding)));
+    out->set_scheduler(config::Scheduler::Value_Name(config.scheduler()));
+    out->set_backends(static_cast<uint32_t>(service.backends.size()));
+    out->set_backends_up(static_cast<uint32_t>(
+        std::count_if(service.backends.begin(), service.backends.end(),
+                      [](const Backend& b) { return b.state == BackendState::kUp; })));
+    const ServiceCounts counts = CountsOf(planned.id);
+    out->set_packets(counts.packets);
+    out->set_bytes(counts.bytes);
+    out->set_forwarded(counts.forwarded);
+    out->set_dropped(counts.dropped);
+    BackendCounts sum;
+    for (const Plan::Backend& backend : planned.backends) {
+      const BackendCounts one = CountsOfBackend(backend.id);
+      sum.new_flows += one.new_flows;
+      sum.active_flows += one.active_flows;
+    }
+    out->set_new_flows(sum.new_flows);
+    out->set_active_flows(sum.active_flows);
+  }
+  return list;
+}
+
+api::BackendList Controller::Impl::GetBackends() const {
+  api::BackendList list;
+  for (size_t s = 0; s < now_.plan->services.size(); ++s) {
+    const config::Service& config = now_.plan->config().services(static_cast<int>(s));
+    const Service& service = *now_.snapshot->services()[s];
+    for (int b = 0; b < config.backends_size(); ++b) {
+      const Plan::Place place = {static_cast<int>(s), b};
+      const Plan::Backend& planned = now_.plan->at(place);
+      const HealthReport report = HealthOf(planned);
+      api::Backend* out = list.add_backends();
+      out->set_service(config.name());
+      out->set_name(config.backends(b).name());
+      out->set_address(planned.address.ToString());
+      out->set_weight(config.backends(b).weight());
+      out->set_drained_by_hand(drained_by_hand_.contains(now_.plan->NameOf(place)));
+      out->set_state(report.health == Health::kDown       ? "down"
+                     : IsDrained(*now_.plan, place)       ? "drain"
+                     : report.health == Health::kChecking ? "checking"
+                                                          : "up");
+      out->set_health(report.reason);
+      // The pool is sorted by name.
+      const auto member = std::lower_bound(
+          service.backends.begin(), service.backends.end(), config.backends(b).name(),
+          [](const Backend& x, const std::string& name) { return x.name < name; });
+      const size_t index = static_cast<size_t>(member - service.backends.begin());
+      out->set_share(static_cast<double>((*now_.slots[s])[index]) /
+                     static_cast<double>(service.assignment.size()));
+      const BackendCounts counts = CountsOfBackend(planned.id);
+      out->set_packets(counts.packets);
+      out->set_bytes(counts.bytes);
+      out->set_new_flows(counts.new_flows);
+      out->set_active_flows(counts.active_flows);
+    }
+  }
+  return list;
+}
+
+Controller::Controller(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options,
+                       LoadedConfig config)
+    : impl_(
+          std::make_shared<Impl>(loop, prober, dataplane, std::move(options), std::move(config))) {}
+Controller::~Controller() = default;
+
+absl::Status Controller::Start() { return impl_->Start(); }
+
+void Controller::Reload() { impl_->Take({impl_->options().config_file, std::nullopt, nullptr}); }
+
+void Controller::Apply(std::string name, std::string text, ApplyDone done) {
+  impl_->Take({std::move(name), std::move(text), std::move(done)});
+}
+
+void Controller::Drain(const std::string& service, const std::string& backend, Done done) {
+  impl_->SetByHand(true, service, backend, std::move(done));
+}
+
+void Controller::Undrain(const std::string& service, const std::string& backend, Done done) {
+  impl_->SetByHand(false, service, backend, std::move(done));
+}
+
+void Controller::SetStopping() { impl_->stopping_ = true; }
+
+api::Status Controller::GetStatus() const { return impl_->GetStatus(); }
+api::ServiceList Controller::GetServices() const { return impl_->GetServices(); }
+api::BackendList Controller::GetBackends() const { return impl_->GetBackends(); }
+
+}  // namespace guideway

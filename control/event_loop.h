@@ -1,0 +1,58 @@
+// The control thread's door to time and to its helper thread.
+//
+// Everything in control/ that keeps state runs on one thread, this loop's, and asks the loop for
+// the time, for a call at a later time, and for long work to be done elsewhere. A test puts a fake
+// loop (tests/support/fake_event_loop.h) in its place and moves the time by hand.
+//
+// Thread contract: construct, call and destroy on the loop's thread, or while the loop does not
+// run. Tasks and `done`s run on the loop's thread, one at a time, never from within the call that
+// asked for them; `work` runs on the helper thread.
+#ifndef GUIDEWAY_CONTROL_EVENT_LOOP_H_
+#define GUIDEWAY_CONTROL_EVENT_LOOP_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/time/time.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace guideway {
+
+using Task = std::function<void()>;
+
+// One call in the future at most. Destroying it forgets the call.
+class Timer {
+ public:
+  virtual ~Timer() = default;
+  // Calls `task` once, as soon as `when` is reached. Replaces what was set before.
+  virtual void Set(absl::Duration when, Task task) = 0;
+  virtual void Cancel() = 0;
+};
+
+class EventLoop {
+ public:
+  virtual ~EventLoop() = default;
+
+  // Since some moment before the loop was made; never runs back.
+  virtual absl::Duration Now() const = 0;
+
+  // The timer must not outlive the loop.
+  virtual std::unique_ptr<Timer> NewTimer() = 0;
+
+  // Calls `task` here, soon.
+  virtual void Post(Task task) = 0;
+
+  // Runs `work` on the helper thread, after all that was given to it before, then `done` here.
+  virtual void RunOnHelper(Task work, Task done) = 0;
+};
+
+// The real one: `io` runs the tasks. Its helper thread starts here, with the CPU affinity of the
+// caller. The destructor waits for the piece of work that is under way and drops the rest.
+std::unique_ptr<EventLoop> NewEventLoop(boost::asio::io_context& io);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_EVENT_LOOP_H_

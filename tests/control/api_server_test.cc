@@ -1,0 +1,374 @@
+#include "control/api_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/api_daemon.h"
+
+namespace guideway {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+constexpr char kAb[] =
+    "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2, state: drain }";
+
+// A client that says and reads bytes. Nothing here waits longer than a minute, and nothing waits
+// that long unless the test fails.
+class Client {
+ public:
+  explicit Client(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
+    sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+    std::memcpy(address.sun_path, path.data(), path.size());
+    if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+      ADD_FAILURE() << "cannot connect to " << path << ": " << std::strerror(errno);
+    }
+  }
+  Client& operator=(Client&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  Client(Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ~Client() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  // Stops early when the other side does not want more.
+  Client& Say(const std::string& bytes) {
+    for (size_t sent = 0; sent < bytes.size();) {
+      const ssize_t n = send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      if (n <= 0) break;
+      sent += static_cast<size_t>(n);
+    }
+    return *this;
+  }
+  void EndOfRequest() { shutdown(fd_, SHUT_WR); }
+
+  // Until the other side closes.
+  std::string ReadAll() {
+    return ReadWhile([](const std::string&) { return true; });
+  }
+  // One answer with a body.
+  std::string ReadAnswer() {
+    return ReadWhile([](const std::string& so_far) {
+      const size_t head = so_far.find("\r\n\r\n");
+      const size_t length = so_far.find("Content-Length: ");
+      return head == std::string::npos || length == std::string::npos ||
+             so_far.size() < head + 4 + std::stoul(so_far.substr(length + 16));
+    });
+  }
+  std::string ReadUntil(const std::string& text) {
+    return ReadWhile(
+        [&](const std::string& so_far) { return so_far.find(text) == std::string::npos; });
+  }
+
+ private:
+  template <typename More>
+  std::string ReadWhile(const More& more) {
+    std::string out;
+    while (more(out)) {
+      pollfd p = {.fd = fd_, .events = POLLIN, .revents = 0};
+      if (poll(&p, 1, 60'000) <= 0) {
+        ADD_FAILURE() << "no end after: " << out;
+        break;
+      }
+      char buffer[4096];
+      const ssize_t n = recv(fd_, buffer, sizeof(buffer), 0);
+      if (n <= 0) break;
+      out.append(buffer, static_cast<size_t>(n));
+    }
+    return out;
+  }
+
+  int fd_;
+};
+
+std::string Get(const std::string& path) {
+  return absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: guideway\r\n\r\n");
+}
+std::string Post(const std::string& path, const std::string& body, const std::string& more = "") {
+  return absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: guideway\r\n", more,
+                      "Content-Length: ", body.size(), "\r\n\r\n", body);
+}
+
+class ApiServerTest : public testing::Test {
+ protected:
+  void Start(ApiLimits limits = {}) {
+    daemon_.emplace(ConfigText(ServiceText("web", 1, kAb)), limits);
+  }
+  std::string Answer(const std::string& request) {
+    return Client(daemon_->socket()).Say(request).ReadAnswer();
+  }
+  void ExpectItServes() {
+    EXPECT_THAT(Answer(Get("/v1/status")), StartsWith("HTTP/1.1 200 OK\r\n"));
+  }
+
+  std::optional<ApiDaemon> daemon_;
+};
+
+TEST_F(ApiServerTest, AnswersAsTheSchemaSays) {
+  Start();
+  daemon_->Do([&] { daemon_->dataplane().by_service[0].packets = 1; });
+  std::string answer = Answer(Get("/v1/status"));
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\r\nContent-Type: application/json\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\"state\":\"serving\""));
+  EXPECT_THAT(answer, HasSubstr("\"config_error\":\"\"")) << "zeros are written out";
+  EXPECT_THAT(answer, HasSubstr("\"rate_limited\":\"0\""));
+  answer = Answer(Get("/v1/services"));
+  EXPECT_THAT(answer, HasSubstr("\"name\":\"web\""));
+  EXPECT_THAT(answer, HasSubstr("\"packets\":\"1\""));
+  answer = Answer(Get("/v1/backends"));
+  EXPECT_THAT(answer, HasSubstr("\"address\":\"10.0.0.1\""));
+  EXPECT_THAT(answer, HasSubstr("\"share\":1"));
+  EXPECT_THAT(answer, HasSubstr("\"drained_by_hand\":false"));
+}
+
+TEST_F(ApiServerTest, DrainAndApplyAreAnsweredWhenInForce) {
+  Start();
+  EXPECT_THAT(Answer(Post("/v1/drain", R"({"service": "web", "backend": "a"})")),
+              StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(Answer(Get("/v1/backends")), HasSubstr("\"drained_by_hand\":true"));
+  EXPECT_THAT(Answer(Post("/v1/undrain", R"({"service": "web", "backend": "a"})")),
+              StartsWith("HTTP/1.1 200 OK\r\n"));
+  const std::string text = ConfigText(ServiceText("other", 1, ""));
+  EXPECT_THAT(Answer(Post("/v1/apply", text)), HasSubstr("{\"revision\":\"2\",\"warnings\":["));
+  EXPECT_THAT(Answer(Get("/v1/services")), HasSubstr("\"name\":\"other\""));
+}
+
+TEST_F(ApiServerTest, Refusals) {
+  Start({.apply_body_bytes = 100000, .other_body_bytes = 1000});
+  const std::string big(2000, ' '), huge(100001, ' ');
+  struct {
+    std::string request;
+    std::string status;
+    std::string text;
+  } rows[] = {
+      {Get("/v1/nothing"), "404", "/v1/status"},
+      {Get("/"), "404", "no such path"},
+      {Get("/v1/apply"), "405", "POST"},
+      {Post("/v1/status", ""), "405", "GET"},
+      {"BREW /v1/status HTTP/1.1\r\n\r\n", "405", "GET"},
+      {"this is no request\r\n\r\n", "400", "not an HTTP request"},
+      {"GET /v1/status HTTP/9.9\r\n\r\n", "400", "not an HTTP request"},
+      {Get("/" + std::string(10000, 'x')), "400", "not an HTTP request"},
+      {Post("/v1/drain", ""), "400", "the body is not"},
+      {Post("/v1/drain", "{"), "400", "the body is not"},
+      {Post("/v1/drain", "[1, 2]"), "400", "the body is not"},
+      {Post("/v1/drain", R"({"service": "web"})"), "400", "the body is not"},
+      {Post("/v1/drain", R"({"service": "web", "backend": "a", "x": 1})"), "400",
+       "the body is not"},
+      {Post("/v1/drain", std::string(900, '[')), "400", "the body is not"},
+      {Post("/v1/drain", "{\"service\": \"\xff\", \"backend\": \"a\"}"), "400", "the body is not"},
+      {Post("/v1/drain", R"({"service": "web", "backend": "x"})"), "404", "it has"},
+      {Post("/v1/undrain", R"({"service": "web", "backend": "b"})"), "409", "state: drain"},
+      {Post("/v1/apply", "services: 3"), "422", "configuration:1:"},
+      {Post("/v1/apply", "services: 3", "Guideway-File: my.yaml\r\n"), "422", "my.yaml:1:"},
+      {Post("/v1/apply", "a: \xff\xfe"), "422", "UTF-8"},
+      {Post("/v1/apply", ""), "422", "configuration:"},
+      {Post("/v1/drain", big), "413", "more than 1000 bytes"},
+      {Post("/v1/apply", huge), "413", "more than 100000 bytes"},
+      {"POST /v1/apply HTTP/1.1\r\nContent-Length: 99999999999999\r\n\r\n", "413", "100000"},
+      {"POST /v1/drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + big +
+           "\r\n0\r\n\r\n",
+       "413", "more than 1000 bytes"},
+      {"POST /v1/drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400",
+       "not an HTTP request"},
+  };
+  for (const auto& row : rows) {
+    const std::string answer = Answer(row.request);
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 " + row.status + " ")) << row.request.substr(0, 80);
+    EXPECT_THAT(answer, HasSubstr("{\"error\":\"")) << row.request.substr(0, 80);
+    EXPECT_THAT(answer, HasSubstr(row.text)) << row.request.substr(0, 80);
+  }
+  EXPECT_THAT(Answer(Get("/v1/drain")), HasSubstr("\r\nAllow: POST\r\n"));
+  ExpectItServes();
+}
+
+TEST_F(ApiServerTest, AConnectionServesOneRequestAfterTheOther) {
+  Start();
+  Client client(daemon_->socket());
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_THAT(client.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 OK\r\n"));
+    EXPECT_THAT(client.Say(Post("/v1/drain", "{}")).ReadAnswer(), StartsWith("HTTP/1.1 400"));
+    EXPECT_THAT(client.Say(Get("/v1/nothing")).ReadAnswer(), StartsWith("HTTP/1.1 404"));
+    client = Client(daemon_->socket());  // a refusal before the body ends the connection
+  }
+}
+
+TEST_F(ApiServerTest, BodiesInChunksAndAfterContinue) {
+  Start();
+  const std::string body = R"({"service": "web", "backend": "a"})";
+  EXPECT_THAT(Answer("POST /v1/drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" +
+                     body.substr(0, 5) + "\r\n" + absl::StrCat(absl::Hex(body.size() - 5)) +
+                     "\r\n" + body.substr(5) + "\r\n0\r\n\r\n"),
+              StartsWith("HTTP/1.1 200 OK\r\n"));
+
+  const std::string text = ConfigText(ServiceText("web", 1, kAb));
+  Client client(daemon_->socket());
+  client.Say(absl::StrCat("POST /v1/apply HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: ",
+                          text.size(), "\r\n\r\n"));
+  EXPECT_EQ(client.ReadUntil("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_THAT(client.Say(text).ReadAnswer(), StartsWith("HTTP/1.1 200 OK\r\n"));
+}
+
+TEST_F(ApiServerTest, SlowClientsAreClosedAndHoldUpNobody) {
+  Start({.head_timeout = absl::Milliseconds(50), .body_timeout = absl::Milliseconds(50)});
+  Client silent(daemon_->socket()), half_head(daemon_->socket()), half_body(daemon_->socket());
+  half_head.Say("GET /v1/sta");
+  half_body.Say("POST /v1/drain HTTP/1.1\r\nContent-Length: 100\r\n\r\n{");
+  ExpectItServes();
+  EXPECT_EQ(silent.ReadAll(), "");
+  EXPECT_EQ(half_head.ReadAll(), "");
+  EXPECT_EQ(half_body.ReadAll(), "");
+}
+
+TEST_F(ApiServerTest, AClientThatDoesNotTakeItsAnswersIsClosed) {
+  Start({.body_timeout = absl::Milliseconds(50)});
+  Client deaf(daemon_->socket());
+  // Answers pile up until the socket is full, then the next write waits, until its time is over.
+  // Say returns because the connection is closed, with requests left to say.
+  std::string requests;
+  for (int i = 0; i < 20000; ++i) requests += Get("/v1/status");
+  deaf.Say(requests);
+  ExpectItServes();
+}
+
+TEST_F(ApiServerTest, OfTooManyConnectionsTheLongestIdleIsClosed) {
+  Start({.connections = 4});
+  std::vector<Client> idle;
+  for (int i = 0; i < 50; ++i) idle.emplace_back(daemon_->socket());
+  ExpectItServes();
+  EXPECT_EQ(idle[0].ReadAll(), "") << "closed";
+}
+
+TEST_F(ApiServerTest, LargeBodiesAreBoundedTogether) {
+  Start({.apply_body_bytes = 1 << 20, .other_body_bytes = 100, .large_bodies = 1});
+  Client first(daemon_->socket());
+  const std::string head = "POST /v1/apply HTTP/1.1\r\nContent-Length: 1000\r\n\r\n";
+  // The first has been let in when it is told to continue.
+  first.Say("POST /v1/apply HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n");
+  EXPECT_THAT(first.ReadUntil("\r\n\r\n"), StartsWith("HTTP/1.1 100"));
+  EXPECT_THAT(Answer(head + std::string(1000, ' ')), StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(first.Say(std::string(1000, ' ')).ReadAnswer(), StartsWith("HTTP/1.1 422"));
+  EXPECT_THAT(Answer(head + std::string(1000, ' ')), StartsWith("HTTP/1.1 422"));
+}
+
+TEST_F(ApiServerTest, ClientsThatGoAwayAtAnyMoment) {
+  Start();
+  const std::string request = Post("/v1/apply", ConfigText(ServiceText("web", 1, kAb)));
+  for (size_t cut = 0; cut <= request.size(); cut += 7) {
+    Client(daemon_->socket()).Say(request.substr(0, cut));
+  }
+  ExpectItServes();
+}
+
+TEST_F(ApiServerTest, RandomBytes) {
+  Start();
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937_64 random(seed);
+  const std::string good = Post("/v1/drain", R"({"service": "web", "backend": "a"})");
+  for (int i = 0; i < 300; ++i) {
+    std::string bytes = good;
+    for (uint64_t n = random() % 8 + 1; n > 0; --n) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
+    Client client(daemon_->socket());
+    client.Say(bytes).EndOfRequest();
+    client.ReadAll();
+  }
+  ExpectItServes();
+}
+
+TEST_F(ApiServerTest, TheSocketIsForItsGroupAndGoesWithTheServer) {
+  Start();
+  struct stat found;
+  ASSERT_EQ(stat(daemon_->socket().c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 07777, 0660u);
+  const std::string path = daemon_->socket();
+  daemon_.reset();
+  EXPECT_NE(stat(path.c_str(), &found), 0);
+}
+
+class SocketLockTest : public testing::Test {
+ protected:
+  SocketLockTest() {
+    std::string name = testing::TempDir() + "socket_lock_test.XXXXXX";
+    directory_ = mkdtemp(name.data());
+    path_ = directory_ + "/made/when/missing/guideway.sock";
+  }
+  ~SocketLockTest() override { std::filesystem::remove_all(directory_); }
+
+  std::string directory_, path_;
+};
+
+TEST_F(SocketLockTest, OneAtATime) {
+  {
+    const auto lock = SocketLock::Take(path_);
+    ASSERT_TRUE(lock.ok()) << lock.status();
+    const auto second = SocketLock::Take(path_);
+    EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
+    EXPECT_THAT(std::string(second.status().message()), HasSubstr(path_));
+    EXPECT_THAT(std::string(second.status().message()), HasSubstr(absl::StrCat("pid ", getpid())));
+    EXPECT_TRUE(SocketLock::Take(directory_ + "/other.sock").ok());
+  }
+  EXPECT_TRUE(SocketLock::Take(path_).ok());
+}
+
+TEST_F(SocketLockTest, ACrashGivesItBack) {
+  const pid_t child = fork();
+  if (child == 0) {
+    auto lock = SocketLock::Take(path_);
+    _exit(lock.ok() ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  EXPECT_TRUE(std::filesystem::exists(path_ + ".lock"));
+  EXPECT_TRUE(SocketLock::Take(path_).ok());
+}
+
+TEST_F(SocketLockTest, WhatCannotBeIsOneSentence) {
+  const auto too_long = SocketLock::Take("/" + std::string(200, 'x'));
+  EXPECT_THAT(std::string(too_long.status().message()), HasSubstr("107"));
+  std::ofstream(directory_ + "/file") << "x";
+  const auto no_directory = SocketLock::Take(directory_ + "/file/guideway.sock");
+  EXPECT_FALSE(no_directory.ok());
+  EXPECT_THAT(std::string(no_directory.status().message()), Not(HasSubstr("\n")));
+}
+
+TEST_F(SocketLockTest, ASocketLeftByACrashIsReplacedAndNothingElseIs) {
+  boost::asio::io_context io;
+  ASSERT_TRUE(SocketLock::Take(path_).ok());  // makes the directory
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  std::memcpy(address.sun_path, path_.data(), path_.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  close(fd);
+  EXPECT_TRUE(ApiServer::Listen(io, nullptr, path_).ok());
+
+  std::ofstream(path_) << "somebody's file";
+  const auto refused = ApiServer::Listen(io, nullptr, path_);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(std::filesystem::exists(path_));
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,207 @@
+#include "control/compile.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+#include "tests/support/test_config.h"
+
+namespace guideway {
+namespace {
+
+constexpr char kAbc[] =
+    "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, { name: c, address: 10.0.0.3 "
+    "}";
+
+// Everything is up; ids count from 0 in file order.
+CompileInput Input(const std::string& text, std::shared_ptr<const Snapshot> previous = nullptr) {
+  CompileInput input;
+  input.loaded = std::make_shared<const LoadedConfig>(LoadText(text));
+  input.hash_seed = 7;
+  input.previous = std::move(previous);
+  input.version = input.previous == nullptr ? 1 : input.previous->version() + 1;
+  uint32_t id = 0;
+  for (const config::Service& service : input.loaded->config.services()) {
+    ServiceFacts& facts = input.services.emplace_back();
+    facts.id = static_cast<ServiceId>(input.services.size() - 1);
+    for (int i = 0; i < service.backends_size(); ++i) facts.backends.push_back({id++});
+  }
+  for (const config::Interface& interface : input.loaded->config.interfaces()) {
+    const auto n = static_cast<uint8_t>(input.interfaces.size() + 1);
+    input.interfaces.push_back({.name = interface.name(),
+                                .mac = {{2, 0, 0, 0, 0, n}},
+                                .mtu = static_cast<uint16_t>(interface.mtu())});
+  }
+  return input;
+}
+
+std::shared_ptr<const Snapshot> MustCompile(const CompileInput& input) {
+  auto snapshot = Compile(input);
+  CHECK(snapshot.ok()) << snapshot.status().message();
+  return *std::move(snapshot);
+}
+
+const Service& First(const std::shared_ptr<const Snapshot>& s) { return *s->services().at(0); }
+
+TEST(Compile, FillsInWhatTheFileSays) {
+  const auto snapshot = MustCompile(Input(R"(
+dataplane: { flow_timeouts: { udp: 7s } }
+interfaces:
+  - { name: left, device: net_null0 }
+  - { name: right, device: net_null1, mtu: 9000 }
+routes:
+  - { prefix: 10.0.0.0/8, interface: left, mac: "02:00:00:00:00:f1" }
+  - { prefix: 10.0.0.0/24, interface: right, mac: "02:00:00:00:00:f2" }
+  - { prefix: 10.0.0.3, interface: left, mac: "02:00:00:00:00:f3" }
+tunnel: { source_ipv4: 192.0.2.1 }
+services:
+  - name: web
+    vips: [198.51.100.10, 198.51.100.11]
+    protocol: udp
+    ports: [53, 8000-8001]
+    forwarding: ipip
+    table_size: 211
+    backends:
+      - { name: z, address: 10.0.0.2, weight: 50 }
+      - { name: host, address: 10.0.0.3 }
+      - { name: far, address: 10.9.0.1 }
+      - { name: lost, address: 172.16.0.1 }
+)"));
+  EXPECT_EQ(snapshot->version(), 1u);
+  EXPECT_EQ(snapshot->hash_seed(), 7u);
+  EXPECT_EQ(snapshot->timeouts().udp_s, 7u);
+  const Service& web = First(snapshot);
+  EXPECT_EQ(web.name, "web");
+  EXPECT_EQ(web.protocol, Protocol::kUdp);
+  EXPECT_EQ(web.ports, (std::vector<uint16_t>{53, 8000, 8001}));
+  EXPECT_EQ(web.forwarding, Forwarding::kIpip);
+  const IpAddress vip = IpAddress::Parse("198.51.100.11").value();
+  EXPECT_EQ(snapshot->FindService(vip, 17, 8001), &web);
+  EXPECT_EQ(snapshot->FindService(vip, 6, 8001), nullptr);
+
+  ASSERT_EQ(web.backends.size(), 4u);
+  EXPECT_EQ(web.backends[0].name, "far") << "sorted by name";
+  std::map<std::string, const Backend*> by_name;
+  for (const Backend& b : web.backends) by_name[b.name] = &b;
+  EXPECT_EQ(by_name["z"]->weight, 50u);
+  EXPECT_EQ(by_name["z"]->id, 0u);
+  EXPECT_EQ(snapshot->FindBackend(0), by_name["z"]);
+  EXPECT_EQ(by_name["z"]->tunnel_source.ToString(), "192.0.2.1");
+  // The longest prefix leads to the backend.
+  EXPECT_EQ(by_name["z"]->next_hop,
+            (NextHop{1, 9000, {{2, 0, 0, 0, 0, 2}}, {{2, 0, 0, 0, 0, 0xf2}}}));
+  EXPECT_EQ(by_name["host"]->next_hop,
+            (NextHop{0, 1500, {{2, 0, 0, 0, 0, 1}}, {{2, 0, 0, 0, 0, 0xf3}}}));
+  EXPECT_EQ(by_name["far"]->next_hop.destination.bytes[5], 0xf1);
+  EXPECT_FALSE(by_name["lost"]->next_hop.is_known());
+}
+
+TEST(Compile, OnlyBackendsThatAreUpAreInTheTable) {
+  CompileInput input = Input(ConfigText(ServiceText("web", 1, kAbc)));
+  input.services[0].backends[1].state = BackendState::kDrain;
+  input.services[0].backends[2].state = BackendState::kDown;
+  const auto snapshot = MustCompile(input);
+  EXPECT_EQ(First(snapshot).backends[1].state, BackendState::kDrain);
+  EXPECT_EQ(First(snapshot).backends[2].state, BackendState::kDown);
+  for (LookupTable::Member m : First(snapshot).assignment) ASSERT_EQ(m, 0);
+}
+
+TEST(Compile, WithoutBackendsNobodyHasASlot) {
+  const auto snapshot = MustCompile(Input(ConfigText(ServiceText("web", 1, ""))));
+  for (LookupTable::Member m : First(snapshot).assignment) ASSERT_EQ(m, LookupTable::kNoMember);
+}
+
+TEST(Compile, TheOrderOfTheFileMattersToNothing) {
+  const auto a = MustCompile(Input(ConfigText(
+      ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }"))));
+  const auto b = MustCompile(Input(ConfigText(
+      ServiceText("web", 1, "{ name: b, address: 10.0.0.2 }, { name: a, address: 10.0.0.1 }"))));
+  EXPECT_EQ(First(a).assignment, First(b).assignment);
+}
+
+// What a change leaves shared with the Snapshot before.
+TEST(Compile, SharesWhatDidNotChange) {
+  const std::string other = ServiceText("other", 2, "{ name: x, address: 10.0.1.1 }");
+  const std::string before_text = ConfigText(ServiceText("web", 1, kAbc) + other);
+  const auto before = MustCompile(Input(before_text));
+  struct {
+    const char* what;
+    std::string text;
+    bool service, table;
+  } rows[] = {
+      {"nothing", before_text, true, true},
+      {"another service", ConfigText(ServiceText("web", 1, kAbc)), true, true},
+      {"vip", ConfigText(ServiceText("web", 9, kAbc) + other), false, true},
+      {"address",
+       ConfigText(ServiceText("web", 1,
+                              "{ name: a, address: 10.0.0.9 }, { name: b, address: 10.0.0.2 }, "
+                              "{ name: c, address: 10.0.0.3 }") +
+                  other),
+       false, true},
+      {"weight",
+       ConfigText(ServiceText("web", 1,
+                              "{ name: a, address: 10.0.0.1, weight: 7 }, { name: b, address: "
+                              "10.0.0.2 }, { name: c, address: 10.0.0.3 }") +
+                  other),
+       false, false},
+      {"a backend fewer",
+       ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }") + other), false, false},
+  };
+  for (const auto& row : rows) {
+    const auto after = MustCompile(Input(row.text, before));
+    EXPECT_EQ(after->version(), 2u);
+    EXPECT_EQ(&First(after) == &First(before), row.service) << row.what;
+    EXPECT_EQ(First(after).table == First(before).table, row.table) << row.what;
+  }
+}
+
+TEST(Compile, AStateChangeKeepsTheTableAndMovesOnlyThatBackendsSlots) {
+  const std::string text = ConfigText(ServiceText("web", 1, kAbc) +
+                                      ServiceText("other", 2, "{ name: x, address: 10.0.1.1 }"));
+  const auto before = MustCompile(Input(text));
+  CompileInput input = Input(text, before);
+  input.services[0].backends[1].state = BackendState::kDown;
+  const auto after = MustCompile(input);
+  EXPECT_NE(after->services()[0], before->services()[0]);
+  EXPECT_EQ(after->services()[1], before->services()[1]);
+  EXPECT_EQ(First(after).table, First(before).table);
+  for (size_t slot = 0; slot < First(after).assignment.size(); ++slot) {
+    const LookupTable::Member was = First(before).assignment[slot];
+    if (was == 1) {
+      EXPECT_NE(First(after).assignment[slot], 1);
+    } else {
+      EXPECT_EQ(First(after).assignment[slot], was);
+    }
+  }
+}
+
+TEST(Compile, AnotherSeedSharesNothing) {
+  const std::string text = ConfigText(ServiceText("web", 1, kAbc));
+  const auto before = MustCompile(Input(text));
+  CompileInput input = Input(text, before);
+  input.hash_seed = 8;
+  const auto after = MustCompile(input);
+  EXPECT_NE(First(after).table, First(before).table);
+  EXPECT_NE(First(after).assignment, First(before).assignment);
+}
+
+TEST(Compile, ServicesWithEqualPoolsShareATable) {
+  const auto snapshot =
+      MustCompile(Input(ConfigText(ServiceText("one", 1, kAbc) + ServiceText("two", 2, kAbc) +
+                                   ServiceText("three", 3, "{ name: a, address: 10.0.0.1 }"))));
+  EXPECT_EQ(snapshot->services()[0]->table, snapshot->services()[1]->table);
+  EXPECT_NE(snapshot->services()[0]->table, snapshot->services()[2]->table);
+}
+
+TEST(Compile, ARenamedServiceKeepsItsTableButIsAnother) {
+  const auto before = MustCompile(Input(ConfigText(ServiceText("web", 1, kAbc))));
+  const auto after = MustCompile(Input(ConfigText(ServiceText("www", 1, kAbc)), before));
+  EXPECT_NE(after->services()[0], before->services()[0]);
+  EXPECT_EQ(First(after).table, First(before).table);
+}
+
+}  // namespace
+}  // namespace guideway

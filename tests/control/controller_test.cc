@@ -1,0 +1,453 @@
+#include "control/controller.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "control/api/api.pb.h"
+#include "tests/support/fake_dataplane.h"
+#include "tests/support/fake_event_loop.h"
+#include "tests/support/fake_prober.h"
+#include "tests/support/test_config.h"
+
+namespace guideway {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr char kAbc[] =
+    "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, { name: c, address: 10.0.0.3 "
+    "}";
+constexpr char kAb[] = "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }";
+constexpr char kTcpCheck[] = "health_check: { tcp: {}, rise: 2, fall: 3 }";
+
+class ControllerTest : public testing::Test {
+ protected:
+  ControllerTest() {
+    std::string name = testing::TempDir() + "controller_test.XXXXXX";
+    directory_ = mkdtemp(name.data());
+    file_ = directory_ + "/guideway.yaml";
+  }
+  ~ControllerTest() override { std::filesystem::remove_all(directory_); }
+
+  absl::Status Start(const std::string& text) {
+    WriteFile(text);
+    controller_.emplace(&loop_, &prober_, &dataplane_,
+                        Controller::Options{.config_file = file_, .version = "test"},
+                        LoadText(text));
+    return controller_->Start();
+  }
+  // Started, and every backend has answered its first probe.
+  void MustStart(const std::string& text) {
+    ASSERT_EQ(Start(text), absl::OkStatus());
+    loop_.Advance(absl::Milliseconds(10));
+  }
+
+  void WriteFile(const std::string& text) { std::ofstream(file_) << text; }
+
+  // What came of a request; empty while nothing has.
+  using Outcome = std::shared_ptr<std::optional<absl::Status>>;
+  Outcome Apply(const std::string& text) {
+    auto outcome = std::make_shared<std::optional<absl::Status>>();
+    controller_->Apply("new.yaml", text, [outcome](absl::StatusOr<api::ApplyResult> result) {
+      *outcome = result.status();
+    });
+    return outcome;
+  }
+  Outcome ByHand(void (Controller::*change)(const std::string&, const std::string&,
+                                            Controller::Done),
+                 const std::string& service, const std::string& backend) {
+    auto outcome = std::make_shared<std::optional<absl::Status>>();
+    (*controller_.*change)(service, backend, [outcome](absl::Status s) { *outcome = s; });
+    return outcome;
+  }
+
+  // «up», «down», … by «service/backend».
+  std::map<std::string, std::string> States() {
+    std::map<std::string, std::string> states;
+    const api::BackendList list = controller_->GetBackends();
+    for (const api::Backend& b : list.backends()) {
+      states[b.service() + "/" + b.name()] = b.state();
+    }
+    return states;
+  }
+  api::Backend Get(const std::string& service, const std::string& backend) {
+    const api::BackendList list = controller_->GetBackends();
+    for (const api::Backend& b : list.backends()) {
+      if (b.service() == service && b.name() == backend) return b;
+    }
+    ADD_FAILURE() << "no " << service << "/" << backend;
+    return {};
+  }
+  BackendState InSnapshot(size_t service, size_t member) {
+    return dataplane_.snapshot().services()[service]->backends[member].state;
+  }
+  std::string LastEvent() {
+    const api::Status status = controller_->GetStatus();
+    return status.events().empty() ? "" : status.events().rbegin()->text();
+  }
+
+  FakeEventLoop loop_;
+  FakeProber prober_{&loop_};
+  FakeDataplane dataplane_;
+  std::string directory_, file_;
+  std::optional<Controller> controller_;
+};
+
+TEST_F(ControllerTest, StartPublishesAtOnceAndBackendsJoinWhenTheyAnswer) {
+  prober_.Fail("10.0.0.3", "connection refused");
+  ASSERT_EQ(Start(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck))), absl::OkStatus());
+  ASSERT_EQ(dataplane_.published.size(), 1u);
+  EXPECT_EQ(States()["web/a"], "checking");
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain) << "no new connections, no harm to old ones";
+  EXPECT_EQ(Get("web", "a").share(), 0);
+
+  loop_.Advance(absl::Milliseconds(10));
+  EXPECT_EQ(States()["web/a"], "up");
+  EXPECT_EQ(States()["web/c"], "down");
+  EXPECT_EQ(Get("web", "c").health(), "connection refused");
+  EXPECT_NEAR(Get("web", "a").share(), 0.5, 0.1);
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kDown);
+  const api::Service web = controller_->GetServices().services(0);
+  EXPECT_EQ(web.backends(), 3u);
+  EXPECT_EQ(web.backends_up(), 2u);
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+}
+
+TEST_F(ControllerTest, WithoutAHealthCheckABackendIsUp) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  EXPECT_EQ(States()["web/a"], "up");
+  EXPECT_EQ(dataplane_.published.size(), 1u);
+  EXPECT_THAT(prober_.asked, IsEmpty());
+}
+
+TEST_F(ControllerTest, AHealthChangeIsPublishedAndLogged) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.Fail("10.0.0.2", "timeout after 500ms");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(States()["web/b"], "down");
+  EXPECT_EQ(LastEvent(), "backend web/b down: timeout after 500ms");
+  EXPECT_EQ(InSnapshot(0, 1), BackendState::kDown);
+  prober_.Heal("10.0.0.2");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(States()["web/b"], "up");
+  EXPECT_EQ(LastEvent(), "backend web/b up");
+}
+
+TEST_F(ControllerTest, OneProbeServesAllServicesThatAskTheSame) {
+  MustStart(
+      ConfigText(ServiceText("one", 1, kAb, kTcpCheck) + ServiceText("two", 2, kAb, kTcpCheck)));
+  EXPECT_EQ(prober_.Count("10.0.0.1"), 1);
+  prober_.Fail("10.0.0.1", "connection refused");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(States()["one/a"], "down");
+  EXPECT_EQ(States()["two/a"], "down");
+}
+
+TEST_F(ControllerTest, WhatHappensDuringACompileGoesIntoTheNextOneTogether) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck)));
+  const size_t published = dataplane_.published.size();
+  const Outcome a = ByHand(&Controller::Drain, "web", "a");
+  ASSERT_EQ(loop_.helper_work(), 1u) << "a Compile is under way";
+  const Outcome b = ByHand(&Controller::Drain, "web", "b");
+  const Outcome c = ByHand(&Controller::Drain, "web", "c");
+  const Outcome c_again = ByHand(&Controller::Undrain, "web", "c");
+  loop_.Run();
+  EXPECT_EQ(loop_.helper_work(), 1u);
+  EXPECT_FALSE(a->has_value()) << "answered only when published";
+
+  loop_.RunHelper();
+  EXPECT_EQ(dataplane_.published.size(), published + 1);
+  EXPECT_EQ(*a, absl::OkStatus());
+  EXPECT_FALSE(b->has_value());
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+  EXPECT_EQ(InSnapshot(0, 1), BackendState::kUp);
+
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.published.size(), published + 2) << "three changes in one";
+  EXPECT_EQ(*b, absl::OkStatus());
+  EXPECT_EQ(*c, absl::OkStatus());
+  EXPECT_EQ(*c_again, absl::OkStatus());
+  EXPECT_EQ(InSnapshot(0, 1), BackendState::kDrain);
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kUp);
+}
+
+TEST_F(ControllerTest, ABadFileKeepsTheLastGoodAndIsRemembered) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const std::shared_ptr<const Snapshot> good = dataplane_.published.back();
+  WriteFile("services: nonsense");
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.published.back(), good);
+  EXPECT_THAT(controller_->GetStatus().config_error(), HasSubstr("guideway.yaml:1:"));
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+
+  std::filesystem::remove(file_);
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_THAT(controller_->GetStatus().config_error(), HasSubstr("No such file"));
+
+  WriteFile(ConfigText(ServiceText("web", 1, kAbc)));
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_EQ(controller_->GetStatus().config_error(), "");
+  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+  EXPECT_EQ(controller_->GetBackends().backends_size(), 3);
+}
+
+TEST_F(ControllerTest, ApplyIsAllOrNothing) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Outcome bad = Apply("services: 3");
+  const Outcome good = Apply(ConfigText(ServiceText("web", 1, kAbc) + ServiceText("x", 2, kAb)));
+  loop_.RunAll();
+  ASSERT_TRUE(bad->has_value());
+  EXPECT_THAT(std::string((*bad)->message()), HasSubstr("new.yaml:1:"));
+  EXPECT_EQ(*good, absl::OkStatus());
+  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+  EXPECT_EQ(controller_->GetServices().services_size(), 2);
+}
+
+TEST_F(ControllerTest, WhatThisVersionCannotDoIsRefused) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const std::string text =
+      ConfigText(ServiceText("web", 1, kAb, "limits: { new_flows_per_second: 9 }"));
+  const Outcome outcome = Apply(text);
+  loop_.RunAll();
+  ASSERT_TRUE(outcome->has_value());
+  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("limits"));
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+  EXPECT_THAT(std::string(Start(text).message()), HasSubstr("limits"));
+}
+
+TEST_F(ControllerTest, WhatIsFixedWhileItRunsNeedsARestart) {
+  const std::string base = ConfigText(ServiceText("web", 1, kAb));
+  MustStart(base);
+  struct {
+    const char* key;
+    std::string text;
+  } rows[] = {
+      {"interfaces", base + "  - { name: x, vips: [198.51.100.9], protocol: udp, ports: [1], "
+                            "forwarding: ipip, backends: [] }\n"},
+      {"dataplane.workers", base + "dataplane: { workers: [0] }\n"},
+      {"dataplane.flows_per_worker", base + "dataplane: { flows_per_worker: 1024 }\n"},
+      {"dataplane.hugepages", base + "dataplane: { hugepages: false }\n"},
+      {"dataplane.idle", base + "dataplane: { idle: poll }\n"},
+      {"control.socket", base + "control: { socket: /tmp/other.sock }\n"},
+  };
+  rows[0].text.replace(rows[0].text.find("net_null0"), 9, "net_null7");
+  for (const auto& row : rows) {
+    const Outcome outcome = Apply(row.text);
+    loop_.RunAll();
+    ASSERT_TRUE(outcome->has_value());
+    EXPECT_EQ((*outcome)->code(), absl::StatusCode::kFailedPrecondition) << row.key;
+    EXPECT_THAT(std::string((*outcome)->message()), HasSubstr(row.key));
+    EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("restart"));
+  }
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+}
+
+TEST_F(ControllerTest, ADrainByHandHoldsAsLongAsItsBackendExists) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "drain");
+  EXPECT_TRUE(Get("web", "a").drained_by_hand());
+
+  Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "drain") << "kept over an apply";
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "drain") << "kept over a reload";
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+
+  Apply(ConfigText(ServiceText("web", 1, "{ name: b, address: 10.0.0.2 }")));
+  loop_.RunAll();
+  Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "up") << "it is a new backend";
+}
+
+TEST_F(ControllerTest, DrainAndHealth) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  prober_.Fail("10.0.0.1", "connection refused");
+  loop_.Advance(absl::Seconds(5));
+  EXPECT_EQ(States()["web/a"], "down") << "its connections have to go elsewhere";
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDown);
+  prober_.Heal("10.0.0.1");
+  loop_.Advance(absl::Seconds(5));
+  EXPECT_EQ(States()["web/a"], "drain");
+}
+
+TEST_F(ControllerTest, UnknownNamesAreRefusedWithWhatThereIs) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc) + ServiceText("dns", 2, "")));
+  const Outcome backend = ByHand(&Controller::Drain, "web", "z");
+  const Outcome service = ByHand(&Controller::Undrain, "wbe", "a");
+  const Outcome empty = ByHand(&Controller::Drain, "dns", "a");
+  EXPECT_FALSE(backend->has_value()) << "never from within the call";
+  loop_.RunAll();
+  EXPECT_EQ(**backend, absl::NotFoundError("service web has no backend \"z\"; it has a, b, c"));
+  EXPECT_EQ(**service, absl::NotFoundError("there is no service \"wbe\"; there are web, dns"));
+  EXPECT_EQ(**empty, absl::NotFoundError("service dns has no backend \"a\"; it has none"));
+}
+
+TEST_F(ControllerTest, ADrainOfTheFileIsNotUndoneByHand) {
+  MustStart(ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1, state: drain }")));
+  EXPECT_EQ(States()["web/a"], "drain");
+  EXPECT_FALSE(Get("web", "a").drained_by_hand());
+  const Outcome outcome = ByHand(&Controller::Undrain, "web", "a");
+  loop_.RunAll();
+  EXPECT_EQ((*outcome)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("state: drain"));
+}
+
+TEST_F(ControllerTest, HealthIsKeptOverAReload) {
+  prober_.Fail("10.0.0.2", "connection refused");
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.silent = true;
+  Apply(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck)));
+  loop_.RunAll();
+  EXPECT_EQ(States(), (std::map<std::string, std::string>{
+                          {"web/a", "up"}, {"web/b", "down"}, {"web/c", "checking"}}));
+}
+
+TEST_F(ControllerTest, ANewQuestionDoesNotTakeABackendOutBeforeItIsAnswered) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.silent = true;
+  Apply(ConfigText(ServiceText("web", 1,
+                               "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.9 }",
+                               "health_check: { http: { path: /new } }")));
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "up") << "the same machine";
+  EXPECT_EQ(States()["web/b"], "checking") << "another machine under the old name";
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp);
+
+  loop_.Advance(absl::Milliseconds(10));
+  for (FakeProber::Asked& asked : prober_.asked) {
+    if (asked.question.path == "/new") asked.done({ProbeAnswer::Kind::kFailed, "status 404"});
+  }
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/a"], "down") << "the first answer decides";
+}
+
+TEST_F(ControllerTest, IdsAreReusedAfterTheSweepAndCountFromZero) {
+  MustStart(ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }")));
+  const BackendId a = dataplane_.snapshot().services()[0]->backends[0].id;
+  const auto id_of_first = [&] { return dataplane_.snapshot().services()[0]->backends[0].id; };
+  dataplane_.by_backend[a] = {.packets = 100, .bytes = 6400, .new_flows = 10, .active_flows = 3};
+  EXPECT_EQ(Get("web", "a").packets(), 100u);
+
+  Apply(ConfigText(ServiceText("web", 1, "{ name: b, address: 10.0.0.2 }")));
+  loop_.RunAll();
+  const uint64_t without_a = dataplane_.snapshot().version();
+  EXPECT_NE(id_of_first(), a);
+
+  dataplane_.swept_version = without_a - 1;
+  loop_.Advance(absl::Seconds(1));
+  Apply(ConfigText(ServiceText("web", 1, "{ name: c, address: 10.0.0.3 }")));
+  loop_.RunAll();
+  EXPECT_NE(id_of_first(), a) << "flow tables may still hold it";
+
+  dataplane_.swept_version = without_a;
+  loop_.Advance(absl::Seconds(1));
+  dataplane_.by_backend[a].active_flows = 0;
+  Apply(ConfigText(ServiceText("web", 1, "{ name: d, address: 10.0.0.4 }")));
+  loop_.RunAll();
+  ASSERT_EQ(id_of_first(), a);
+  EXPECT_EQ(Get("web", "d").packets(), 0u);
+  EXPECT_EQ(Get("web", "d").new_flows(), 0u);
+  dataplane_.by_backend[a].packets = 105;
+  EXPECT_EQ(Get("web", "d").packets(), 5u);
+}
+
+TEST_F(ControllerTest, ARefusedConfigurationUsesUpNoIds) {
+  MustStart(ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }")));
+  // Refused by Compile at the latest: 1010 is no prime.
+  std::string bad = ConfigText(ServiceText("web", 1, kAbc));
+  bad.replace(bad.find("1009"), 4, "1010");
+  Apply(bad);
+  loop_.RunAll();
+  EXPECT_NE(controller_->GetStatus().config_error(), "");
+  Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.snapshot().services()[0]->backends[1].id, 1u);
+}
+
+TEST_F(ControllerTest, ADrainRequestedWhileAConfigurationIsRefusedStillHappens) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Outcome bad = Apply("services: 3");
+  const Outcome drain = ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  EXPECT_FALSE((*bad)->ok());
+  EXPECT_EQ(*drain, absl::OkStatus());
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+}
+
+TEST_F(ControllerTest, ReloadsThatWaitAreOne) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  for (int i = 0; i < 5; ++i) controller_->Reload();
+  loop_.RunAll();
+  EXPECT_EQ(controller_->GetStatus().revision(), 3u) << "the first, and one for the other four";
+}
+
+TEST_F(ControllerTest, StatusTellsWhatIsSo) {
+  dataplane_.worker_status[0].packets.verdicts = {5, 1, 2, 3};
+  dataplane_.worker_status[0].packets.reasons[0] = 3;
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  dataplane_.by_service[0] = {.packets = 9, .bytes = 900, .forwarded = 8, .dropped = 1};
+  dataplane_.by_backend[0] = {.new_flows = 2, .active_flows = 1};
+  dataplane_.by_backend[1] = {.new_flows = 3, .active_flows = 2};
+  loop_.Advance(absl::Seconds(5));
+  api::Status status = controller_->GetStatus();
+  EXPECT_EQ(status.state(), "serving");
+  EXPECT_EQ(status.version(), "test");
+  EXPECT_EQ(status.config_file(), file_);
+  EXPECT_NEAR(status.uptime_seconds(), 5.01, 1e-6);
+  EXPECT_EQ(status.packets().received(), 11u);
+  EXPECT_EQ(status.packets().drops().at("malformed"), 3u);
+  EXPECT_EQ(status.packets().drops().at("transmit_full"), 0u) << "zeros too";
+  EXPECT_EQ(status.workers_size(), 1);
+  EXPECT_EQ(status.interfaces(0).mac(), "02:00:00:00:00:01");
+  const api::Service web = controller_->GetServices().services(0);
+  EXPECT_THAT(web.vips(), ElementsAre("198.51.100.1"));
+  EXPECT_THAT(web.ports(), ElementsAre("80"));
+  EXPECT_EQ(web.scheduler(), "maglev");
+  EXPECT_EQ(web.packets(), 9u);
+  EXPECT_EQ(web.new_flows(), 5u);
+  EXPECT_EQ(web.active_flows(), 3u);
+  controller_->SetStopping();
+  EXPECT_EQ(controller_->GetStatus().state(), "stopping");
+  EXPECT_GT(dataplane_.reclaims, 10);
+}
+
+TEST_F(ControllerTest, EventsAreBounded) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  for (int i = 0; i < 200; ++i) {
+    ByHand(i % 2 == 0 ? &Controller::Drain : &Controller::Undrain, "web", "a");
+    loop_.RunAll();
+  }
+  EXPECT_EQ(controller_->GetStatus().events_size(), 100);
+  EXPECT_EQ(LastEvent(), "backend web/a no longer drained by hand");
+}
+
+TEST_F(ControllerTest, CanBeDestroyedWhileACompileIsUnderWay) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  const Outcome outcome = ByHand(&Controller::Drain, "web", "a");
+  controller_.reset();
+  loop_.RunAll();
+  EXPECT_FALSE(outcome->has_value());
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,99 @@
+#include "control/event_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace guideway {
+namespace {
+
+class EventLoopTest : public testing::Test {
+ protected:
+  boost::asio::io_context io_;
+  std::unique_ptr<EventLoop> loop_ = NewEventLoop(io_);
+};
+
+TEST_F(EventLoopTest, TimersFireOnceInOrder) {
+  std::string order;
+  const absl::Duration now = loop_->Now();
+  auto a = loop_->NewTimer(), b = loop_->NewTimer(), c = loop_->NewTimer();
+  a->Set(now + absl::Milliseconds(3), [&] { order += 'a'; });
+  b->Set(now - absl::Seconds(1), [&] { order += 'b'; });
+  c->Set(now + absl::Milliseconds(1), [&] { order += 'c'; });
+  io_.run();
+  EXPECT_EQ(order, "bca");
+  EXPECT_GE(loop_->Now(), now + absl::Milliseconds(3));
+}
+
+TEST_F(EventLoopTest, ATimerThatIsSetAnewOrCancelledOrGoneForgets) {
+  std::string order;
+  auto again = loop_->NewTimer(), cancelled = loop_->NewTimer(), gone = loop_->NewTimer();
+  for (auto* timer : {&again, &cancelled, &gone}) (*timer)->Set({}, [&] { order += '!'; });
+  again->Set({}, [&] { order += 'a'; });
+  cancelled->Cancel();
+  gone.reset();
+  io_.run();
+  EXPECT_EQ(order, "a");
+}
+
+TEST_F(EventLoopTest, ATimerMaySetOrDestroyItself) {
+  auto timer = loop_->NewTimer();
+  int n = 0;
+  std::function<void()> tick = [&] {
+    if (++n < 3) {
+      timer->Set({}, tick);
+    } else {
+      timer.reset();
+    }
+  };
+  timer->Set({}, tick);
+  io_.run();
+  EXPECT_EQ(n, 3);
+}
+
+TEST_F(EventLoopTest, PostRunsAfterTheCaller) {
+  std::string order;
+  loop_->Post([&] {
+    loop_->Post([&] { order += '2'; });
+    order += '1';
+  });
+  io_.run();
+  EXPECT_EQ(order, "12");
+}
+
+TEST_F(EventLoopTest, TheHelperWorksElsewhereInOrderAndReportsHere) {
+  const std::thread::id here = std::this_thread::get_id();
+  std::vector<int> worked, done;
+  for (int i = 0; i < 100; ++i) {
+    loop_->RunOnHelper(
+        [&, i] {
+          EXPECT_NE(std::this_thread::get_id(), here);
+          worked.push_back(i);
+        },
+        [&, i] {
+          EXPECT_EQ(std::this_thread::get_id(), here);
+          done.push_back(i);
+        });
+  }
+  io_.run();  // does not return before the helper is done
+  ASSERT_EQ(done.size(), 100u);
+  EXPECT_EQ(worked, done);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+}
+
+TEST_F(EventLoopTest, CanBeDestroyedWithWorkUnderWay) {
+  auto kept = std::make_shared<int>(1);
+  for (int i = 0; i < 10; ++i) {
+    loop_->RunOnHelper([kept] {}, [kept] { ADD_FAILURE() << "nobody runs the loop"; });
+  }
+  loop_.reset();
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,224 @@
+#include "control/prober.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+namespace guideway {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+using testing::HasSubstr;
+
+constexpr absl::Duration kLong = absl::Seconds(60);
+constexpr absl::Duration kShort = absl::Milliseconds(50);
+
+// A server on a loopback port, on the same io_context as the prober: after the first bytes of a
+// request it sends what the test says, in as many pieces as there are, and closes or does not.
+class Server {
+ public:
+  struct Behaviour {
+    std::string answer;
+    bool close = true;  // after the answer
+    bool wait_for_request = true;
+    bool endless = false;  // sends `answer` again and again
+  };
+
+  Server(asio::io_context& io, Behaviour behaviour)
+      : behaviour_(std::move(behaviour)),
+        acceptor_(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+    acceptor_.async_accept([this](error_code e, tcp::socket socket) {
+      if (e) return;
+      socket_.emplace(std::move(socket));
+      if (!behaviour_.wait_for_request) return Send();
+      socket_->async_read_some(asio::buffer(request_), [this](error_code e, size_t n) {
+        received.assign(request_, n);
+        if (!e) Send();
+      });
+    });
+  }
+
+  uint16_t port() const { return acceptor_.local_endpoint().port(); }
+
+  std::string received;
+
+ private:
+  void Send() {
+    asio::async_write(*socket_, asio::buffer(behaviour_.answer), [this](error_code e, size_t) {
+      if (e) return;
+      if (behaviour_.endless) return Send();
+      if (behaviour_.close) {
+        error_code ignored;
+        socket_->shutdown(tcp::socket::shutdown_send, ignored);
+      }
+    });
+  }
+
+  const Behaviour behaviour_;
+  tcp::acceptor acceptor_;
+  std::optional<tcp::socket> socket_;
+  char request_[4096];
+};
+
+class ProberTest : public testing::Test {
+ protected:
+  static ProbeQuestion Question(ProbeQuestion::Kind kind, uint16_t port) {
+    ProbeQuestion q;
+    q.kind = kind;
+    q.address = IpAddress::Parse("127.0.0.1").value();
+    q.port = port;
+    q.path = "/healthz";
+    return q;
+  }
+  static ProbeQuestion Http(uint16_t port) { return Question(ProbeQuestion::Kind::kHttp, port); }
+
+  ProbeAnswer Ask(const ProbeQuestion& question, absl::Duration timeout) {
+    std::optional<ProbeAnswer> answer;
+    prober_->Ask(question, timeout, [&](ProbeAnswer a) {
+      EXPECT_FALSE(answer.has_value()) << "answered twice";
+      answer = std::move(a);
+      io_.stop();
+    });
+    EXPECT_FALSE(answer.has_value()) << "answered from within the call";
+    io_.restart();
+    io_.run();
+    return answer.value_or(ProbeAnswer{ProbeAnswer::Kind::kNotAsked, "no answer"});
+  }
+  ProbeAnswer AskHttp(Server::Behaviour behaviour, absl::Duration timeout) {
+    Server server(io_, std::move(behaviour));
+    return Ask(Http(server.port()), timeout);
+  }
+
+  asio::io_context io_;
+  std::unique_ptr<Prober> prober_ = NewProber(io_);
+};
+
+void ExpectFailed(const ProbeAnswer& answer, const std::string& reason) {
+  EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kFailed);
+  EXPECT_EQ(answer.reason, reason);
+}
+
+TEST_F(ProberTest, TcpIsWellWhenItConnects) {
+  Server server(io_, {});
+  const ProbeAnswer answer = Ask(Question(ProbeQuestion::Kind::kTcp, server.port()), kLong);
+  EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kOk);
+  EXPECT_EQ(answer.reason, "ok");
+}
+
+TEST_F(ProberTest, Refused) {
+  uint16_t port;
+  {
+    Server gone(io_, {});
+    port = gone.port();
+  }
+  ExpectFailed(Ask(Question(ProbeQuestion::Kind::kTcp, port), kLong), "connection refused");
+  ExpectFailed(Ask(Http(port), kLong), "connection refused");
+}
+
+TEST_F(ProberTest, HttpStatusIsInTheRangeOrNot) {
+  struct {
+    const char* answer;
+    const char* reason;
+  } rows[] = {
+      {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"},
+      {"HTTP/1.0 204 No Content\r\n\r\n", "ok"},
+      {"HTTP/1.1 299 Odd\r\n\r\n", "ok"},
+      {"HTTP/1.1 300 Choices\r\nContent-Length: 0\r\n\r\n", "status 300"},
+      {"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "status 503"},
+      // The head decides; the body need not come.
+      {"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "ok"},
+  };
+  for (const auto& row : rows) EXPECT_EQ(AskHttp({row.answer}, kLong).reason, row.reason);
+}
+
+TEST_F(ProberTest, TheRequestIsWhatTheFileSays) {
+  Server server(io_, {"HTTP/1.1 200 OK\r\n\r\n"});
+  ProbeQuestion question = Http(server.port());
+  question.host = "www.example.com";
+  Ask(question, kLong);
+  EXPECT_THAT(server.received, testing::StartsWith("GET /healthz HTTP/1.1\r\n"));
+  EXPECT_THAT(server.received, HasSubstr("\r\nHost: www.example.com\r\n"));
+  EXPECT_THAT(server.received, HasSubstr("\r\nConnection: close\r\n"));
+  EXPECT_THAT(server.received, testing::EndsWith("\r\n\r\n"));
+
+  Server other(io_, {"HTTP/1.1 200 OK\r\n\r\n"});
+  Ask(Http(other.port()), kLong);
+  EXPECT_THAT(other.received,
+              HasSubstr("\r\nHost: 127.0.0.1:" + std::to_string(other.port()) + "\r\n"));
+}
+
+TEST_F(ProberTest, WhatIsNoHttpAnswer) {
+  ExpectFailed(AskHttp({"SSH-2.0-OpenSSH_9.2\r\n"}, kLong), "not an HTTP answer");
+  ExpectFailed(AskHttp({std::string("\0\xff\x01garbage\r\n\r\n", 13)}, kLong),
+               "not an HTTP answer");
+  ExpectFailed(AskHttp({""}, kLong), "closed without an answer");
+  ExpectFailed(AskHttp({"HTTP/1.1 200 OK\r\nX-Cut: of"}, kLong), "closed without an answer");
+}
+
+TEST_F(ProberTest, AnEndlessHeadIsCutOff) {
+  ExpectFailed(AskHttp({.answer = "HTTP/1.1 200 OK\r\nX: " + std::string(100000, 'x')}, kLong),
+               "head of the answer over 8192 bytes");
+  // Line by line, for ever: the first is no status line, so it starts with one that is.
+  EXPECT_EQ(AskHttp({.answer = "HTTP/1.1 200 OK\r\n", .endless = true}, kLong).kind,
+            ProbeAnswer::Kind::kFailed);
+}
+
+TEST_F(ProberTest, SilenceTimesOut) {
+  ExpectFailed(AskHttp({.answer = "", .close = false}, kShort), "timeout after 50ms");
+  ExpectFailed(AskHttp({.answer = "HTTP/1.1 200 OK\r\n", .close = false}, kShort),
+               "timeout after 50ms");
+}
+
+// An answer that waits to be read is read before the deadline is judged, though it is long over.
+TEST_F(ProberTest, AStallOfTheLoopIsNotTheBackendsFault) {
+  Server server(io_, {"HTTP/1.1 200 OK\r\n\r\n"});
+  asio::post(io_, [] { std::this_thread::sleep_for(std::chrono::milliseconds(120)); });
+  EXPECT_EQ(Ask(Http(server.port()), kShort).reason, "ok");
+}
+
+TEST_F(ProberTest, ItsOwnShortageIsNotTheBackendsFault) {
+  Server server(io_, {});
+  // A process that may open no more files.
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const ProbeAnswer answer = Ask(Http(server.port()), kLong);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kNotAsked);
+  EXPECT_THAT(answer.reason, HasSubstr("could not ask"));
+}
+
+TEST_F(ProberTest, ManyAtOnceAreToldApart) {
+  Server good(io_, {"HTTP/1.1 200 OK\r\n\r\n"}), bad(io_, {"HTTP/1.1 500 Oops\r\n\r\n"});
+  std::string good_reason, bad_reason;
+  int left = 2;
+  const auto done = [&](std::string* into) {
+    return [&left, into, this](ProbeAnswer a) {
+      *into = a.reason;
+      if (--left == 0) io_.stop();
+    };
+  };
+  prober_->Ask(Http(good.port()), kLong, done(&good_reason));
+  prober_->Ask(Http(bad.port()), kLong, done(&bad_reason));
+  io_.run();
+  EXPECT_EQ(good_reason, "ok");
+  EXPECT_EQ(bad_reason, "status 500");
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,232 @@
+// `guideway` as people call it: the real program as a process, against a daemon's control side in
+// this one. GUIDEWAY in the environment names the program.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/api_daemon.h"
+
+namespace guideway {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+constexpr char kAbc[] =
+    "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, "
+    "{ name: c, address: 10.0.0.3, state: drain }";
+
+struct Result {
+  int exit_status;
+  std::string out, err;
+};
+
+class GuidewayTest : public testing::Test {
+ protected:
+  GuidewayTest() : daemon_(ConfigText(ServiceText("web", 1, kAbc))) {}
+
+  std::string WriteFile(const std::string& name, const std::string& text) {
+    const std::string path = daemon_.directory() + "/" + name;
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+  }
+
+  // `arguments` as in a shell.
+  Result Run(const std::string& arguments) {
+    const std::string out = daemon_.directory() + "/out", err = daemon_.directory() + "/err";
+    const int status = std::system(
+        absl::StrCat(std::getenv("GUIDEWAY"), " ", arguments, " >", out, " 2>", err).c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
+  }
+  Result Live(const std::string& arguments) {
+    return Run(absl::StrCat("--socket ", daemon_.socket(), " ", arguments));
+  }
+
+  static std::string Slurp(const std::string& path) {
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    return text.str();
+  }
+
+  ApiDaemon daemon_;
+};
+
+TEST_F(GuidewayTest, HelpIsEverywhere) {
+  const Result all = Run("--help");
+  EXPECT_EQ(all.exit_status, 0);
+  EXPECT_THAT(all.err, IsEmpty());
+  for (const char* verb : {"check", "status", "get", "drain", "undrain", "apply"}) {
+    EXPECT_THAT(all.out, HasSubstr(absl::StrCat("\n  ", verb, " ")));
+    const Result one = Run(absl::StrCat(verb, " --help"));
+    EXPECT_EQ(one.exit_status, 0) << verb;
+    EXPECT_THAT(one.out, StartsWith(absl::StrCat("usage: guideway ", verb)));
+  }
+  EXPECT_EQ(Run("--version").out, "guideway " GUIDEWAY_VERSION "\n");
+}
+
+TEST_F(GuidewayTest, AWrongCallIsTwo) {
+  struct {
+    const char* arguments;
+    const char* says;
+  } rows[] = {
+      {"", "usage:"},
+      {"bogus", "\"bogus\""},
+      {"check", "FILE"},
+      {"check a b", "\"b\""},
+      {"status extra", "\"extra\""},
+      {"status --nonsense", "--nonsense"},
+      {"status --socket", "--socket"},
+      {"status -o xml", "\"xml\""},
+      {"status -o json -o yaml", "output"},
+      {"get", "services|backends"},
+      {"get everything", "\"everything\""},
+      {"drain", "SERVICE/BACKEND"},
+      {"drain web", "\"web\""},
+      {"drain web/", "\"web/\""},
+      {"undrain /a", "\"/a\""},
+      {"apply", "FILE"},
+  };
+  for (const auto& row : rows) {
+    const Result result = Live(row.arguments);
+    EXPECT_EQ(result.exit_status, 2) << row.arguments;
+    EXPECT_THAT(result.err, HasSubstr(row.says)) << row.arguments;
+    EXPECT_THAT(result.out, IsEmpty()) << row.arguments;
+  }
+}
+
+TEST_F(GuidewayTest, CheckOfAGoodFile) {
+  const std::string file = WriteFile("good.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  const Result table = Run("check " + file);
+  EXPECT_EQ(table.exit_status, 0);
+  EXPECT_THAT(table.out, StartsWith(file + ": valid\n1 interface, 1 route, 1 service, 3 backends"));
+  EXPECT_THAT(table.out, HasSubstr("\n    tcp_handshake: 10s\n")) << "a default";
+  EXPECT_THAT(table.err, IsEmpty());
+
+  const Result json = Run("check -o json " + file);
+  EXPECT_EQ(json.exit_status, 0);
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"valid\": true"), HasSubstr("\"errors\": []"),
+                              HasSubstr("\"warnings\": []"), HasSubstr("\"table_size\": 1009")));
+
+  // The YAML is a configuration again.
+  const Result yaml = Run("check -o yaml " + file);
+  EXPECT_EQ(yaml.exit_status, 0);
+  EXPECT_EQ(Run("check -o yaml " + WriteFile("again.yaml", yaml.out)).out, yaml.out);
+}
+
+TEST_F(GuidewayTest, CheckOfABadFile) {
+  const std::string file = WriteFile("bad.yaml", "services: 3\nnonsense: 1\n");
+  const Result table = Run("check " + file);
+  EXPECT_EQ(table.exit_status, 1);
+  EXPECT_THAT(table.out, IsEmpty());
+  EXPECT_THAT(table.err, HasSubstr(file + ":1:11: "));
+  EXPECT_THAT(table.err, HasSubstr(file + ":2:1: "));
+
+  const Result json = Run("check -o json " + file);
+  EXPECT_EQ(json.exit_status, 1);
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"valid\": false"), HasSubstr("bad.yaml:2:1: "),
+                              HasSubstr("\"config\": null")));
+
+  const Result missing = Run("check /nowhere/at/all.yaml");
+  EXPECT_EQ(missing.exit_status, 1);
+  EXPECT_THAT(missing.err, AllOf(HasSubstr("/nowhere/at/all.yaml"), HasSubstr("No such file")));
+}
+
+TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
+  const Result result = Run(
+      "check " +
+      WriteFile("limits.yaml",
+                ConfigText(ServiceText("web", 1, kAbc, "limits: { new_flows_per_second: 9 }"))));
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.err, AllOf(StartsWith("warning: "), HasSubstr("limits")));
+}
+
+TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
+  const Result missing = Run("status --socket /nowhere/guideway.sock");
+  EXPECT_EQ(missing.exit_status, 1);
+  EXPECT_THAT(missing.err, AllOf(HasSubstr("/nowhere/guideway.sock"), HasSubstr("--socket")));
+  EXPECT_THAT(missing.out, IsEmpty());
+  // A file that is no socket.
+  const Result refused = Run("status --socket " + WriteFile("plain", ""));
+  EXPECT_EQ(refused.exit_status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("/plain"));
+}
+
+TEST_F(GuidewayTest, StatusAndGet) {
+  daemon_.Do([&] {
+    daemon_.dataplane().by_service[0] = {.packets = 1234567, .bytes = 79012288};
+    daemon_.dataplane().worker_status[0].packets.verdicts = {10, 0, 0, 2};
+    daemon_.dataplane().worker_status[0].packets.reasons[0] = 2;
+  });
+  Result result = Live("status");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("12 received = 10 forwarded + 0 replied + 0 punted + 2 dropped "
+                                    "(2 malformed)"));
+  EXPECT_THAT(result.out, HasSubstr("net_null0"));
+  EXPECT_THAT(result.out, Not(HasSubstr("\033"))) << "no colour into a file";
+  EXPECT_THAT(Live("status -o json").out, HasSubstr("\"received\": \"12\""));
+  EXPECT_THAT(Live("status -o yaml").out, HasSubstr("\nrevision: 1\n"));
+
+  result = Live("get services");
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.out, StartsWith("SERVICE  VIPS"));
+  EXPECT_THAT(result.out, AllOf(HasSubstr("198.51.100.1"), HasSubstr("2/3"), HasSubstr("1.23M"),
+                                HasSubstr("79.0 MB")));
+  EXPECT_THAT(Live("get services -o json").out, HasSubstr("\"packets\": \"1234567\""));
+
+  result = Live("get backends");
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.out, AllOf(HasSubstr("10.0.0.3  drain"), HasSubstr("0%")));
+}
+
+TEST_F(GuidewayTest, DrainAndUndrain) {
+  daemon_.Do([&] { daemon_.dataplane().by_backend[0].active_flows = 12; });
+  Result result = Live("drain web/a");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("web/a is drained"));
+  EXPECT_THAT(result.out, HasSubstr("12 open connections stay"));
+  EXPECT_THAT(result.out, HasSubstr("now go to b 100%"));
+  EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
+  EXPECT_THAT(Live("drain web/b").out, HasSubstr("nobody takes new connections of web now"));
+  EXPECT_THAT(Live("undrain web/a").out, HasSubstr("web/a gets 100% of web's new connections"));
+  EXPECT_THAT(Live("undrain web/a -o json").out, HasSubstr("\"state\": \"up\""));
+
+  result = Live("drain web/x");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_EQ(result.err, "service web has no backend \"x\"; it has a, b, c\n");
+  result = Live("undrain web/c");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr("state: drain"));
+}
+
+TEST_F(GuidewayTest, Apply) {
+  const std::string good = WriteFile("new.yaml", ConfigText(ServiceText("other", 1, kAbc)));
+  Result result = Live("apply " + good);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.out, good + " is in force as revision 2\n");
+  EXPECT_THAT(Live("get services").out, HasSubstr("other"));
+
+  const std::string bad = WriteFile("bad.yaml", "services: 3\n");
+  result = Live("apply " + bad);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr(bad + ":1:11: "));
+  EXPECT_THAT(Live("status").out, HasSubstr("refused"));
+  EXPECT_THAT(Live("get services").out, HasSubstr("other"));
+
+  result = Live("apply /nowhere.yaml");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr("/nowhere.yaml: No such file"));
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,59 @@
+#include "tools/output.h"
+
+#include <gtest/gtest.h>
+
+namespace guideway {
+namespace {
+
+TEST(Output, NumbersForPeople) {
+  EXPECT_EQ(HumanCount(0), "0");
+  EXPECT_EQ(HumanCount(99999), "99999");
+  EXPECT_EQ(HumanCount(100000), "100k");
+  EXPECT_EQ(HumanCount(1234567), "1.23M");
+  EXPECT_EQ(HumanCount(999999999), "1.00G");
+  EXPECT_EQ(HumanCount(UINT64_MAX), "18.4E");
+  EXPECT_EQ(HumanBytes(999), "999 B");
+  EXPECT_EQ(HumanBytes(1000), "1.00 kB");
+  EXPECT_EQ(HumanBytes(12345678), "12.3 MB");
+  EXPECT_EQ(HumanPercent(0), "0%");
+  EXPECT_EQ(HumanPercent(0.00001), "<0.1%");
+  EXPECT_EQ(HumanPercent(1.0 / 3), "33.3%");
+  EXPECT_EQ(HumanPercent(1), "100%");
+  EXPECT_EQ(HumanDuration(4.9), "4s");
+  EXPECT_EQ(HumanDuration(185), "3m 5s");
+  EXPECT_EQ(HumanDuration(7400), "2h 3m");
+  EXPECT_EQ(HumanDuration(446400), "5d 4h");
+  EXPECT_EQ(Counted(1, "route"), "1 route");
+  EXPECT_EQ(Counted(0, "route"), "0 routes");
+}
+
+Table Example() {
+  Table table({{"NAME"}, {"VIPS"}, {"N", Table::Align::kRight}});
+  table.Add({"web", "198.51.100.10,198.51.100.11", {"7", Colour::kGreen}});
+  table.Add({"dns", "-", "12345"});
+  return table;
+}
+
+TEST(Output, ATableIsAsWideAsItsCells) {
+  EXPECT_EQ(Example().Render({}),
+            "NAME  VIPS                             N\n"
+            "web   198.51.100.10,198.51.100.11      7\n"
+            "dns   -                            12345\n");
+}
+
+TEST(Output, ATableFitsTheTerminal) {
+  EXPECT_EQ(Example().Render({.width = 30}),
+            "NAME  VIPS                   N\n"
+            "web   198.51.100.10,19…      7\n"
+            "dns   -                  12345\n");
+}
+
+TEST(Output, ColourTakesNoRoom) {
+  EXPECT_EQ(Coloured("up", Colour::kGreen, {}), "up");
+  EXPECT_EQ(Coloured("up", Colour::kGreen, {.colour = true}), "\033[32mup\033[0m");
+  const std::string coloured = Example().Render({.colour = true});
+  EXPECT_NE(coloured.find("      \033[32m7\033[0m\n"), std::string::npos) << coloured;
+}
+
+}  // namespace
+}  // namespace guideway

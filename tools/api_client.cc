@@ -1,0 +1,160 @@
+#include "tools/api_client.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "control/api/api.pb.h"
+
+namespace guideway {
+namespace {
+
+namespace http = boost::beast::http;
+
+// Long enough for a configuration at the bounds of what is allowed.
+constexpr absl::Duration kTimeout = absl::Minutes(2);
+
+// Waits until `fd` is ready for `events`; false when the time is over.
+bool WaitFor(int fd, short events, absl::Time until) {
+  for (;;) {
+    const int64_t ms = absl::ToInt64Milliseconds(until - absl::Now());
+    pollfd p = {.fd = fd, .events = events, .revents = 0};
+    const int ready = poll(&p, 1, ms > 0 ? static_cast<int>(ms) : 0);
+    if (ready > 0) return true;
+    if (ready == 0 || errno != EINTR) return false;
+  }
+}
+
+absl::Status Unreachable(const std::string& path, int error) {
+  constexpr char kTry[] =
+      "start it with `guidewayd --config FILE`, or name its socket with --socket";
+  switch (error) {
+    case ENOENT:
+      return absl::UnavailableError(absl::StrCat(
+          "guidewayd does not run here: there is no control socket ", path, "; ", kTry));
+    case ECONNREFUSED:
+      return absl::UnavailableError(absl::StrCat(
+          "guidewayd does not run any more: nobody serves the control socket ", path, "; ", kTry));
+    case EACCES:
+    case EPERM:
+      return absl::UnavailableError(absl::StrCat("no permission to use the control socket ", path,
+                                                 "; run as root or as a member of its group"));
+    default:
+      return absl::UnavailableError(absl::StrCat("cannot connect to the control socket ", path,
+                                                 ": ", std::strerror(error), "; ", kTry));
+  }
+}
+
+}  // namespace
+
+absl::Status ApiClient::Get(const std::string& path, google::protobuf::Message* answer) {
+  return Call(absl::StrCat("GET ", path, " HTTP/1.1\r\n"), "", answer);
+}
+
+absl::Status ApiClient::Post(const std::string& path, const google::protobuf::Message& body,
+                             google::protobuf::Message* answer) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  if (!google::protobuf::util::MessageToJsonString(body, &json, options).ok()) {
+    return absl::InvalidArgumentError("the names are not valid UTF-8");
+  }
+  return Call(absl::StrCat("POST ", path, " HTTP/1.1\r\nContent-Type: application/json\r\n"), json,
+              answer);
+}
+
+absl::Status ApiClient::PostFile(const std::string& path, const std::string& file_name,
+                                 std::string text, google::protobuf::Message* answer) {
+  // A header is one line.
+  const std::string name = absl::StrReplaceAll(file_name, {{"\r", "?"}, {"\n", "?"}});
+  return Call(absl::StrCat("POST ", path, " HTTP/1.1\r\nContent-Type: application/yaml\r\n",
+                           "Guideway-File: ", name, "\r\n"),
+              text, answer);
+}
+
+absl::Status ApiClient::Call(const std::string& head, const std::string& body,
+                             google::protobuf::Message* answer) {
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  if (socket_path_.size() >= sizeof(address.sun_path)) {
+    return Unreachable(socket_path_, ENAMETOOLONG);
+  }
+  std::memcpy(address.sun_path, socket_path_.data(), socket_path_.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return Unreachable(socket_path_, errno);
+  absl::Cleanup close_fd = [fd] { close(fd); };
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return Unreachable(socket_path_, errno);
+  }
+
+  const absl::Time until = absl::Now() + kTimeout;
+  const absl::Status too_slow = absl::UnavailableError(
+      absl::StrCat("guidewayd did not answer within ", absl::FormatDuration(kTimeout),
+                   " on the control socket ", socket_path_, "; look at its log"));
+  const std::string request =
+      absl::StrCat(head, "Host: guideway\r\nConnection: close\r\nContent-Length: ", body.size(),
+                   "\r\n\r\n", body);
+  // A daemon that refuses early closes before all is sent; its answer is there all the same.
+  for (size_t sent = 0; sent < request.size();) {
+    if (!WaitFor(fd, POLLOUT, until)) return too_slow;
+    const ssize_t n = send(fd, request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) break;
+    sent += static_cast<size_t>(n);
+  }
+  std::string received;
+  char buffer[65536];
+  for (;;) {
+    if (!WaitFor(fd, POLLIN, until)) return too_slow;
+    const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    received.append(buffer, static_cast<size_t>(n));
+  }
+
+  http::response_parser<http::string_body> parser;
+  parser.eager(true);
+  parser.body_limit(boost::none);
+  boost::system::error_code e;
+  for (size_t parsed = 0; !e && parsed < received.size() && !parser.is_done();) {
+    parsed +=
+        parser.put(boost::asio::buffer(received.data() + parsed, received.size() - parsed), e);
+  }
+  if (!e) parser.put_eof(e);
+  if (e || !parser.is_done()) {
+    return absl::UnavailableError(
+        absl::StrCat("who serves ", socket_path_,
+                     " does not answer as guidewayd does; is it the right socket?"));
+  }
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = true;  // of a newer daemon
+  if (parser.get().result() != http::status::ok) {
+    api::Error error;
+    (void)google::protobuf::util::JsonStringToMessage(parser.get().body(), &error, options);
+    return absl::FailedPreconditionError(
+        error.error().empty()
+            ? absl::StrCat("guidewayd refused: HTTP status ", parser.get().result_int())
+            : error.error());
+  }
+  const auto status =
+      google::protobuf::util::JsonStringToMessage(parser.get().body(), answer, options);
+  if (!status.ok()) {
+    return absl::UnavailableError(absl::StrCat("cannot read guidewayd's answer on ", socket_path_,
+                                               ": ", std::string(status.message())));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace guideway

@@ -1,0 +1,539 @@
+// `guideway`: the command line. A verb is a row of kVerbs; the rest of this file is what the rows
+// point to. Exit status: 0 success, 1 «no», 2 a wrong call.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "control/api/api.pb.h"
+#include "control/config/config.h"
+#include "tools/api_client.h"
+#include "tools/output.h"
+
+namespace guideway {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr int kYes = 0;
+constexpr int kNo = 1;
+constexpr int kWrongCall = 2;
+
+constexpr char kDefaultSocket[] = "/run/guideway/guideway.sock";
+
+enum class Format { kTable, kJson, kYaml };
+
+// A call that was understood.
+struct Call {
+  std::vector<std::string> args;  // after the verb
+  Format format = Format::kTable;
+  std::string socket;
+  Terminal terminal;
+};
+
+struct Verb {
+  absl::string_view name;
+  absl::string_view arguments;  // as --help shows them
+  bool live;                    // talks to a running guidewayd
+  size_t arguments_count;
+  int (*run)(const Call& call);
+  absl::string_view summary;
+  absl::string_view help;
+};
+
+int WrongCall(absl::string_view why, absl::string_view verb = "") {
+  std::cerr << "guideway: " << why << "; see `guideway "
+            << (verb.empty() ? "" : absl::StrCat(verb, " ")) << "--help`\n";
+  return kWrongCall;
+}
+
+int No(const absl::Status& status) {
+  std::cerr << status.message() << "\n";
+  return kNo;
+}
+
+// For verbs whose JSON and YAML are just the message.
+bool ShowMessage(const Call& call, const google::protobuf::Message& message) {
+  if (call.format == Format::kTable) return false;
+  std::cout << (call.format == Format::kJson ? ToJson(message) : RenderYaml(message));
+  return true;
+}
+
+void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warnings) {
+  for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
+}
+
+// --- check ---------------------------------------------------------------------------------------
+
+int RunCheck(const Call& call) {
+  const std::string& file = call.args[0];
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(file);
+  std::vector<std::string> errors, warnings;
+  if (loaded.ok()) {
+    warnings = loaded->warnings;
+    warnings.insert(warnings.end(), loaded->unsupported.begin(), loaded->unsupported.end());
+  } else {
+    errors = absl::StrSplit(std::string(loaded.status().message()), '\n', absl::SkipEmpty());
+  }
+  for (const std::string& error : errors) std::cerr << error << "\n";
+  if (call.format == Format::kJson) {
+    std::cout << "{\n\"valid\": " << (loaded.ok() ? "true" : "false")
+              << ",\n\"errors\": " << ToJson(errors) << ",\n\"warnings\": " << ToJson(warnings)
+              << ",\n\"config\": " << (loaded.ok() ? ToJson(loaded->config) : "null\n") << "}\n";
+    return loaded.ok() ? kYes : kNo;
+  }
+  for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
+  if (!loaded.ok()) return kNo;
+  if (call.format == Format::kTable) {
+    const config::Config& config = loaded->config;
+    uint64_t backends = 0;
+    for (const config::Service& service : config.services()) backends += service.backends_size();
+    std::cout << file << ": valid\n"
+              << Counted(config.interfaces_size(), "interface") << ", "
+              << Counted(config.routes_size(), "route") << ", "
+              << Counted(config.services_size(), "service") << ", " << Counted(backends, "backend")
+              << "\n\n# The configuration, defaults filled in\n";
+  }
+  std::cout << RenderYaml(loaded->config);
+  return kYes;
+}
+
+// --- status --------------------------------------------------------------------------------------
+
+Colour ColourOfState(absl::string_view state) {
+  if (state == "up" || state == "serving") return Colour::kGreen;
+  return state == "down" ? Colour::kRed : Colour::kYellow;
+}
+
+// «12 dropped (10 no_backend, 2 malformed)»
+std::string PacketsText(const api::PacketCounters& packets) {
+  std::vector<std::pair<uint64_t, std::string>> drops;
+  for (const auto& [reason, n] : packets.drops()) {
+    if (n > 0) drops.emplace_back(n, reason);
+  }
+  std::sort(drops.rbegin(), drops.rend());
+  std::vector<std::string> reasons;
+  for (const auto& [n, reason] : drops) {
+    reasons.push_back(absl::StrCat(HumanCount(n), " ", reason));
+  }
+  return absl::StrCat(HumanCount(packets.received()),
+                      " received = ", HumanCount(packets.forwarded()), " forwarded + ",
+                      HumanCount(packets.replied()), " replied + ", HumanCount(packets.punted()),
+                      " punted + ", HumanCount(packets.dropped()), " dropped",
+                      reasons.empty() ? "" : absl::StrCat(" (", absl::StrJoin(reasons, ", "), ")"));
+}
+
+int RunStatus(const Call& call) {
+  api::Status status;
+  if (absl::Status s = ApiClient(call.socket).Get("/v1/status", &status); !s.ok()) return No(s);
+  if (ShowMessage(call, status)) return kYes;
+  const Terminal& terminal = call.terminal;
+  std::cout << "guidewayd " << status.version() << "  "
+            << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
+            << status.pid() << ", up " << HumanDuration(status.uptime_seconds()) << "\n"
+            << "configuration  " << status.config_file() << ", revision " << status.revision()
+            << "\n"
+            << "packets  " << PacketsText(status.packets()) << "\n";
+  if (!status.config_error().empty()) {
+    std::cout << Coloured("the last change was refused:", Colour::kRed, terminal) << "\n";
+    for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
+      std::cout << "  " << line << "\n";
+    }
+  }
+  for (const std::string& warning : status.warnings()) {
+    std::cout << Coloured("warning:", Colour::kYellow, terminal) << " " << warning << "\n";
+  }
+
+  using Align = Table::Align;
+  Table workers({{"CORE", Align::kRight},
+                 {"RECEIVED", Align::kRight},
+                 {"FORWARDED", Align::kRight},
+                 {"DROPPED", Align::kRight},
+                 {"FLOWS", Align::kRight},
+                 {"OF", Align::kRight},
+                 {"FILL", Align::kRight},
+                 {"NOT STORED", Align::kRight}});
+  for (const api::Worker& w : status.workers()) {
+    const double fill = w.flow_capacity() == 0 ? 0
+                                               : static_cast<double>(w.flows()) /
+                                                     static_cast<double>(w.flow_capacity());
+    workers.Add({absl::StrCat(w.core()), HumanCount(w.packets().received()),
+                 HumanCount(w.packets().forwarded()), HumanCount(w.packets().dropped()),
+                 HumanCount(w.flows()), HumanCount(w.flow_capacity()), HumanPercent(fill),
+                 HumanCount(w.flows_not_stored())});
+  }
+  std::cout << "\n" << workers.Render(terminal);
+
+  Table interfaces({{"INTERFACE"},
+                    {"LINK"},
+                    {"MAC"},
+                    {"RECEIVED", Align::kRight},
+                    {"SENT", Align::kRight},
+                    {"MISSED", Align::kRight},
+                    {"DEVICE"}});
+  for (const api::Interface& i : status.interfaces()) {
+    interfaces.Add({i.name(),
+                    {i.link_up() ? "up" : "down", i.link_up() ? Colour::kGreen : Colour::kRed},
+                    i.mac(),
+                    HumanCount(i.received_packets()),
+                    HumanCount(i.sent_packets()),
+                    {HumanCount(i.missed()), i.missed() > 0 ? Colour::kYellow : Colour::kNone},
+                    i.device()});
+  }
+  std::cout << "\n" << interfaces.Render(terminal);
+
+  constexpr int kEventsShown = 5;
+  if (status.events_size() > 0) std::cout << "\n";
+  for (int i = std::max(0, status.events_size() - kEventsShown); i < status.events_size(); ++i) {
+    // To the second: 2026-01-02T03:04:05
+    std::cout << Coloured(status.events(i).time().substr(0, 19), Colour::kDim, terminal) << "  "
+              << status.events(i).text() << "\n";
+  }
+  return kYes;
+}
+
+// --- get -----------------------------------------------------------------------------------------
+
+int GetServices(const Call& call) {
+  api::ServiceList list;
+  if (absl::Status s = ApiClient(call.socket).Get("/v1/services", &list); !s.ok()) return No(s);
+  if (ShowMessage(call, list)) return kYes;
+  using Align = Table::Align;
+  Table table({{"SERVICE"},
+               {"VIPS"},
+               {"PROTOCOL"},
+               {"PORTS"},
+               {"FORWARDING"},
+               {"SCHEDULER"},
+               {"UP", Align::kRight},
+               {"PACKETS", Align::kRight},
+               {"BYTES", Align::kRight},
+               {"DROPPED", Align::kRight},
+               {"OPENED", Align::kRight},
+               {"OPEN", Align::kRight}});
+  for (const api::Service& s : list.services()) {
+    const Colour colour = s.backends_up() == 0             ? Colour::kRed
+                          : s.backends_up() < s.backends() ? Colour::kYellow
+                                                           : Colour::kGreen;
+    table.Add({s.name(),
+               absl::StrJoin(s.vips(), ","),
+               s.protocol(),
+               absl::StrJoin(s.ports(), ","),
+               s.forwarding(),
+               s.scheduler(),
+               {absl::StrCat(s.backends_up(), "/", s.backends()), colour},
+               HumanCount(s.packets()),
+               HumanBytes(s.bytes()),
+               HumanCount(s.dropped()),
+               HumanCount(s.new_flows()),
+               HumanCount(s.active_flows())});
+  }
+  std::cout << table.Render(call.terminal);
+  return kYes;
+}
+
+std::string StateText(const api::Backend& backend) {
+  return backend.drained_by_hand() && backend.state() == "drain" ? "drain (by hand)"
+         : backend.drained_by_hand() ? absl::StrCat(backend.state(), ", drained by hand")
+                                     : backend.state();
+}
+
+int GetBackends(const Call& call) {
+  api::BackendList list;
+  if (absl::Status s = ApiClient(call.socket).Get("/v1/backends", &list); !s.ok()) return No(s);
+  if (ShowMessage(call, list)) return kYes;
+  using Align = Table::Align;
+  Table table({{"SERVICE"},
+               {"BACKEND"},
+               {"ADDRESS"},
+               {"STATE"},
+               {"HEALTH"},
+               {"WEIGHT", Align::kRight},
+               {"SHARE", Align::kRight},
+               {"PACKETS", Align::kRight},
+               {"BYTES", Align::kRight},
+               {"OPENED", Align::kRight},
+               {"OPEN", Align::kRight}});
+  for (const api::Backend& b : list.backends()) {
+    table.Add({b.service(),
+               b.name(),
+               b.address(),
+               {StateText(b), ColourOfState(b.state())},
+               b.health().empty() ? "-" : b.health(),
+               absl::StrCat(b.weight()),
+               HumanPercent(b.share()),
+               HumanCount(b.packets()),
+               HumanBytes(b.bytes()),
+               HumanCount(b.new_flows()),
+               HumanCount(b.active_flows())});
+  }
+  std::cout << table.Render(call.terminal);
+  return kYes;
+}
+
+// What `get` shows, a row each.
+constexpr struct {
+  absl::string_view name;
+  int (*run)(const Call& call);
+} kThings[] = {
+    {"services", GetServices},
+    {"backends", GetBackends},
+};
+
+int RunGet(const Call& call) {
+  std::vector<std::string> known;
+  for (const auto& thing : kThings) {
+    if (thing.name == absl::string_view(call.args[0])) return thing.run(call);
+    known.emplace_back(thing.name);
+  }
+  return WrongCall(absl::StrCat("there is no \"", call.args[0], "\" to get; there are ",
+                                absl::StrJoin(known, ", ")),
+                   "get");
+}
+
+// --- drain, undrain ------------------------------------------------------------------------------
+
+const api::Backend* Find(const api::BackendList& list, const api::BackendRef& ref) {
+  for (const api::Backend& b : list.backends()) {
+    if (b.service() == ref.service() && b.name() == ref.backend()) return &b;
+  }
+  return nullptr;
+}
+
+// «web-1 50.0%, web-3 50.0%»: who takes new connections of the service.
+std::string SharesText(const api::BackendList& list, const std::string& service) {
+  std::vector<std::string> shares;
+  for (const api::Backend& b : list.backends()) {
+    if (b.service() != service || b.share() <= 0) continue;
+    shares.push_back(absl::StrCat(b.name(), " ", HumanPercent(b.share())));
+  }
+  constexpr size_t kShown = 10;
+  const size_t more = shares.size() > kShown ? shares.size() - kShown : 0;
+  shares.resize(shares.size() - more);
+  if (more > 0) shares.push_back(absl::StrCat(more, " more"));
+  return absl::StrJoin(shares, ", ");
+}
+
+int ByHand(const Call& call, bool drain) {
+  const std::vector<std::string> parts = absl::StrSplit(call.args[0], absl::MaxSplits('/', 1));
+  if (parts.size() != 2 || parts[0].empty() || parts[1].empty()) {
+    return WrongCall(absl::StrCat("\"", call.args[0], "\" is not SERVICE/BACKEND"),
+                     drain ? "drain" : "undrain");
+  }
+  api::BackendRef ref;
+  ref.set_service(parts[0]);
+  ref.set_backend(parts[1]);
+  ApiClient client(call.socket);
+  api::BackendList before, after;
+  api::Done done;
+  if (absl::Status s = client.Get("/v1/backends", &before); !s.ok()) return No(s);
+  if (absl::Status s = client.Post(drain ? "/v1/drain" : "/v1/undrain", ref, &done); !s.ok()) {
+    return No(s);
+  }
+  if (absl::Status s = client.Get("/v1/backends", &after); !s.ok()) return No(s);
+  const api::Backend* was = Find(before, ref);
+  const api::Backend* is = Find(after, ref);
+  if (is == nullptr) return kYes;  // another change has removed it since
+  if (ShowMessage(call, *is)) return kYes;
+
+  const std::string& name = call.args[0];
+  if (drain) {
+    std::cout << name << " is drained: it gets no new connections";
+    if (was != nullptr && was->share() > 0) {
+      std::cout << " (it got " << HumanPercent(was->share()) << " of " << ref.service() << "'s)";
+    }
+    std::cout << "; " << Counted(is->active_flows(), "open connection")
+              << (is->active_flows() == 1 ? " stays" : " stay") << " until done\n";
+  } else if (is->share() > 0) {
+    std::cout << name << " gets " << HumanPercent(is->share()) << " of " << ref.service()
+              << "'s new connections\n";
+  } else {
+    std::cout << name << " is not drained by hand any more; it is " << is->state()
+              << (is->health().empty() ? "" : absl::StrCat(" (", is->health(), ")"))
+              << " with weight " << is->weight() << " and gets no new connections yet\n";
+  }
+  const std::string shares = SharesText(after, ref.service());
+  if (shares.empty()) {
+    std::cout << "nobody takes new connections of " << ref.service() << " now\n";
+  } else {
+    std::cout << "new connections of " << ref.service() << " now go to " << shares << "\n";
+  }
+  return kYes;
+}
+
+int RunDrain(const Call& call) { return ByHand(call, true); }
+int RunUndrain(const Call& call) { return ByHand(call, false); }
+
+// --- apply ---------------------------------------------------------------------------------------
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  struct stat found;
+  if (stat(path.c_str(), &found) != 0) {
+    return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  }
+  if (S_ISDIR(found.st_mode)) return absl::NotFoundError(absl::StrCat(path, ": is a directory"));
+  if (S_ISREG(found.st_mode) && static_cast<size_t>(found.st_size) > kMaxConfigBytes) {
+    return absl::NotFoundError(absl::StrCat(path, ": over ", kMaxConfigBytes >> 20, " MiB"));
+  }
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (!in) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  return std::move(text).str();
+}
+
+int RunApply(const Call& call) {
+  absl::StatusOr<std::string> text = ReadFile(call.args[0]);
+  if (!text.ok()) return No(text.status());
+  api::ApplyResult result;
+  if (absl::Status s =
+          ApiClient(call.socket).PostFile("/v1/apply", call.args[0], *std::move(text), &result);
+      !s.ok()) {
+    return No(s);
+  }
+  ShowWarnings(result.warnings());
+  if (ShowMessage(call, result)) return kYes;
+  std::cout << call.args[0] << " is in force as revision " << result.revision() << "\n";
+  return kYes;
+}
+
+// --- the call ------------------------------------------------------------------------------------
+
+constexpr Verb kVerbs[] = {
+    {"check", "FILE", false, 1, RunCheck, "validate a configuration and show it with its defaults",
+     "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
+     "error,\n"
+     "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
+    {"status", "", true, 0, RunStatus, "what the daemon is, does and last refused",
+     "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
+     "interfaces and the latest changes of state."},
+    {"get", "services|backends", true, 1, RunGet, "list services or backends with their counters",
+     "Lists what is so now.\n"
+     "  services  VIPs, backends that take new connections, packets, connections opened and open\n"
+     "  backends  state, last answer to a probe, share of new connections, counters"},
+    {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
+     "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
+     "until undrain, or until the backend leaves the configuration."},
+    {"undrain", "SERVICE/BACKEND", true, 1, RunUndrain, "undo a drain",
+     "Gives a backend that was drained by hand new connections again."},
+    {"apply", "FILE", true, 1, RunApply, "put a configuration in force, all or nothing",
+     "Sends a configuration to the daemon and waits until it is in force. If anything in it is\n"
+     "refused nothing changes and the exit status is 1. The file the daemon was started with "
+     "stays\n"
+     "as it is: a SIGHUP or restart goes back to that one."},
+};
+
+void PrintVerbs(std::ostream& out, bool live) {
+  for (const Verb& verb : kVerbs) {
+    if (verb.live != live) continue;
+    out << absl::StreamFormat("  %-26s%s\n", absl::StrCat(verb.name, " ", verb.arguments),
+                              verb.summary);
+  }
+}
+
+constexpr char kOptionsHelp[] =
+    "Options:\n"
+    "  -o, --output FORMAT       table, json or yaml; table if not given\n"
+    "      --socket PATH         the daemon's control socket; /run/guideway/guideway.sock if not "
+    "given\n"
+    "  -h, --help                this text; after a verb, the verb's\n"
+    "      --version             the version\n";
+
+void PrintHelp(std::ostream& out) {
+  out << "usage: guideway VERB [ARGUMENT] [OPTION]...\n\n"
+         "Offline, needs no daemon and no root:\n";
+  PrintVerbs(out, false);
+  out << "\nLive, asks a running guidewayd over its Unix socket:\n";
+  PrintVerbs(out, true);
+  out << "\n" << kOptionsHelp << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
+}
+
+void PrintHelp(std::ostream& out, const Verb& verb) {
+  out << "usage: guideway " << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments
+      << " [OPTION]...\n\n"
+      << verb.help << "\n\n"
+      << kOptionsHelp;
+}
+
+int Main(int argc, char** argv) {
+  po::options_description options;
+  options.add_options()("help,h", "")("version", "")(
+      "output,o", po::value<std::string>()->default_value("table"), "")(
+      "socket", po::value<std::string>()->default_value(kDefaultSocket), "")(
+      "words", po::value<std::vector<std::string>>(), "");
+  po::positional_options_description words;
+  words.add("words", -1);
+
+  po::variables_map parsed;
+  try {
+    const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    po::store(
+        po::command_line_parser(argc, argv).options(options).positional(words).style(style).run(),
+        parsed);
+    po::notify(parsed);
+  } catch (const po::error& e) {
+    return WrongCall(e.what());
+  }
+
+  Call call;
+  if (parsed.count("words") > 0) call.args = parsed["words"].as<std::vector<std::string>>();
+  if (parsed.count("version") > 0) {
+    std::cout << "guideway " GUIDEWAY_VERSION "\n";
+    return kYes;
+  }
+  if (call.args.empty()) {
+    PrintHelp(parsed.count("help") > 0 ? std::cout : std::cerr);
+    return parsed.count("help") > 0 ? kYes : kWrongCall;
+  }
+  const std::string name = call.args[0];
+  call.args.erase(call.args.begin());
+  const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
+                                  [&](const Verb& v) { return v.name == absl::string_view(name); });
+  if (verb == std::end(kVerbs)) {
+    return WrongCall(absl::StrCat("there is no verb \"", name, "\""));
+  }
+  if (parsed.count("help") > 0) {
+    PrintHelp(std::cout, *verb);
+    return kYes;
+  }
+  const std::string& format = parsed["output"].as<std::string>();
+  if (format == "json") {
+    call.format = Format::kJson;
+  } else if (format == "yaml") {
+    call.format = Format::kYaml;
+  } else if (format != "table") {
+    return WrongCall(
+        absl::StrCat("there is no output format \"", format, "\"; there are table, json, yaml"));
+  }
+  if (call.args.size() < verb->arguments_count) {
+    return WrongCall(absl::StrCat(verb->name, " needs ", verb->arguments), verb->name);
+  }
+  if (call.args.size() > verb->arguments_count) {
+    return WrongCall(absl::StrCat("\"", call.args[verb->arguments_count],
+                                  "\" is one argument too "
+                                  "many for ",
+                                  verb->name),
+                     verb->name);
+  }
+  call.socket = parsed["socket"].as<std::string>();
+  call.terminal = Terminal::Stdout();
+  return verb->run(call);
+}
+
+}  // namespace
+}  // namespace guideway
+
+int main(int argc, char** argv) { return guideway::Main(argc, argv); }

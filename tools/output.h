@@ -1,0 +1,77 @@
+// How `guideway` shows things: tables that fit the terminal, numbers for people, messages as JSON
+// and YAML for programs.
+//
+// Colour and a bounded width only where a terminal is at the other end: what goes into a pipe is
+// whole and plain.
+#ifndef GUIDEWAY_TOOLS_OUTPUT_H_
+#define GUIDEWAY_TOOLS_OUTPUT_H_
+
+#include <google/protobuf/message.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace guideway {
+
+// Where the output goes.
+struct Terminal {
+  bool colour = false;
+  size_t width = 0;  // columns; 0: unbounded
+
+  // Of standard output. NO_COLOR in the environment turns colour off.
+  static Terminal Stdout();
+};
+
+enum class Colour { kNone, kGreen, kYellow, kRed, kDim };
+
+// Rows under headings, a column as wide as its widest cell. When they are too wide for the
+// terminal, the widest columns of text are shortened, with «…» where something is missing.
+class Table {
+ public:
+  enum class Align { kLeft, kRight };
+  struct Column {
+    std::string heading;
+    Align align = Align::kLeft;
+  };
+  struct Cell {
+    Cell(std::string t, Colour c = Colour::kNone) : text(std::move(t)), colour(c) {}
+    Cell(const char* t) : text(t) {}
+    std::string text;
+    Colour colour = Colour::kNone;
+  };
+
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
+  // As many cells as columns.
+  void Add(std::vector<Cell> row) { rows_.push_back(std::move(row)); }
+  bool empty() const { return rows_.empty(); }
+
+  // Lines with a line feed each, the headings first.
+  std::string Render(const Terminal& terminal) const;
+
+ private:
+  std::vector<Column> columns_;
+  std::vector<std::vector<Cell>> rows_;
+};
+
+std::string Coloured(absl::string_view text, Colour colour, const Terminal& terminal);
+
+std::string HumanCount(uint64_t n);         // 99999, 1.23M, 45.6G
+std::string HumanBytes(uint64_t bytes);     // 512 B, 1.23 kB, 45.6 GB
+std::string HumanPercent(double share);     // 0 to 1: 33.3%
+std::string HumanDuration(double seconds);  // 4s, 3m 5s, 2h 3m, 5d 4h
+
+// «1 service», «3 services».
+std::string Counted(uint64_t n, absl::string_view noun);
+
+// Names as in the schema, zeros included; ends in a line feed.
+std::string ToJson(const google::protobuf::Message& message);
+// ["…", "…"]
+std::string ToJson(const std::vector<std::string>& strings);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_TOOLS_OUTPUT_H_
