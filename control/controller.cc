@@ -18,6 +18,7 @@
 #include "control/compile.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
+#include "control/revision.h"
 #include "glog/logging.h"
 
 namespace guideway {
@@ -28,41 +29,6 @@ constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
 
 // State changes that are remembered for Status.
 constexpr size_t kMaxEvents = 100;
-
-// Names that a refusal lists.
-constexpr size_t kMaxNamesListed = 8;
-
-// A configuration with all that belongs to it and stays as long as it is in force. Services and
-// backends are in the order of the file.
-struct Plan {
-  struct Backend {
-    BackendId id;
-    IpAddress address;
-    std::optional<HealthTarget> target;   // nothing: always up
-    Health presumed = Health::kChecking;  // until the target is asked
-  };
-  struct Service {
-    ServiceId id;
-    std::vector<Backend> backends;
-  };
-  struct Place {
-    int service;
-    int backend;
-  };
-
-  std::shared_ptr<const LoadedConfig> loaded;
-  uint64_t hash_seed = 0;
-  std::vector<Service> services;
-  absl::flat_hash_map<std::string, Place> places;  // by «service/backend»
-  absl::flat_hash_map<HealthTarget, std::vector<Place>> askers;
-
-  const config::Config& config() const { return loaded->config; }
-  const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
-  std::string NameOf(const Place& p) const {
-    const config::Service& service = config().services(p.service);
-    return absl::StrCat(service.name(), "/", service.backends(p.backend).name());
-  }
-};
 
 // How many slots each backend of a service's pool has.
 using SlotCounts = std::shared_ptr<const std::vector<uint32_t>>;
@@ -77,7 +43,7 @@ SlotCounts CountSlots(const Service& service) {
 
 // What is in force.
 struct InForce {
-  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;
   std::vector<SlotCounts> slots;  // of each service of the snapshot
 };
@@ -93,7 +59,7 @@ struct Change {
 struct Round {
   std::optional<Change> change;
   std::vector<Controller::Done> waiting;  // for what is wanted to be in force
-  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const Revision> revision;
   CompileInput input;
   std::vector<SlotCounts> slots_before;
 
@@ -117,68 +83,6 @@ void RunCompile(Round& round) {
     auto it = known.find(service.get());
     round.slots.push_back(it != known.end() ? it->second : CountSlots(*service));
   }
-}
-
-absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
-                                                     const config::Backend& backend) {
-  if (!service.has_health_check()) return std::nullopt;
-  const config::HealthCheck& check = service.health_check();
-  HealthTarget target;
-  ProbeQuestion& question = target.question;
-  switch (check.kind_case()) {
-    case config::HealthCheck::kTcp: question.kind = ProbeQuestion::Kind::kTcp; break;
-    case config::HealthCheck::kHttp: {
-      question.kind = ProbeQuestion::Kind::kHttp;
-      question.host = check.http().host();
-      question.path = check.http().path();
-      const StatusRange range = StatusRangeOf(check.http());
-      question.status_low = range.first;
-      question.status_high = range.last;
-      break;
-    }
-    default:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "service ", service.name(), ": this version has the health checks tcp and http alone"));
-  }
-  question.address = AddressOf(backend);
-  question.port = ProbePort(service, backend).value_or(0);
-  target.interval = ToDuration(check.interval());
-  target.timeout = check.has_timeout() ? ToDuration(check.timeout())
-                                       : std::min(absl::Milliseconds(500), target.interval);
-  target.rise = check.rise();
-  target.fall = check.fall();
-  return target;
-}
-
-// The number of letters to change to get from one to the other.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
-// «a, b and 5 others», those most like `wanted` first.
-std::string Nearest(absl::string_view wanted, std::vector<std::string> names) {
-  std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
-    return EditDistance(wanted, a) < EditDistance(wanted, b);
-  });
-  const size_t more = names.size() > kMaxNamesListed ? names.size() - kMaxNamesListed : 0;
-  names.resize(names.size() - more);
-  return absl::StrCat(
-      absl::StrJoin(names, ", "),
-      more > 0 ? absl::StrCat(" and ", more, more == 1 ? " other" : " others") : "");
-}
-
-std::string Serialized(const google::protobuf::Message& message) {
-  return message.SerializeAsString();
 }
 
 // A packet count of the dataplane as the API tells it.
@@ -228,19 +132,17 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void CompileRound(std::shared_ptr<Round> round);
   void Compiled(std::shared_ptr<Round> round);
 
-  absl::StatusOr<std::shared_ptr<const Plan>> MakePlan(std::shared_ptr<const LoadedConfig> loaded,
-                                                       uint64_t hash_seed);
-  absl::Status CheckUnchangeable(const config::Config& config) const;
+  absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(
+      std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
   void Commit(Round& round);
   void Refuse(Change& change, const absl::Status& why);
 
-  HealthReport HealthOf(const Plan::Backend& backend) const;
-  bool IsDrained(const Plan& plan, const Plan::Place& place) const;
+  HealthReport HealthOf(const Revision::Backend& backend) const;
+  bool IsDrained(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
   void Tidy();
   void Event(std::string text);
-  absl::Status NoSuchBackend(const std::string& service, const std::string& backend) const;
 
   ServiceCounts CountsOf(ServiceId id) const;
   BackendCounts CountsOfBackend(BackendId id) const;
@@ -282,9 +184,9 @@ absl::Status Controller::Impl::Start() {
   }
   absl::StatusOr<uint64_t> seed = ReadHashSeed(first_->config, options_.config_file);
   if (!seed.ok()) return seed.status();
-  auto plan = MakePlan(first_, *seed);
-  if (!plan.ok()) return plan.status();
-  round.plan = *std::move(plan);
+  auto revision = MakeRevision(first_, *seed);
+  if (!revision.ok()) return revision.status();
+  round.revision = *std::move(revision);
   FillInput(round);
   RunCompile(round);
   if (!round.snapshot.ok()) return round.snapshot.status();
@@ -311,7 +213,7 @@ void Controller::Impl::NextRound() {
     }
     Load(std::move(round));
   } else {
-    round->plan = now_.plan;
+    round->revision = now_.revision;
     CompileRound(std::move(round));
   }
 }
@@ -337,12 +239,12 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
     status = absl::FailedPreconditionError(absl::StrJoin(round->loaded->unsupported, "\n"));
   }
   if (status.ok()) status = round->hash_seed.status();
-  if (status.ok()) status = CheckUnchangeable(round->loaded->config);
+  if (status.ok()) status = CheckUnchanged(first_->config, round->loaded->config);
   if (status.ok()) {
-    auto plan = MakePlan(std::make_shared<const LoadedConfig>(*std::move(round->loaded)),
-                         *round->hash_seed);
-    status = plan.status();
-    if (plan.ok()) round->plan = *std::move(plan);
+    auto revision = MakeRevision(std::make_shared<const LoadedConfig>(*std::move(round->loaded)),
+                                 *round->hash_seed);
+    status = revision.status();
+    if (revision.ok()) round->revision = *std::move(revision);
   }
   if (!status.ok()) {
     Refuse(*round->change, status);
@@ -382,44 +284,49 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   NextRound();
 }
 
-absl::StatusOr<std::shared_ptr<const Plan>> Controller::Impl::MakePlan(
+absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
     std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed) {
-  auto plan = std::make_shared<Plan>();
-  plan->loaded = std::move(loaded);
-  plan->hash_seed = hash_seed;
+  auto revision = std::make_shared<Revision>();
+  revision->loaded = std::move(loaded);
+  revision->hash_seed = hash_seed;
   absl::Status status;
-  for (int s = 0; status.ok() && s < plan->config().services_size(); ++s) {
-    const config::Service& service = plan->config().services(s);
+  for (int s = 0; status.ok() && s < revision->config().services_size(); ++s) {
+    const config::Service& service = revision->config().services(s);
     const auto service_id = service_ids_.Acquire(service.name());
     if (status.Update(service_id.status()); !status.ok()) break;
     if (service_id->is_new) {
       service_base_[service_id->value] = dataplane_->service_counts(service_id->value);
     }
-    Plan::Service& planned = plan->services.emplace_back();
+    Revision::Service& planned = revision->services.emplace_back();
     planned.id = service_id->value;
     for (int b = 0; b < service.backends_size(); ++b) {
       const config::Backend& backend = service.backends(b);
-      const Plan::Place place = {s, b};
-      const std::string name = plan->NameOf(place);
+      const Revision::Place place = {s, b};
+      const std::string name = revision->NameOf(place);
       const auto id = backend_ids_.Acquire(name);
       auto target = TargetOf(service, backend);
       status.Update(id.status());
       status.Update(target.status());
       if (!status.ok()) break;
       if (id->is_new) backend_base_[id->value] = dataplane_->backend_counts(id->value);
-      Plan::Backend& to_be = planned.backends.emplace_back();
+      Revision::Backend& to_be = planned.backends.emplace_back();
       to_be.id = id->value;
       to_be.address = AddressOf(backend);
       to_be.target = *std::move(target);
-      plan->places.emplace(name, place);
+      revision->places.emplace(name, place);
       if (!to_be.target) continue;
-      plan->askers[*to_be.target].push_back(place);
+      revision->askers[*to_be.target].push_back(place);
+      // At the start nothing is known: all are taken for up, as the balancer's peers do and as it
+      // did itself before a restart, so that connections find the backends they have.
+      if (now_.revision == nullptr) {
+        to_be.presumed = Health::kUp;
+        continue;
+      }
       // A machine that served goes on while a new question about it is open.
-      if (now_.plan == nullptr) continue;
-      auto before = now_.plan->places.find(name);
-      if (before != now_.plan->places.end() &&
-          now_.plan->at(before->second).address == to_be.address) {
-        to_be.presumed = HealthOf(now_.plan->at(before->second)).health;
+      auto before = now_.revision->places.find(name);
+      if (before != now_.revision->places.end() &&
+          now_.revision->at(before->second).address == to_be.address) {
+        to_be.presumed = HealthOf(now_.revision->at(before->second)).health;
       }
     }
   }
@@ -428,64 +335,40 @@ absl::StatusOr<std::shared_ptr<const Plan>> Controller::Impl::MakePlan(
     backend_ids_.Abort();
     return status;
   }
-  return plan;
+  return revision;
 }
 
-absl::Status Controller::Impl::CheckUnchangeable(const config::Config& config) const {
-  const config::Config& fixed = first_->config;
-  const auto refuse = [](absl::string_view key) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        key, " cannot change while guidewayd runs: restart it with this configuration"));
-  };
-  if (config.interfaces_size() != fixed.interfaces_size()) return refuse("interfaces");
-  for (int i = 0; i < config.interfaces_size(); ++i) {
-    if (Serialized(config.interfaces(i)) != Serialized(fixed.interfaces(i))) {
-      return refuse(absl::StrCat("interfaces (", config.interfaces(i).name(), ")"));
-    }
-  }
-  const config::Dataplane& a = config.dataplane();
-  const config::Dataplane& b = fixed.dataplane();
-  if (!std::equal(a.workers().begin(), a.workers().end(), b.workers().begin(), b.workers().end())) {
-    return refuse("dataplane.workers");
-  }
-  if (a.has_idle() != b.has_idle() || a.idle() != b.idle()) return refuse("dataplane.idle");
-  if (a.hugepages() != b.hugepages()) return refuse("dataplane.hugepages");
-  if (a.flows_per_worker() != b.flows_per_worker()) return refuse("dataplane.flows_per_worker");
-  if (config.control().socket() != fixed.control().socket()) return refuse("control.socket");
-  return absl::OkStatus();
-}
-
-HealthReport Controller::Impl::HealthOf(const Plan::Backend& backend) const {
+HealthReport Controller::Impl::HealthOf(const Revision::Backend& backend) const {
   if (!backend.target) return {Health::kUp, "not checked"};
   return checker_.Report(*backend.target).value_or(HealthReport{backend.presumed, ""});
 }
 
-bool Controller::Impl::IsDrained(const Plan& plan, const Plan::Place& place) const {
-  return plan.config().services(place.service).backends(place.backend).state() ==
+bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
+  return revision.config().services(place.service).backends(place.backend).state() ==
              config::AdminState::drain ||
-         drained_by_hand_.contains(plan.NameOf(place));
+         drained_by_hand_.contains(revision.NameOf(place));
 }
 
 void Controller::Impl::FillInput(Round& round) const {
-  const Plan& plan = *round.plan;
+  const Revision& revision = *round.revision;
   CompileInput& input = round.input;
   input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
-  input.loaded = plan.loaded;
-  input.hash_seed = plan.hash_seed;
+  input.loaded = revision.loaded;
+  input.hash_seed = revision.hash_seed;
   input.interfaces = dataplane_->interfaces();
   input.previous = now_.snapshot;
   round.slots_before = now_.slots;
-  for (size_t s = 0; s < plan.services.size(); ++s) {
+  for (size_t s = 0; s < revision.services.size(); ++s) {
     ServiceFacts& facts = input.services.emplace_back();
-    facts.id = plan.services[s].id;
-    for (size_t b = 0; b < plan.services[s].backends.size(); ++b) {
-      const Plan::Backend& backend = plan.services[s].backends[b];
+    facts.id = revision.services[s].id;
+    for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
+      const Revision::Backend& backend = revision.services[s].backends[b];
       const Health health = HealthOf(backend).health;
       BackendState state = BackendState::kUp;
       if (health == Health::kDown) {
         state = BackendState::kDown;
       } else if (health == Health::kChecking ||
-                 IsDrained(plan, {static_cast<int>(s), static_cast<int>(b)})) {
+                 IsDrained(revision, {static_cast<int>(s), static_cast<int>(b)})) {
         state = BackendState::kDrain;
       }
       facts.backends.push_back({backend.id, state});
@@ -494,36 +377,36 @@ void Controller::Impl::FillInput(Round& round) const {
 }
 
 void Controller::Impl::Commit(Round& round) {
-  const bool new_plan = round.plan != now_.plan;
-  now_ = {round.plan, *round.snapshot, std::move(round.slots)};
+  const bool is_new = round.revision != now_.revision;
+  now_ = {round.revision, *round.snapshot, std::move(round.slots)};
   dataplane_->Publish(now_.snapshot);
-  if (new_plan) {
+  if (is_new) {
     ++revision_;
     config_error_.clear();
     service_ids_.Commit(now_.snapshot->version());
     backend_ids_.Commit(now_.snapshot->version());
     for (auto it = drained_by_hand_.begin(); it != drained_by_hand_.end();) {
-      if (now_.plan->places.contains(*it)) {
+      if (now_.revision->places.contains(*it)) {
         ++it;
       } else {
         drained_by_hand_.erase(it++);
       }
     }
     std::vector<HealthChecker::Wanted> wanted;
-    for (const Plan::Service& service : now_.plan->services) {
-      for (const Plan::Backend& backend : service.backends) {
+    for (const Revision::Service& service : now_.revision->services) {
+      for (const Revision::Backend& backend : service.backends) {
         if (backend.target) wanted.push_back({*backend.target, backend.presumed});
       }
     }
     checker_.SetTargets(wanted);
-    for (const std::string& warning : now_.plan->loaded->warnings) LOG(WARNING) << warning;
-    Event(absl::StrCat("revision ", revision_, " in force: ", now_.plan->services.size(),
-                       " services, ", now_.plan->places.size(), " backends"));
+    for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
+    Event(absl::StrCat("revision ", revision_, " in force: ", now_.revision->services.size(),
+                       " services, ", now_.revision->places.size(), " backends"));
   }
   if (round.change && round.change->done) {
     api::ApplyResult result;
     result.set_revision(revision_);
-    for (const std::string& warning : now_.plan->loaded->warnings) result.add_warnings(warning);
+    for (const std::string& warning : now_.revision->loaded->warnings) result.add_warnings(warning);
     round.change->done(std::move(result));
   }
   for (Done& done : round.waiting) done(absl::OkStatus());
@@ -538,41 +421,26 @@ void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
 }
 
 void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthReport& report) {
-  auto it = now_.plan->askers.find(target);
-  if (it == now_.plan->askers.end()) return;
-  for (const Plan::Place& place : it->second) {
+  auto it = now_.revision->askers.find(target);
+  if (it == now_.revision->askers.end()) return;
+  for (const Revision::Place& place : it->second) {
     Event(report.health == Health::kUp
-              ? absl::StrCat("backend ", now_.plan->NameOf(place), " up")
-              : absl::StrCat("backend ", now_.plan->NameOf(place), " down: ", report.reason));
+              ? absl::StrCat("backend ", now_.revision->NameOf(place), " up")
+              : absl::StrCat("backend ", now_.revision->NameOf(place), " down: ", report.reason));
   }
   dirty_ = true;
   NextRound();
-}
-
-absl::Status Controller::Impl::NoSuchBackend(const std::string& service,
-                                             const std::string& backend) const {
-  std::vector<std::string> names;
-  for (const config::Service& s : now_.plan->config().services()) {
-    if (s.name() != service) continue;
-    for (const config::Backend& b : s.backends()) names.push_back(b.name());
-    return absl::NotFoundError(absl::StrCat(
-        "service ", service, " has no backend \"", backend, "\"",
-        names.empty() ? "; it has none" : absl::StrCat("; it has ", Nearest(backend, names))));
-  }
-  for (const config::Service& s : now_.plan->config().services()) names.push_back(s.name());
-  return absl::NotFoundError(absl::StrCat(
-      "there is no service \"", service, "\"",
-      names.empty() ? "; there is none" : absl::StrCat("; there are ", Nearest(service, names))));
 }
 
 void Controller::Impl::SetByHand(bool drain, const std::string& service, const std::string& backend,
                                  Done done) {
   const std::string name = absl::StrCat(service, "/", backend);
   absl::Status refused;
-  auto place = now_.plan->places.find(name);
-  if (place == now_.plan->places.end()) {
-    refused = NoSuchBackend(service, backend);
-  } else if (!drain && !drained_by_hand_.contains(name) && IsDrained(*now_.plan, place->second)) {
+  auto place = now_.revision->places.find(name);
+  if (place == now_.revision->places.end()) {
+    refused = now_.revision->NoSuchBackend(service, backend);
+  } else if (!drain && !drained_by_hand_.contains(name) &&
+             IsDrained(*now_.revision, place->second)) {
     refused = absl::FailedPreconditionError(
         absl::StrCat("backend ", name,
                      " is drained by the configuration (state: drain), not by hand: change "
@@ -635,10 +503,10 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_config_file(options_.config_file);
   status.set_revision(revision_);
   status.set_config_error(config_error_);
-  for (const std::string& warning : now_.plan->loaded->warnings) status.add_warnings(warning);
+  for (const std::string& warning : now_.revision->loaded->warnings) status.add_warnings(warning);
   PacketCounts sum;
   for (const WorkerStatus& worker : dataplane_->workers()) {
-    sum.Add(worker.packets);
+    sum += worker.packets;
     api::Worker* out = status.add_workers();
     out->set_core(worker.core);
     Fill(worker.packets, out->mutable_packets());
@@ -663,9 +531,9 @@ api::Status Controller::Impl::GetStatus() const {
 
 api::ServiceList Controller::Impl::GetServices() const {
   api::ServiceList list;
-  for (size_t s = 0; s < now_.plan->services.size(); ++s) {
-    const Plan::Service& planned = now_.plan->services[s];
-    const config::Service& config = now_.plan->config().services(static_cast<int>(s));
+  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
+    const Revision::Service& planned = now_.revision->services[s];
+    const config::Service& config = now_.revision->config().services(static_cast<int>(s));
     const Service& service = *now_.snapshot->services()[s];
     api::Service* out = list.add_services();
     out->set_name(service.name);
@@ -684,7 +552,7 @@ api::ServiceList Controller::Impl::GetServices() const {
     out->set_forwarded(counts.forwarded);
     out->set_dropped(counts.dropped);
     BackendCounts sum;
-    for (const Plan::Backend& backend : planned.backends) {
+    for (const Revision::Backend& backend : planned.backends) {
       const BackendCounts one = CountsOfBackend(backend.id);
       sum.new_flows += one.new_flows;
       sum.active_flows += one.active_flows;
@@ -697,21 +565,21 @@ api::ServiceList Controller::Impl::GetServices() const {
 
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
-  for (size_t s = 0; s < now_.plan->services.size(); ++s) {
-    const config::Service& config = now_.plan->config().services(static_cast<int>(s));
+  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
+    const config::Service& config = now_.revision->config().services(static_cast<int>(s));
     const Service& service = *now_.snapshot->services()[s];
     for (int b = 0; b < config.backends_size(); ++b) {
-      const Plan::Place place = {static_cast<int>(s), b};
-      const Plan::Backend& planned = now_.plan->at(place);
+      const Revision::Place place = {static_cast<int>(s), b};
+      const Revision::Backend& planned = now_.revision->at(place);
       const HealthReport report = HealthOf(planned);
       api::Backend* out = list.add_backends();
       out->set_service(config.name());
       out->set_name(config.backends(b).name());
       out->set_address(planned.address.ToString());
       out->set_weight(config.backends(b).weight());
-      out->set_drained_by_hand(drained_by_hand_.contains(now_.plan->NameOf(place)));
+      out->set_drained_by_hand(drained_by_hand_.contains(now_.revision->NameOf(place)));
       out->set_state(report.health == Health::kDown       ? "down"
-                     : IsDrained(*now_.plan, place)       ? "drain"
+                     : IsDrained(*now_.revision, place)   ? "drain"
                      : report.health == Health::kChecking ? "checking"
                                                           : "up");
       out->set_health(report.reason);

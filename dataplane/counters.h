@@ -77,9 +77,10 @@ struct PacketCounts {
   }
   uint64_t of(Verdict v) const { return verdicts[static_cast<size_t>(v)]; }
   uint64_t of(Reason r) const { return reasons[static_cast<size_t>(r)]; }
-  void Add(const PacketCounts& other) {
+  PacketCounts& operator+=(const PacketCounts& other) {
     for (size_t i = 0; i < kVerdicts; ++i) verdicts[i] += other.verdicts[i];
     for (size_t i = 0; i < kReasons; ++i) reasons[i] += other.reasons[i];
+    return *this;
   }
 };
 
@@ -90,6 +91,14 @@ struct ServiceCounts {
   uint64_t bytes = 0;
   uint64_t forwarded = 0;
   uint64_t dropped = 0;
+
+  ServiceCounts& operator+=(const ServiceCounts& other) {
+    packets += other.packets;
+    bytes += other.bytes;
+    forwarded += other.forwarded;
+    dropped += other.dropped;
+    return *this;
+  }
 };
 
 // One backend's: what was sent to it (bytes of layer 2 as sent), connections opened, and
@@ -99,6 +108,14 @@ struct BackendCounts {
   uint64_t bytes = 0;
   uint64_t new_flows = 0;
   uint64_t active_flows = 0;
+
+  BackendCounts& operator+=(const BackendCounts& other) {
+    packets += other.packets;
+    bytes += other.bytes;
+    new_flows += other.new_flows;
+    active_flows += other.active_flows;
+    return *this;
+  }
 };
 
 }  // namespace guideway

@@ -9,7 +9,9 @@
 // on stderr says why), 2 wrong call.
 #include <gflags/gflags.h>
 #include <glog/logging.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -113,7 +115,9 @@ void LogServing(const config::Config& config, const Dataplane& dataplane) {
   std::vector<std::string> vips, interfaces, cores;
   for (const config::Service& service : config.services()) {
     backends += service.backends_size();
-    vips.insert(vips.end(), service.vips().begin(), service.vips().end());
+    for (const std::string& vip : service.vips()) {
+      if (std::find(vips.begin(), vips.end(), vip) == vips.end()) vips.push_back(vip);
+    }
   }
   for (const InterfaceStatus& i : dataplane.interfaces()) {
     interfaces.push_back(absl::StrCat(i.name, " (", i.device, ", ", i.mac.ToString(), ", link ",
@@ -128,6 +132,14 @@ void LogServing(const config::Config& config, const Dataplane& dataplane) {
             << (more > 0 ? absl::StrCat(" and ", more, " more") : "") << "; interfaces "
             << absl::StrJoin(interfaces, ", ") << "; workers on cores "
             << absl::StrJoin(cores, ", ") << "; control socket " << config.control().socket();
+}
+
+// Every probe under way and every connection to the socket holds a file descriptor.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // Hands signals to the controller, for as long as the loop runs.
@@ -152,6 +164,7 @@ int Run() {
   boost::asio::io_context io(1);
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
   std::signal(SIGPIPE, SIG_IGN);
+  RaiseFileLimit();
 
   absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(FLAGS_config);
   if (!loaded.ok()) {

@@ -124,6 +124,11 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
     received.append(buffer, static_cast<size_t>(n));
   }
 
+  if (received.empty()) {
+    return absl::UnavailableError(absl::StrCat("guidewayd closed the control socket ", socket_path_,
+                                               " without an answer; look at its log"));
+  }
+
   http::response_parser<http::string_body> parser;
   parser.eager(true);
   parser.body_limit(boost::none);

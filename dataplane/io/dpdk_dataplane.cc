@@ -136,25 +136,13 @@ std::vector<WorkerStatus> DpdkDataplane::workers() const {
 
 ServiceCounts DpdkDataplane::service_counts(ServiceId id) const {
   ServiceCounts sum;
-  for (const auto& worker : workers_) {
-    const ServiceCounts counts = worker->counters().service_counts(id);
-    sum.packets += counts.packets;
-    sum.bytes += counts.bytes;
-    sum.forwarded += counts.forwarded;
-    sum.dropped += counts.dropped;
-  }
+  for (const auto& worker : workers_) sum += worker->counters().service_counts(id);
   return sum;
 }
 
 BackendCounts DpdkDataplane::backend_counts(BackendId id) const {
   BackendCounts sum;
-  for (const auto& worker : workers_) {
-    const BackendCounts counts = worker->counters().backend_counts(id);
-    sum.packets += counts.packets;
-    sum.bytes += counts.bytes;
-    sum.new_flows += counts.new_flows;
-    sum.active_flows += counts.active_flows;
-  }
+  for (const auto& worker : workers_) sum += worker->counters().backend_counts(id);
   return sum;
 }
 

@@ -34,8 +34,10 @@ struct Frame {
 struct ParsedPacket {
   uint16_t ip_offset;      // of the IP header, in bytes from the start of the frame
   uint16_t ip_length;      // IP header and payload, in bytes
+  uint8_t header_length;   // of the IP header with its options, in bytes
   uint8_t tcp_flags;       // 0 if not TCP
   bool has_payload;        // bytes after the TCP or UDP header
+  bool is_fragment;        // of a larger packet: the first or a later one
   bool is_later_fragment;  // no transport header in it
   IpAddress source;
   IpAddress destination;

@@ -56,9 +56,11 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
   const auto continue_flow = [&](uint8_t i, FlowTable::Entry& entry) {
     const ParsedPacket& packet = burst.packets[i];
     Flow flow = entry.flow();
-    const bool timed_out = flow.IsTimedOut(clock);
+    // Another connection with the same addresses and ports, or the same one again.
+    const bool is_over =
+        flow.IsTimedOut(clock) || (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
     const Backend* backend =
-        timed_out ? nullptr : BackendOf(flow, snapshot, *burst.services[i], packet);
+        is_over ? nullptr : BackendOf(flow, snapshot, *burst.services[i], packet);
     if (backend == nullptr) {
       backend = ChooseByTable(*burst.services[i], burst.hashes[i]);
       if (backend == nullptr) return false;
@@ -67,7 +69,7 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
       flow.backend = backend->id;
       burst.opened[i] = true;
     }
-    if (timed_out) {
+    if (is_over) {
       flow.state = FirstState(packet, burst.keys[i].protocol);
       flow.unconfirmed = true;
       flow.touched = now;

@@ -88,15 +88,13 @@ void Write(uint8_t* p, const Header& header) {
   std::memcpy(p, &header, sizeof(header));
 }
 
-// The Internet checksum (RFC 1071) of `size` bytes, an even number: to be stored as it is. Over a
-// header that holds its right checksum it is 0.
+// The Internet checksum (RFC 1071) of `size` bytes, at most 64 KiB: to be stored as it is. Over
+// bytes that hold their right checksum it is 0.
 inline uint16_t InternetChecksum(const void* data, size_t size) {
   uint32_t sum = 0;
-  for (size_t i = 0; i < size; i += 2) {
-    uint16_t word;
-    std::memcpy(&word, static_cast<const uint8_t*>(data) + i, sizeof(word));
-    sum += word;
-  }
+  const uint8_t* bytes = static_cast<const uint8_t*>(data);
+  for (; size >= 2; bytes += 2, size -= 2) sum += Read<uint16_t>(bytes);
+  if (size == 1) sum += NetworkOrder(static_cast<uint16_t>(*bytes << 8));
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<uint16_t>(~sum);

@@ -4,11 +4,13 @@
 namespace guideway {
 namespace {
 
+constexpr size_t kIcmpHeaderSize = 8;
+constexpr size_t kMaxIpPayload = 65535;
+
 // Reads the ports and flags of the transport header at `p`, of which `length` bytes are there.
 // False if it is malformed. A fragment's transport length is that of the whole packet, so only a
 // packet that is not a fragment is held to it.
-bool ParseTransport(const uint8_t* p, size_t length, bool is_fragment, ParsedPacket& packet,
-                    FlowKey& key) {
+bool ParseTransport(const uint8_t* p, size_t length, ParsedPacket& packet, FlowKey& key) {
   if (key.protocol == kProtocolTcp) {
     if (length < sizeof(TcpHeader)) return false;
     const TcpHeader tcp = Read<TcpHeader>(p);
@@ -22,10 +24,13 @@ bool ParseTransport(const uint8_t* p, size_t length, bool is_fragment, ParsedPac
     if (length < sizeof(UdpHeader)) return false;
     const UdpHeader udp = Read<UdpHeader>(p);
     const size_t udp_length = NetworkOrder(udp.length);
-    if (udp_length < sizeof(UdpHeader) || (!is_fragment && udp_length > length)) return false;
+    if (udp_length < sizeof(UdpHeader) || (!packet.is_fragment && udp_length > length))
+      return false;
     key.source_port = udp.source_port;
     key.destination_port = udp.destination_port;
     packet.has_payload = udp_length > sizeof(UdpHeader);
+  } else if (key.protocol == kProtocolIcmp) {
+    if (length < kIcmpHeaderSize) return false;
   }
   return true;
 }
@@ -43,10 +48,15 @@ bool ParseIpv4(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   }
   if (!frame.ip_checksum_good && InternetChecksum(start, header_length) != 0) return false;
 
+  const size_t fragment_offset = NetworkOrder(ip.fragment & kFragmentOffset) * 8;
+  if (fragment_offset + total_length - header_length > kMaxIpPayload) return false;
+
   packet.ip_length = static_cast<uint16_t>(total_length);
   packet.tcp_flags = 0;
   packet.has_payload = false;
-  packet.is_later_fragment = (ip.fragment & kFragmentOffset) != 0;
+  packet.header_length = static_cast<uint8_t>(header_length);
+  packet.is_later_fragment = fragment_offset != 0;
+  packet.is_fragment = packet.is_later_fragment || (ip.fragment & kMoreFragments) != 0;
   packet.source = IpAddress::V4(ip.source);
   packet.destination = IpAddress::V4(ip.destination);
   if (packet.source.is_multicast() || packet.source.v4_word() == 0xffffffff) return false;
@@ -56,10 +66,8 @@ bool ParseIpv4(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
   key.protocol = ip.protocol;
   key.version = 4;
-  const bool is_fragment = packet.is_later_fragment || (ip.fragment & kMoreFragments) != 0;
   if (!packet.is_later_fragment &&
-      !ParseTransport(start + header_length, total_length - header_length, is_fragment, packet,
-                      key)) {
+      !ParseTransport(start + header_length, total_length - header_length, packet, key)) {
     return false;
   }
   // Padding of a short frame does not travel.

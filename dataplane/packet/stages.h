@@ -19,16 +19,17 @@ void Parse(Burst& burst);
 
 // Finds the service that a packet is for, and hashes its connection.
 //   Reads: packets, keys. Writes: services, hashes; prefetches the flow table.
-//   Verdicts: kPunt for what is not to a VIP; kDrop/kMalformed if it comes from the VIP itself;
-//   kDrop/kFragmentUnknown, kPortNotServed.
+//   Verdicts: kPunt for what is not to a VIP; kDrop/kMalformed for what comes from the VIP itself,
+//   and for ICMP with a wrong checksum; kDrop/kFragmentUnknown, kPortNotServed.
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 
 // Finds the backend of each packet: the one its connection has, else the one the table names.
 //   Reads: packets, services, hashes. Writes: backends, opened; the flow table and its counters.
 //   Verdicts: kDrop/kNoBackend.
 //
-// A connection keeps its backend through drain, and is chosen anew if its backend is down, has left
-// the service, or if the client starts over (SYN) and the backend takes no new connections.
+// A connection keeps its backend through drain, and is chosen anew if its backend is down or has
+// left the service. A client that starts over (SYN) keeps a backend that takes new connections; a
+// SYN on a connection that was closing is another connection.
 void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounters& counters,
             Burst& burst);
 

@@ -103,13 +103,13 @@ class ControllerTest : public testing::Test {
   std::optional<Controller> controller_;
 };
 
-TEST_F(ControllerTest, StartPublishesAtOnceAndBackendsJoinWhenTheyAnswer) {
+TEST_F(ControllerTest, AtTheStartAllAreTakenForUpUntilTheyAnswer) {
   prober_.Fail("10.0.0.3", "connection refused");
   ASSERT_EQ(Start(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck))), absl::OkStatus());
   ASSERT_EQ(dataplane_.published.size(), 1u);
-  EXPECT_EQ(States()["web/a"], "checking");
-  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain) << "no new connections, no harm to old ones";
-  EXPECT_EQ(Get("web", "a").share(), 0);
+  EXPECT_EQ(States()["web/a"], "up");
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kUp) << "connections from before find their backend";
+  EXPECT_EQ(Get("web", "a").health(), "") << "nobody has asked yet";
 
   loop_.Advance(absl::Milliseconds(10));
   EXPECT_EQ(States()["web/a"], "up");
@@ -298,7 +298,8 @@ TEST_F(ControllerTest, UnknownNamesAreRefusedWithWhatThereIs) {
   EXPECT_FALSE(backend->has_value()) << "never from within the call";
   loop_.RunAll();
   EXPECT_EQ(**backend, absl::NotFoundError("service web has no backend \"z\"; it has a, b, c"));
-  EXPECT_EQ(**service, absl::NotFoundError("there is no service \"wbe\"; there are web, dns"));
+  EXPECT_EQ(**service, absl::NotFoundError(
+                           "there is no service \"wbe\"; there are web, dns; did you mean web?"));
   EXPECT_EQ(**empty, absl::NotFoundError("service dns has no backend \"a\"; it has none"));
 }
 

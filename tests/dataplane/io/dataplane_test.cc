@@ -109,7 +109,7 @@ bool Await(const std::function<bool()>& condition) {
 
 PacketCounts Total(const Dataplane& dataplane) {
   PacketCounts total;
-  for (const WorkerStatus& worker : dataplane.workers()) total.Add(worker.packets);
+  for (const WorkerStatus& worker : dataplane.workers()) total += worker.packets;
   return total;
 }
 

@@ -241,6 +241,31 @@ TEST(Pipeline, JudgesEveryPacket) {
       {"ICMP to a VIP",
        Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xff, 0, 0, 0, 0})),
        "drop port_not_served"},
+      {"ICMP to a VIP, of an odd length",
+       Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xd6, 0xff, 0, 0, 0, 0, 0x21})),
+       "drop port_not_served"},
+      {"ICMP to a VIP, wrong checksum",
+       Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xfe, 0, 0, 0, 0})),
+       "drop malformed"},
+      {"ICMP elsewhere, wrong checksum",
+       Ethernet{}.Around(Ipv4{.destination = "198.51.100.11", .protocol = 1}.Around(
+           {8, 0, 0xf7, 0xfe, 0, 0, 0, 0})),
+       "punt"},
+      {"a first fragment of ICMP has a checksum of more than it holds",
+       Ethernet{}.Around(Ipv4{.protocol = 1, .dont_fragment = false, .more_fragments = true}.Around(
+           {8, 0, 0xf7, 0xfe, 0, 0, 0, 0})),
+       "drop port_not_served"},
+      {"ICMP header cut",
+       Ethernet{}.Around(Ipv4{.protocol = 1}.Around({8, 0, 0xf7, 0xff, 0, 0, 0})),
+       "drop malformed"},
+      {"a fragment that ends at the last byte there can be",
+       Ethernet{}.Around(
+           Ipv4{.dont_fragment = false, .fragment_offset = 8190}.Around(Bytes(15, 0))),
+       "drop fragment_unknown"},
+      {"a fragment that ends behind it",
+       Ethernet{}.Around(
+           Ipv4{.dont_fragment = false, .fragment_offset = 8190}.Around(Bytes(16, 0))),
+       "drop malformed"},
       {"no backend takes it", tcp({.destination = "198.51.100.98"}), "drop no_backend"},
       {"no route to the backend", tcp({.destination = "198.51.100.99"}), "drop no_next_hop"},
   };
@@ -339,6 +364,21 @@ TEST(Connections, ARepeatedSynKeepsABackendThatStillTakesConnections) {
   ASSERT_NE(moved_to, "a");
   path.Use(Web(ThreeBackends(kUp, kUp)));
   EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, moved_to);
+}
+
+TEST(Connections, ASynAfterTheEndIsAnotherConnection) {
+  // Moved to another backend while a was down, ended there; the client takes the same port again.
+  for (const uint8_t end : {kTcpFin, kTcpRst}) {
+    Path path(Web(ThreeBackends(kDown, kUp)));
+    const uint16_t port = PortOf("a");
+    ASSERT_NE(path.Send(TcpFrame(port, kTcpSyn)).backend, "a");
+    path.Send(TcpFrame(port, end | kTcpAck));
+    path.Use(Web(ThreeBackends(kUp, kUp)));
+    ASSERT_NE(path.Send(TcpFrame(port, kTcpAck)).backend, "a") << "the last ACK of the old one";
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, "a");
+    EXPECT_EQ(path.counters().backend_counts(0).new_flows, 1u);
+    EXPECT_EQ(path.counters().flow_count(), 1u);
+  }
 }
 
 TEST(Connections, OfABackendThatIsDownAreChosenAnew) {

@@ -1,0 +1,66 @@
+// A revision: one configuration with all that belongs to it and stays as long as it is in force.
+//
+// Plain data and pure functions; the controller makes one for each configuration that it takes, on
+// its own thread, and the helper thread reads it.
+#ifndef GUIDEWAY_CONTROL_REVISION_H_
+#define GUIDEWAY_CONTROL_REVISION_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "control/config/config.h"
+#include "control/health.h"
+#include "maglev/snapshot.h"
+
+namespace guideway {
+
+// Services and backends are in the order of the file.
+struct Revision {
+  struct Backend {
+    BackendId id;
+    IpAddress address;
+    std::optional<HealthTarget> target;   // nothing: always up
+    Health presumed = Health::kChecking;  // until the target is asked
+  };
+  struct Service {
+    ServiceId id;
+    std::vector<Backend> backends;
+  };
+  struct Place {
+    int service;
+    int backend;
+  };
+
+  std::shared_ptr<const LoadedConfig> loaded;
+  uint64_t hash_seed = 0;
+  std::vector<Service> services;
+  absl::flat_hash_map<std::string, Place> places;  // by «service/backend»
+  absl::flat_hash_map<HealthTarget, std::vector<Place>> askers;
+
+  const config::Config& config() const { return loaded->config; }
+  const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
+  std::string NameOf(const Place& p) const {
+    const config::Service& service = config().services(p.service);
+    return absl::StrCat(service.name(), "/", service.backends(p.backend).name());
+  }
+
+  // The error for somebody who asked for it: NotFound, with the names there are.
+  absl::Status NoSuchBackend(const std::string& service, const std::string& backend) const;
+};
+
+// What to ask of a backend, and how; nothing for a service without a health check.
+absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
+                                                     const config::Backend& backend);
+
+// FailedPrecondition if `config` differs from `running` in a key that is fixed while the process
+// runs.
+absl::Status CheckUnchanged(const config::Config& running, const config::Config& config);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_REVISION_H_

@@ -1,0 +1,51 @@
+"""End-to-end tests: the real daemon and command line in the lab, on real traffic.
+
+`lab` is a lab in which everything is well: all programs run, every backend is up, the
+configuration is the one of tools/labs. It is started once and set right again before each test, so
+that a test may do with it what it likes. Tests wait for conditions, never for time to pass.
+"""
+
+import pathlib
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+from labkit import Lab, Options  # noqa: E402
+from observe import states, wait_conserved, wait_state  # noqa: E402
+
+BACKENDS = 4  # namespaces; the configuration names the first three
+
+
+@pytest.fixture(scope="session")
+def running_lab(request):
+    """The lab as it happens to be. Parametrized indirectly, with another NIC than a TAP."""
+    if Lab.is_up():
+        pytest.exit("A lab is up already; `tools/lab down` takes it down.", returncode=1)
+    lab = Lab.up(Options(nic=getattr(request, "param", "tap"), backends=BACKENDS))
+    yield lab
+    lab.down()
+
+
+@pytest.fixture
+def lab(running_lab):
+    set_right(running_lab)
+    yield running_lab
+    if running_lab.running("balancer/guidewayd"):
+        wait_conserved(running_lab)
+
+
+def set_right(lab):
+    """Undoes what the tests before did to the lab."""
+    for node in lab.nodes:
+        (lab.folder(node) / "unhealthy").unlink(missing_ok=True)
+    for name in lab.programs:
+        if not lab.running(name):
+            lab.start(name)
+    for backend in lab.ask("get", "backends")["backends"]:
+        if backend["drained_by_hand"]:
+            lab.ask("undrain", f"{backend['service']}/{backend['name']}")
+    lab.ask("apply", str(lab.config_file("balancer")))
+    wait_state(lab, "up", *states(lab))

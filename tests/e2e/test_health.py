@@ -1,0 +1,67 @@
+"""Backends that fall ill and recover."""
+
+import contextlib
+
+from observe import states, wait_state, weights
+from labkit import wait_until
+from labkit.traffic import ask, get, session, spread, unfair
+
+
+def without(weights, *names):
+    return {name: weight for name, weight in weights.items() if name not in names}
+
+
+def test_a_dead_backend_is_ejected_and_returns(lab):
+    lab.kill("web-1/nginx")
+    wait_state(lab, "down", "web/web-1", "echo/web-1")
+    counts = spread(get(lab) for _ in range(1000))
+    assert unfair(counts, without(weights(lab), "web-1")) == []
+
+    lab.start("web-1/nginx")
+    wait_state(lab, "up", "web/web-1", "echo/web-1")
+    counts = spread(get(lab) for _ in range(1000))
+    assert unfair(counts, weights(lab)) == []
+
+
+def test_connections_of_the_others_do_not_move(lab):
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(session(lab)) for _ in range(60)]
+        first = [ask(s).backend for s in sessions]
+        lab.kill("web-2/nginx")
+        wait_state(lab, "down", "web/web-2")
+        kept = [(s, backend) for s, backend in zip(sessions, first) if backend != "web-2"]
+        assert {ask(s).backend == backend for s, backend in kept} == {True}
+        lab.start("web-2/nginx")
+        wait_state(lab, "up", "web/web-2")
+        assert {ask(s).backend == backend for s, backend in kept} == {True}
+
+
+def test_a_sick_backend_is_judged_by_its_answer(lab):
+    """It works, but its health check says otherwise; the other service has a TCP check."""
+    sickness = lab.folder("web-3") / "unhealthy"
+    sickness.touch()
+    wait_state(lab, "down", "web/web-3")
+    assert states(lab)["echo/web-3"] == "up"
+    [health] = [
+        b["health"]
+        for b in lab.ask("get", "backends")["backends"]
+        if (b["service"], b["name"]) == ("web", "web-3")
+    ]
+    assert "503" in health
+    assert "web-3" not in spread(get(lab) for _ in range(300))
+
+    sickness.unlink()
+    wait_state(lab, "up", "web/web-3")
+
+
+def test_all_backends_dead(lab):
+    """Nobody answers; the drops say why; one that returns serves at once."""
+    names = [f"web-{n}" for n in (1, 2, 3)]
+    for name in names:
+        lab.kill(f"{name}/nginx")
+    wait_state(lab, "down", *(f"web/{name}" for name in names))
+    assert get(lab, timeout_s=0.5).error
+    assert int(lab.ask("status")["packets"]["drops"]["no_backend"]) > 0
+
+    lab.start("web-2/nginx")
+    wait_until(lambda: get(lab, timeout_s=0.5).backend == "web-2", "web-2 to answer")

@@ -1,0 +1,5 @@
+"""What the lab raises."""
+
+
+class LabError(Exception):
+    """Something the user should know, in one sentence."""
