@@ -58,6 +58,8 @@ class Traffic {
  public:
   explicit Traffic(uint32_t services) : services_(services) {}
 
+  bool uses_huge_pages() const { return memory_.is_huge(); }
+
   // The next burst, of 32 packets of the flows that `flow()` names.
   template <typename FlowNumber>
   void Fill(Burst& burst, uint8_t tcp_flags, FlowNumber flow) {
@@ -117,6 +119,14 @@ std::shared_ptr<const Snapshot> Services(uint32_t services, uint32_t backends) {
   return testing::MakeSnapshot(all);
 }
 
+constexpr char kReserveMore[] = "too few huge pages: reserve more";
+
+bool UsesHugePages(benchmark::State& state, const Traffic& traffic, const Pipeline& pipeline) {
+  const bool ok = traffic.uses_huge_pages() && pipeline.flows().uses_huge_pages();
+  if (!ok) state.SkipWithError(kReserveMore);
+  return ok;
+}
+
 // Runs `work` over bursts and reports the time it alone takes.
 template <typename Fill, typename Work>
 void TimeBursts(benchmark::State& state, Fill fill, Work work) {
@@ -134,6 +144,7 @@ void TimeBursts(benchmark::State& state, Fill fill, Work work) {
 
 void Floor(benchmark::State& state) {
   Traffic traffic(1);
+  if (!traffic.uses_huge_pages()) return state.SkipWithError(kReserveMore);
   Permutation flows(1000);
   TimeBursts(
       state, [&](Burst& burst) { traffic.Fill(burst, kTcpAck, [&] { return flows.Next(); }); },
@@ -151,10 +162,8 @@ void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
   const auto snapshot = Services(services, services == 1 ? 1000 : 10);
   auto counters = std::make_unique<WorkerCounters>();
   Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge, counters.get());
-  if (!pipeline.flows().uses_huge_pages()) {
-    return state.SkipWithError("the flow table got no huge pages: reserve more");
-  }
   Traffic traffic(services);
+  if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();
   Ticks now = 0;
   for (Ticks pass = 0; pass < 2; ++pass, now += kTicksPerSecond) {  // seen twice: confirmed
@@ -188,10 +197,8 @@ void NewFlows(benchmark::State& state) {
   const auto snapshot = Services(1, 1000);
   auto counters = std::make_unique<WorkerCounters>();
   Pipeline pipeline(kSmallestFlowTable, PageSize::kHuge, counters.get());
-  if (!pipeline.flows().uses_huge_pages()) {
-    return state.SkipWithError("the flow table got no huge pages: reserve more");
-  }
   Traffic traffic(1);
+  if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();
   uint64_t flow = 0;
   while (flow < 2 * kSmallestFlowTable) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -26,7 +25,6 @@ class Compiler {
   void ReadRoutes();
   NextHop FindNextHop(const IpAddress& address) const;
   void RememberPrevious();
-  absl::Status CheckEndpoints(const Service& service);
   Service Draft(const config::Service& config, const ServiceFacts& facts) const;
   absl::StatusOr<std::shared_ptr<const Service>> Finish(Service draft, uint32_t table_size);
   absl::StatusOr<std::shared_ptr<const LookupTable>> TableOf(const Pool& pool, uint32_t size);
@@ -37,7 +35,6 @@ class Compiler {
   std::vector<std::pair<Prefix, NextHop>> routes_;  // the longest first
   absl::flat_hash_map<ServiceId, std::shared_ptr<const Service>> previous_;
   absl::flat_hash_map<std::string, std::shared_ptr<const LookupTable>> tables_;
-  absl::flat_hash_map<std::tuple<IpAddress, Protocol, uint16_t>, std::string> endpoints_;
 };
 
 // All that a lookup table is made from, but the seed.
@@ -91,27 +88,13 @@ void Compiler::RememberPrevious() {
   }
 }
 
-absl::Status Compiler::CheckEndpoints(const Service& service) {
-  for (const IpAddress& vip : service.vips) {
-    for (uint16_t port : service.ports) {
-      const auto [it, is_new] =
-          endpoints_.emplace(std::make_tuple(vip, service.protocol, port), service.name);
-      if (is_new) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("services ", it->second, " and ", service.name, " both have vip ",
-                       vip.ToString(), " ", ProtocolName(service.protocol), " port ", port));
-    }
-  }
-  return absl::OkStatus();
-}
-
 Service Compiler::Draft(const config::Service& config, const ServiceFacts& facts) const {
   Service draft;
   draft.name = config.name();
   draft.id = facts.id;
   for (const Prefix& vip : VipsOf(config)) draft.vips.push_back(vip.address);
   draft.protocol = ProtocolOf(config);
-  draft.ports = PortsOf(config);
+  draft.ports = PortRangesOf(config);
   draft.forwarding = ForwardingOf(config);
   CHECK_EQ(facts.backends.size(), static_cast<size_t>(config.backends_size()));
   for (int i = 0; i < config.backends_size(); ++i) {
@@ -167,12 +150,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Compiler::Run() {
   std::vector<std::shared_ptr<const Service>> services;
   for (int i = 0; i < config_.services_size(); ++i) {
     const config::Service& service = config_.services(i);
-    if (!UsesTable(service)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "service ", service.name(), ": this version has the scheduler maglev alone"));
-    }
     Service draft = Draft(service, in_.services[i]);
-    if (absl::Status s = CheckEndpoints(draft); !s.ok()) return s;
     auto finished = Finish(std::move(draft), TableSize(service));
     if (!finished.ok()) return finished.status();
     services.push_back(*std::move(finished));

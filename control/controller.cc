@@ -87,7 +87,7 @@ void RunCompile(Round& round) {
 
 // A packet count of the dataplane as the API tells it.
 void Fill(const PacketCounts& counts, api::PacketCounters* out) {
-  out->set_received(counts.received());
+  out->set_received(counts.received);
   out->set_forwarded(counts.of(Verdict::kForward));
   out->set_replied(counts.of(Verdict::kReply));
   out->set_punted(counts.of(Verdict::kPunt));

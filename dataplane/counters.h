@@ -20,7 +20,7 @@ namespace guideway {
 #define GUIDEWAY_VERDICTS(X)                                             \
   X(kForward, "forward", "sent to a backend")                            \
   X(kReply, "reply", "answered by the balancer itself")                  \
-  X(kPunt, "punt", "not for a VIP: handed to the kernel")                \
+  X(kPunt, "punt", "not for a VIP")                                      \
   X(kDrop, "drop", "counted and gone")
 
 #define GUIDEWAY_DROP_REASONS(X)                                                                  \
@@ -65,19 +65,24 @@ class Counter {
   std::atomic<uint64_t> value_ = 0;
 };
 
-// Packets by what became of them, of one worker or added up.
+// Packets by what became of them, of one worker or added up. `received` is counted where packets
+// come in and verdicts where they leave, so the law above can be checked, and fail.
 struct PacketCounts {
+  uint64_t received = 0;
   std::array<uint64_t, kVerdicts> verdicts = {};
   std::array<uint64_t, kReasons> reasons = {};
 
-  uint64_t received() const {
-    uint64_t sum = 0;
-    for (uint64_t n : verdicts) sum += n;
-    return sum;
-  }
   uint64_t of(Verdict v) const { return verdicts[static_cast<size_t>(v)]; }
   uint64_t of(Reason r) const { return reasons[static_cast<size_t>(r)]; }
+  // The law. Between two bursts; while a worker is in one, counts of both sides of it may be read.
+  bool AddUp() const {
+    uint64_t verdict_sum = 0, reason_sum = 0;
+    for (uint64_t n : verdicts) verdict_sum += n;
+    for (uint64_t n : reasons) reason_sum += n;
+    return received == verdict_sum && of(Verdict::kDrop) == reason_sum;
+  }
   PacketCounts& operator+=(const PacketCounts& other) {
+    received += other.received;
     for (size_t i = 0; i < kVerdicts; ++i) verdicts[i] += other.verdicts[i];
     for (size_t i = 0; i < kReasons; ++i) reasons[i] += other.reasons[i];
     return *this;

@@ -22,14 +22,6 @@ uint32_t Scale(uint64_t hash, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * n) >> 64);
 }
 
-bool IsPrime(uint32_t n) {
-  if (n < 2) return false;
-  for (uint32_t d = 2; uint64_t{d} * d <= n; ++d) {
-    if (n % d == 0) return false;
-  }
-  return true;
-}
-
 absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
   if (!IsPrime(size) || size > LookupTable::kMaxSize) {
     return absl::InvalidArgumentError(
@@ -78,6 +70,19 @@ std::vector<uint32_t> Quotas(absl::Span<const PoolMember* const> members, uint32
 }
 
 }  // namespace
+
+bool IsPrime(uint32_t n) {
+  if (n < 2) return false;
+  for (uint32_t d = 2; uint64_t{d} * d <= n; ++d) {
+    if (n % d == 0) return false;
+  }
+  return true;
+}
+
+uint32_t NextPrime(uint32_t n) {
+  while (!IsPrime(n)) ++n;
+  return n;
+}
 
 absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool, uint32_t size,
                                                uint64_t seed) {
@@ -131,13 +136,12 @@ absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool
 
 std::vector<LookupTable::Member> LookupTable::Assign(const std::vector<bool>& up) const {
   const auto is_up = [&](uint32_t slot) { return homes_[slot] != kNoMember && up[homes_[slot]]; };
-  const auto first_up = [&](uint32_t from, uint32_t to) {
-    while (from < to && !is_up(from)) ++from;
-    return from;
-  };
 
-  const uint32_t lowest_up = first_up(0, size());
-  if (lowest_up == size()) return std::vector<Member>(size(), kNoMember);
+  // From the last slot down, so that the next one upward is always at hand; above the last comes
+  // the lowest again.
+  uint32_t upward = 0;
+  while (upward < size() && !is_up(upward)) ++upward;
+  if (upward == size()) return std::vector<Member>(size(), kNoMember);
 
   const auto successor = [&](uint32_t slot) {
     for (uint32_t attempt = 0; attempt < kMaxAttempts; ++attempt) {
@@ -145,12 +149,15 @@ std::vector<LookupTable::Member> LookupTable::Assign(const std::vector<bool>& up
       const uint32_t next = Scale(XXH3_64bits_withSeed(step, sizeof(step), seed_), size());
       if (is_up(next)) return next;
     }
-    const uint32_t next = first_up(slot, size());
-    return next < size() ? next : lowest_up;
+    return upward;
   };
   std::vector<Member> assignment = homes_;
-  for (uint32_t slot = 0; slot < size(); ++slot) {
-    if (!is_up(slot)) assignment[slot] = homes_[successor(slot)];
+  for (uint32_t slot = size(); slot-- > 0;) {
+    if (is_up(slot)) {
+      upward = slot;
+    } else {
+      assignment[slot] = homes_[successor(slot)];
+    }
   }
   return assignment;
 }

@@ -38,6 +38,11 @@ struct PoolMember {
   friend bool operator==(const PoolMember&, const PoolMember&) = default;
 };
 
+// What a table's size must be: with M prime, every skip of 1 to M-1 visits all slots.
+bool IsPrime(uint32_t n);
+// The smallest prime that is not below `n`, at most 2^32 - 5.
+uint32_t NextPrime(uint32_t n);
+
 class LookupTable {
  public:
   // An index into the pool, or kNoMember where nobody is up.

@@ -12,19 +12,6 @@
 #include "absl/strings/str_split.h"
 
 namespace guideway {
-namespace {
-
-// `address` with every bit after the first `length` cleared.
-IpAddress Masked(const IpAddress& address, int length) {
-  std::array<uint8_t, 16> bytes = {};
-  for (int i = 0; i < address.bits() / 8; ++i) {
-    const int kept = std::clamp(length - 8 * i, 0, 8);
-    bytes[i] = address.bytes()[i] & static_cast<uint8_t>(0xff00 >> kept);
-  }
-  return address.is_v4() ? IpAddress::V4(bytes.data()) : IpAddress::V6(bytes.data());
-}
-
-}  // namespace
 
 absl::StatusOr<IpAddress> IpAddress::Parse(absl::string_view text) {
   const std::string c_string(text);
@@ -62,7 +49,7 @@ absl::StatusOr<Prefix> Prefix::Parse(absl::string_view text) {
     return absl::InvalidArgumentError(absl::StrCat(
         "\"", absl::CHexEscape(text), "\" has a prefix length that is not 0 to ", address->bits()));
   }
-  const Prefix masked{Masked(*address, prefix.length), prefix.length};
+  const Prefix masked = Of(*address, prefix.length);
   if (masked != prefix) {
     return absl::InvalidArgumentError(absl::StrCat("\"", text,
                                                    "\" has bits set after its prefix length; ",
@@ -71,8 +58,17 @@ absl::StatusOr<Prefix> Prefix::Parse(absl::string_view text) {
   return prefix;
 }
 
+Prefix Prefix::Of(const IpAddress& address, int length) {
+  std::array<uint8_t, 16> bytes = {};
+  for (int i = 0; i < address.bits() / 8; ++i) {
+    const int kept = std::clamp(length - 8 * i, 0, 8);
+    bytes[i] = address.bytes()[i] & static_cast<uint8_t>(0xff00 >> kept);
+  }
+  return {address.is_v4() ? IpAddress::V4(bytes.data()) : IpAddress::V6(bytes.data()), length};
+}
+
 bool Prefix::Contains(const IpAddress& a) const {
-  return a.bits() == address.bits() && Masked(a, length) == address;
+  return a.bits() == address.bits() && Of(a, length) == *this;
 }
 
 std::string Prefix::ToString() const {

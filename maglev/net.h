@@ -74,6 +74,8 @@ struct Prefix {
   // «10.0.0.0/8», «2001:db8::/32», or a bare address for its /32 or /128. «10.0.0.1/8» is refused,
   // and the error names what was probably meant.
   static absl::StatusOr<Prefix> Parse(absl::string_view text);
+  // The prefix of that length around an address, which is not none.
+  static Prefix Of(const IpAddress& address, int length);
 
   bool Contains(const IpAddress& a) const;
   bool is_host() const { return length == address.bits(); }
@@ -102,6 +104,15 @@ struct MacAddress {
 
 // The transport protocol of a service or a packet: the number of the IP header (IANA), or kAny.
 enum class Protocol : uint8_t { kAny = 0, kTcp = 6, kUdp = 17 };
+
+// TCP or UDP ports, both ends included, in host order.
+struct PortRange {
+  uint16_t first = 0;
+  uint16_t last = 0;
+
+  bool Contains(uint16_t port) const { return first <= port && port <= last; }
+  friend auto operator<=>(const PortRange&, const PortRange&) = default;
+};
 
 // «tcp», «udp», «any».
 absl::string_view ProtocolName(Protocol protocol);

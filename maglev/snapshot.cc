@@ -1,7 +1,9 @@
 #include "maglev/snapshot.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 namespace guideway {
@@ -42,11 +44,9 @@ Snapshot::Snapshot(uint64_t version, uint64_t hash_seed, FlowTimeouts timeouts,
             "an assignment is as long as its table");
     for (const IpAddress& vip : service->vips) {
       vips_.insert(vip);
-      for (uint16_t port : service->ports) {
-        const Endpoint endpoint{vip, static_cast<uint8_t>(service->protocol), port};
-        Require(endpoints_.emplace(endpoint, service.get()).second,
-                "one service has a VIP, protocol and port");
-      }
+      std::vector<Served>& served =
+          endpoints_[Endpoint{vip, static_cast<uint8_t>(service->protocol)}];
+      for (const PortRange& ports : service->ports) served.push_back({ports, service.get()});
     }
     for (const Backend& backend : service->backends) {
       Require(backend.id < kMaxBackends, "backend ids are below their bound");
@@ -56,11 +56,25 @@ Snapshot::Snapshot(uint64_t version, uint64_t hash_seed, FlowTimeouts timeouts,
       backends_[backend.id] = &backend;
     }
   }
+  for (auto& [endpoint, served] : endpoints_) {
+    std::sort(served.begin(), served.end(),
+              [](const Served& a, const Served& b) { return a.ports < b.ports; });
+    for (size_t i = 1; i < served.size(); ++i) {
+      Require(served[i - 1].ports.last < served[i].ports.first,
+              "one service has a VIP, protocol and port");
+    }
+  }
 }
 
 const Service* Snapshot::FindService(const IpAddress& vip, uint8_t protocol, uint16_t port) const {
-  const auto found = endpoints_.find(Endpoint{vip, protocol, port});
-  return found == endpoints_.end() ? nullptr : found->second;
+  const auto found = endpoints_.find(Endpoint{vip, protocol});
+  if (found == endpoints_.end()) return nullptr;
+  const std::vector<Served>& served = found->second;
+  const auto after =
+      std::upper_bound(served.begin(), served.end(), port,
+                       [](uint16_t p, const Served& s) { return p < s.ports.first; });
+  if (after == served.begin() || !std::prev(after)->ports.Contains(port)) return nullptr;
+  return std::prev(after)->service;
 }
 
 }  // namespace guideway

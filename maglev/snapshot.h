@@ -76,7 +76,7 @@ struct Service {
   ServiceId id = 0;
   std::vector<IpAddress> vips;
   Protocol protocol = Protocol::kTcp;  // kTcp or kUdp
-  std::vector<uint16_t> ports;         // host order
+  std::vector<PortRange> ports;
   Forwarding forwarding = Forwarding::kIpip;
   std::vector<Backend> backends;  // the pool: what the table's members index
   std::shared_ptr<const LookupTable> table;
@@ -121,20 +121,23 @@ class Snapshot {
   struct Endpoint {
     IpAddress vip;
     uint8_t protocol;
-    uint16_t port;
 
     friend bool operator==(const Endpoint&, const Endpoint&) = default;
     template <typename H>
     friend H AbslHashValue(H h, const Endpoint& e) {
-      return H::combine(std::move(h), e.vip, e.protocol, e.port);
+      return H::combine(std::move(h), e.vip, e.protocol);
     }
+  };
+  struct Served {
+    PortRange ports;
+    const Service* service;
   };
 
   const uint64_t version_;
   const uint64_t hash_seed_;
   const FlowTimeouts timeouts_;
   const std::vector<std::shared_ptr<const Service>> services_;
-  absl::flat_hash_map<Endpoint, const Service*> endpoints_;
+  absl::flat_hash_map<Endpoint, std::vector<Served>> endpoints_;  // ports ascending, no overlap
   absl::flat_hash_set<IpAddress> vips_;
   std::vector<const Backend*> backends_;  // by id
 };

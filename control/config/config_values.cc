@@ -230,16 +230,6 @@ std::vector<PortRange> PortRangesOf(const config::Service& service) {
   return ranges;
 }
 
-std::vector<uint16_t> PortsOf(const config::Service& service) {
-  std::vector<uint16_t> ports;
-  for (const PortRange& range : PortRangesOf(service)) {
-    for (uint32_t port = range.first; port <= range.last; ++port) {
-      ports.push_back(static_cast<uint16_t>(port));
-    }
-  }
-  return ports;
-}
-
 double MinHealthyOf(const config::Service& service) {
   return service.min_healthy().empty() ? 0 : ParsePercent(View(service.min_healthy())).value();
 }

@@ -28,14 +28,6 @@
 
 namespace guideway {
 
-// Ports first to last, both included.
-struct PortRange {
-  uint16_t first = 0;
-  uint16_t last = 0;
-
-  friend bool operator==(const PortRange&, const PortRange&) = default;
-};
-
 // HTTP statuses first to last, both included.
 struct StatusRange {
   uint16_t first = 200;
@@ -88,8 +80,6 @@ uint32_t TableSize(const config::Service& service);
 std::vector<Prefix> VipsOf(const config::Service& service);
 // In file order; 0-65535 for protocol any.
 std::vector<PortRange> PortRangesOf(const config::Service& service);
-// The same, one by one.
-std::vector<uint16_t> PortsOf(const config::Service& service);
 double MinHealthyOf(const config::Service& service);  // 0 to 1
 
 // Of a backend.

@@ -78,6 +78,13 @@ absl::Status DpdkDataplane::StartWorkers(Eal& eal) {
         absl::StrCat("no memory for the flow tables: `flows_per_worker: ", plan_.flows_per_worker,
                      "` is too much for ", plan_.workers.size(), " workers on this machine"));
   }
+  for (const auto& worker : workers_) {
+    if (plan_.hugepages && !worker->pipeline().flows().uses_huge_pages()) {
+      LOG(WARNING) << "the flow table of the worker on core " << worker->core()
+                   << " is not in huge pages, there are too few: lookups will be slower; reserve "
+                      "more in /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    }
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     const int error = rte_eal_remote_launch(
         [](void* worker) {

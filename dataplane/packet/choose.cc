@@ -91,10 +91,12 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
                     .unconfirmed = true,
                     .touched = now};
     const FlowTable::Inserted inserted = flows.Insert(burst.hashes[i], flow, clock);
+    // Of a connection without an entry every packet comes here; its first one counts.
+    burst.opened[i] = inserted.stored || OpensConnection(burst.packets[i]);
     if (inserted.stored) {
       counters.backend(backend->id).active_flows.Add(1);
       counters.flows().Add(1);
-    } else {
+    } else if (burst.opened[i]) {
       counters.flows_not_stored().Add(1);
     }
     if (inserted.evicted != kNoBackend) {
@@ -102,7 +104,6 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
       counters.flows().Sub(1);
     }
     burst.backends[i] = backend;
-    burst.opened[i] = true;
     return true;
   };
 

@@ -2,10 +2,12 @@
 //
 // Flow tables are read at random, so their memory should be in huge pages: one TLB entry for 2 MiB
 // instead of 4 KiB. Where none are free, or none may be taken, the kernel is asked for transparent
-// ones. Counters are reserved for the largest configuration and cost memory only where touched.
+// ones; either way they are there from the start, and no packet waits for a page. Counters are
+// reserved for the largest configuration and cost memory only where they are touched.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_PAGES_H_
 #define GUIDEWAY_DATAPLANE_PACKET_PAGES_H_
 
+#include <linux/mman.h>
 #include <sys/mman.h>
 
 #include <cstddef>
@@ -16,8 +18,8 @@
 namespace guideway {
 
 enum class PageSize {
-  kNormal,
-  kTransparentHuge,  // huge if the kernel makes them so by itself
+  kLazy,             // ordinary pages, given when they are first touched
+  kTransparentHuge,  // huge if the kernel makes them so by itself; all of them now
   kHuge,             // from the kernel's reserved pool; if that has too few, kTransparentHuge
 };
 
@@ -29,21 +31,17 @@ class PageArray {
 
  public:
   PageArray(size_t count, PageSize page_size) : count_(count) {
-    constexpr int kProtection = PROT_READ | PROT_WRITE;
-    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    if (page_size == PageSize::kHuge) {
-      bytes_ = (count * sizeof(T) + kHugePage - 1) / kHugePage * kHugePage;
-      // Populated at once: a page that is promised but not there would be a SIGBUS later.
-      data_ = mmap(nullptr, bytes_, kProtection,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
-      is_huge_ = data_ != MAP_FAILED;
-    } else {
-      bytes_ = count * sizeof(T);
+    bytes_ = (count * sizeof(T) + kHugePage - 1) / kHugePage * kHugePage;
+    if (page_size == PageSize::kHuge && Map(MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE)) {
+      is_huge_ = true;
+      return;
     }
-    if (!is_huge_) {
-      data_ = mmap(nullptr, bytes_, kProtection, kFlags, -1, 0);
-      if (data_ == MAP_FAILED) throw std::bad_alloc();
-      if (page_size != PageSize::kNormal) madvise(data_, bytes_, MADV_HUGEPAGE);
+    if (!Map(page_size == PageSize::kLazy ? MAP_NORESERVE : 0)) throw std::bad_alloc();
+    if (page_size == PageSize::kLazy) return;
+    madvise(data_, bytes_, MADV_HUGEPAGE);
+    if (madvise(data_, bytes_, MADV_POPULATE_WRITE) != 0) {
+      munmap(data_, bytes_);
+      throw std::bad_alloc();
     }
   }
   PageArray(PageArray&& other) noexcept
@@ -64,6 +62,12 @@ class PageArray {
 
  private:
   static constexpr size_t kHugePage = size_t{2} << 20;
+
+  bool Map(int flags) {
+    data_ =
+        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    return data_ != MAP_FAILED;
+  }
 
   void* data_ = MAP_FAILED;
   size_t bytes_ = 0;

@@ -5,7 +5,7 @@ namespace guideway {
 namespace {
 
 constexpr size_t kIcmpHeaderSize = 8;
-constexpr size_t kMaxIpPayload = 65535;
+constexpr size_t kMaxIpLength = 65535;
 
 // Reads the ports and flags of the transport header at `p`, of which `length` bytes are there.
 // False if it is malformed. A fragment's transport length is that of the whole packet, so only a
@@ -49,7 +49,7 @@ bool ParseIpv4(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   if (!frame.ip_checksum_good && InternetChecksum(start, header_length) != 0) return false;
 
   const size_t fragment_offset = NetworkOrder(ip.fragment & kFragmentOffset) * 8;
-  if (fragment_offset + total_length - header_length > kMaxIpPayload) return false;
+  if (fragment_offset + total_length > kMaxIpLength) return false;  // once it is whole
 
   packet.ip_length = static_cast<uint16_t>(total_length);
   packet.tcp_flags = 0;

@@ -9,6 +9,7 @@ Pipeline::Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* coun
 
 void Pipeline::Process(const Snapshot& snapshot, Ticks now, Burst& burst) {
   burst.Begin();
+  counters_.received().Add(burst.size);
   Parse(burst);
   Match(snapshot, flows_, burst);
   Choose(snapshot, now, flows_, counters_, burst);

@@ -26,8 +26,9 @@ class Pipeline {
   // `flow_entries`: room for so many connections, rounded up to a power of two; in such pages.
   Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* counters);
 
-  // Decides the first `burst.size` packets: verdicts for all, and the frames of those forwarded as
-  // they are to leave, with the interface to leave by. The frames' memory is changed in place.
+  // Counts the first `burst.size` packets as received and decides them: verdicts for all, and the
+  // frames of those forwarded as they are to leave, with the interface to leave by. The frames'
+  // memory is changed in place.
   void Process(const Snapshot& snapshot, Ticks now, Burst& burst);
 
   // Counts a processed burst. To be called after it was sent: a frame that the interface did not

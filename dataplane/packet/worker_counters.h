@@ -26,6 +26,7 @@ class WorkerCounters {
   WorkerCounters& operator=(const WorkerCounters&) = delete;
 
   // The worker's side.
+  Counter& received() { return received_; }
   Counter& verdict(Verdict v) { return verdicts_[static_cast<size_t>(v)]; }
   Counter& reason(Reason r) { return reasons_[static_cast<size_t>(r)]; }
   Counter& flows() { return flows_; }
@@ -37,6 +38,7 @@ class WorkerCounters {
   // different bursts.
   PacketCounts packet_counts() const {
     PacketCounts counts;
+    counts.received = received_.Get();
     for (size_t i = 0; i < kVerdicts; ++i) counts.verdicts[i] = verdicts_[i].Get();
     for (size_t i = 0; i < kReasons; ++i) counts.reasons[i] = reasons_[i].Get();
     return counts;
@@ -53,12 +55,13 @@ class WorkerCounters {
   }
 
  private:
-  alignas(64) std::array<Counter, kVerdicts> verdicts_;
+  alignas(64) Counter received_;
+  std::array<Counter, kVerdicts> verdicts_;
   std::array<Counter, kReasons> reasons_;
   Counter flows_;
   Counter flows_not_stored_;
-  alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kNormal};
-  PageArray<PerBackend> backends_{kMaxBackends, PageSize::kNormal};
+  alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kLazy};
+  PageArray<PerBackend> backends_{kMaxBackends, PageSize::kLazy};
 };
 
 }  // namespace guideway

@@ -76,7 +76,7 @@ services:
   const Service& web = First(snapshot);
   EXPECT_EQ(web.name, "web");
   EXPECT_EQ(web.protocol, Protocol::kUdp);
-  EXPECT_EQ(web.ports, (std::vector<uint16_t>{53, 8000, 8001}));
+  EXPECT_EQ(web.ports, (std::vector<PortRange>{{53, 53}, {8000, 8001}}));
   EXPECT_EQ(web.forwarding, Forwarding::kIpip);
   const IpAddress vip = IpAddress::Parse("198.51.100.11").value();
   EXPECT_EQ(snapshot->FindService(vip, 17, 8001), &web);

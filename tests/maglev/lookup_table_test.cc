@@ -168,6 +168,42 @@ TEST(LookupTable, StaysEvenWhenSomeAreDown) {
   }
 }
 
+// Against the definition, for tables in which the walk of most slots ends without an answer.
+TEST(LookupTable, LooksUpwardWhenTheWalkFindsNobody) {
+  const auto pool = std::vector<PoolMember>{{"heavy", 65535}, {"light-1", 200}, {"light-2", 200}};
+  const auto three = LookupTable::Build(pool, 1021, 5);
+  const auto assigned = three->Assign({false, true, true});
+  int walked_upward = 0;
+  for (uint32_t slot = 0; slot < 1021; ++slot) {
+    uint32_t expected = 1021;
+    for (uint32_t attempt = 0; attempt < 64 && expected == 1021; ++attempt) {
+      const uint32_t step[2] = {slot, attempt};
+      const auto next = static_cast<uint32_t>(
+          (static_cast<unsigned __int128>(XXH3_64bits_withSeed(step, sizeof(step), 5)) * 1021) >>
+          64);
+      if (three->homes()[next] != 0) expected = next;
+    }
+    if (three->homes()[slot] != 0) expected = slot;
+    if (expected == 1021) {
+      ++walked_upward;
+      for (expected = slot; three->homes()[expected] == 0;) expected = (expected + 1) % 1021;
+    }
+    ASSERT_EQ(assigned[slot], three->homes()[expected]) << slot;
+  }
+  EXPECT_GT(walked_upward, 100);
+}
+
+TEST(Prime, IsFound) {
+  for (uint32_t n : {2u, 3u, 7u, 1021u, 65537u, 655373u, LookupTable::kMaxSize}) {
+    EXPECT_TRUE(IsPrime(n)) << n;
+    EXPECT_EQ(NextPrime(n), n);
+  }
+  for (uint32_t n : {0u, 1u, 4u, 9u, 1022u, 65536u, 16777215u}) EXPECT_FALSE(IsPrime(n)) << n;
+  EXPECT_EQ(NextPrime(0), 2u);
+  EXPECT_EQ(NextPrime(65538), 65539u);
+  EXPECT_EQ(NextPrime(6553600), 6553621u);
+}
+
 TEST(LookupTable, OnlyTheLastSlotsAreLeft) {
   // One of 500 is up, so nearly all walks end without an answer and look upward.
   const auto table = LookupTable::Build(EqualPool(500), 1021, 1);

@@ -73,6 +73,22 @@ TEST(Prefix, ParsesContainsAndPrints) {
   }
 }
 
+TEST(Prefix, OfAnAddressHasNoHostBits) {
+  struct {
+    const char* address;
+    int length;
+    const char* prefix;
+  } rows[] = {
+      {"255.255.255.255", 0, "0.0.0.0/0"}, {"10.255.0.1", 9, "10.128.0.0/9"},
+      {"192.0.2.1", 32, "192.0.2.1"},      {"2001:db8:ffff::1", 33, "2001:db8:8000::/33"},
+      {"2001:db8::1", 128, "2001:db8::1"},
+  };
+  for (const auto& row : rows) {
+    EXPECT_EQ(Prefix::Of(*IpAddress::Parse(row.address), row.length), *Prefix::Parse(row.prefix))
+        << row.prefix;
+  }
+}
+
 TEST(Prefix, SaysWhatIsWrong) {
   EXPECT_EQ(Prefix::Parse("10.0.0.1/8").status().message(),
             "\"10.0.0.1/8\" has bits set after its prefix length; 10.0.0.0/8 is the network");

@@ -12,9 +12,14 @@ using testing::MakeSnapshot;
 IpAddress Address(const char* text) { return IpAddress::Parse(text).value(); }
 
 TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
-  const auto snapshot = MakeSnapshot(
-      {{.name = "web", .vips = {"198.51.100.10", "198.51.100.11"}, .ports = {80, 443}},
-       {.name = "dns", .vips = {"198.51.100.10"}, .protocol = Protocol::kUdp, .ports = {80}}});
+  const auto snapshot =
+      MakeSnapshot({{.name = "web",
+                     .vips = {"198.51.100.10", "198.51.100.11"},
+                     .ports = {{443, 443}, {80, 80}, {8000, 8100}, {65535, 65535}}},
+                    {.name = "dns",
+                     .vips = {"198.51.100.10"},
+                     .protocol = Protocol::kUdp,
+                     .ports = {{80, 80}}}});
   const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
     const Service* service = snapshot->FindService(Address(vip), protocol, port);
     return service == nullptr ? "-" : service->name;
@@ -24,6 +29,12 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
   EXPECT_EQ(find("198.51.100.10", 17, 80), "dns");
   EXPECT_EQ(find("198.51.100.11", 17, 80), "-");
   EXPECT_EQ(find("198.51.100.10", 6, 81), "-");
+  EXPECT_EQ(find("198.51.100.10", 6, 0), "-");
+  EXPECT_EQ(find("198.51.100.10", 6, 7999), "-");
+  EXPECT_EQ(find("198.51.100.10", 6, 8000), "web");
+  EXPECT_EQ(find("198.51.100.10", 6, 8100), "web");
+  EXPECT_EQ(find("198.51.100.10", 6, 8101), "-");
+  EXPECT_EQ(find("198.51.100.10", 6, 65535), "web");
   EXPECT_EQ(find("198.51.100.10", 1, 0), "-");
   EXPECT_TRUE(snapshot->IsVip(Address("198.51.100.11")));
   EXPECT_FALSE(snapshot->IsVip(Address("198.51.100.12")));

@@ -69,6 +69,7 @@ class ApiDaemon {
     done.get_future().wait();
   }
 
+  EventLoop& loop() { return *loop_; }
   FakeDataplane& dataplane() { return dataplane_; }
 
  private:

@@ -26,7 +26,7 @@ struct TestService {
   std::string name = "web";
   std::vector<std::string> vips = {"198.51.100.10"};
   Protocol protocol = Protocol::kTcp;
-  std::vector<uint16_t> ports = {80};
+  std::vector<PortRange> ports = {{80, 80}};
   std::vector<TestBackend> backends = {{"web-1", "10.0.0.11"}};
   uint32_t table_size = 1021;
 };

@@ -22,7 +22,7 @@ Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {
 }
 
 TEST(FlowTable, KeepsWhatItIsGiven) {
-  FlowTable table(1024, PageSize::kNormal);
+  FlowTable table(1024, PageSize::kLazy);
   EXPECT_EQ(table.capacity(), 1024u);
   const FlowClock clock(100, kTimeouts);
   for (FlowState state : {FlowState::kTcpHandshake, FlowState::kTcpEstablished,
@@ -37,7 +37,7 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
 }
 
 TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
-  FlowTable table(8, PageSize::kNormal);
+  FlowTable table(8, PageSize::kLazy);
   const FlowClock clock(0, kTimeouts);
   EXPECT_EQ(table.Find(FlowHash{0, 0}), nullptr);
   EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
@@ -46,7 +46,7 @@ TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
 }
 
 TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOfSixTenths) {
-  FlowTable table(1 << 16, PageSize::kNormal);
+  FlowTable table(1 << 16, PageSize::kLazy);
   const FlowClock clock(0, kTimeouts);
   const uint64_t flows = table.capacity() * 6 / 10;
   uint64_t stored = 0;
@@ -60,7 +60,7 @@ TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOf
 // Against a plain map: what Find and Insert say, for a table that overflows and time that goes on.
 TEST(FlowTable, AgreesWithAPlainModel) {
   std::mt19937_64 random(4);
-  FlowTable table(256, PageSize::kNormal);
+  FlowTable table(256, PageSize::kLazy);
   std::map<uint64_t, Flow> model;
   Ticks now = ~0u - 1000;  // wraps on the way
   for (int step = 0; step < 200000; ++step) {
@@ -112,7 +112,7 @@ TEST(FlowTable, AgreesWithAPlainModel) {
 }
 
 TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
-  FlowTable table(1024, PageSize::kNormal);
+  FlowTable table(1024, PageSize::kLazy);
   const FlowClock clock(50, kTimeouts);
   std::vector<uint64_t> confirmed;
   for (uint64_t i = 0; i < 600; ++i) {
@@ -129,7 +129,7 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
 }
 
 TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
-  FlowTable table(8, PageSize::kNormal);
+  FlowTable table(8, PageSize::kLazy);
   const FlowClock clock(50, kTimeouts);
   uint64_t i = 0;
   for (; table.Insert(Hash(i), Established(1, 50), clock).stored; ++i) ASSERT_LT(i, 9u);
@@ -143,10 +143,10 @@ TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
 }
 
 TEST(FlowTable, RoundsUp) {
-  EXPECT_EQ(FlowTable(0, PageSize::kNormal).capacity(), 8u);
-  EXPECT_EQ(FlowTable(9, PageSize::kNormal).capacity(), 16u);
-  EXPECT_EQ(FlowTable(1 << 20, PageSize::kNormal).capacity(), size_t{1} << 20);
-  EXPECT_EQ(FlowTable((1 << 20) + 1, PageSize::kNormal).capacity(), size_t{1} << 21);
+  EXPECT_EQ(FlowTable(0, PageSize::kLazy).capacity(), 8u);
+  EXPECT_EQ(FlowTable(9, PageSize::kLazy).capacity(), 16u);
+  EXPECT_EQ(FlowTable(1 << 20, PageSize::kLazy).capacity(), size_t{1} << 20);
+  EXPECT_EQ(FlowTable((1 << 20) + 1, PageSize::kLazy).capacity(), size_t{1} << 21);
 }
 
 }  // namespace

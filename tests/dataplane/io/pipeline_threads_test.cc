@@ -1,0 +1,80 @@
+// A worker's thread and the control thread on one Pipeline, with nothing of DPDK between them but
+// QSBR: what ThreadSanitizer can watch. (The drivers are not instrumented, so a test with devices
+// would have it see races where the driver's rings are the order.)
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "dataplane/io/publisher.h"
+#include "dataplane/packet/pipeline.h"
+#include "tests/support/packet_builder.h"
+#include "tests/support/test_snapshot.h"
+
+namespace guideway {
+namespace {
+
+using namespace testing;  // NOLINT: the builder's names
+
+TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
+  constexpr uint64_t kSnapshots = 200;
+  Publisher publisher(1);
+  WorkerCounters counters;
+  Pipeline pipeline(1024, PageSize::kLazy, &counters);
+  const auto snapshot = [](uint64_t version) {
+    return MakeSnapshot(
+        {{.backends = {{"a", "10.0.0.1"},
+                       {.name = "b",
+                        .address = "10.0.0.2",
+                        .state = version % 2 ? BackendState::kUp : BackendState::kDown}}}},
+        {.version = version});
+  };
+  publisher.Publish(snapshot(1));
+
+  std::atomic<bool> stop = false;
+  std::thread worker([&] {
+    Publisher::Reader reader = publisher.reader(0);
+    reader.Online();
+    Burst burst;
+    std::vector<Bytes> buffers(Burst::kSize);
+    for (uint16_t port = 0; !stop; ++port) {
+      burst.size = Burst::kSize;
+      for (uint32_t i = 0; i < burst.size; ++i) {
+        const Bytes frame =
+            Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
+        buffers[i].assign(Burst::kHeadroom, 0);
+        buffers[i].insert(buffers[i].end(), frame.begin(), frame.end());
+        burst.frames[i] = {.data = buffers[i].data() + Burst::kHeadroom,
+                           .length = static_cast<uint32_t>(frame.size()),
+                           .headroom = Burst::kHeadroom};
+      }
+      pipeline.Process(*reader.Load(), port, burst);
+      pipeline.Account(burst);
+      pipeline.Sweep(*reader.Load(), port, pipeline.flows().lines() / 4);
+      reader.Quiescent();
+    }
+    reader.Offline();
+  });
+
+  uint64_t last = 0;
+  for (uint64_t version = 2; version <= kSnapshots; ++version) {
+    publisher.Publish(snapshot(version));
+    const uint64_t received = counters.packet_counts().received;
+    EXPECT_GE(received, last);
+    last = received;
+    EXPECT_LE(counters.flow_count(), pipeline.flows().capacity());
+    EXPECT_LE(pipeline.swept_version(), version);
+  }
+  while (pipeline.swept_version() < kSnapshots) std::this_thread::yield();
+  stop = true;
+  worker.join();
+
+  EXPECT_EQ(publisher.Reclaim(), 0u);
+  EXPECT_TRUE(counters.packet_counts().AddUp());
+  uint64_t active = 0;
+  for (BackendId id : {0, 1}) active += counters.backend_counts(id).active_flows;
+  EXPECT_EQ(active, counters.flow_count());
+}
+
+}  // namespace
+}  // namespace guideway
