@@ -28,6 +28,12 @@ bool IpAddress::is_multicast() const {
   return (is_v4() && (bytes_[0] & 0xf0) == 0xe0) || (is_v6() && bytes_[0] == 0xff);
 }
 
+bool IpAddress::is_loopback() const {
+  if (is_v4()) return bytes_[0] == 127;
+  return is_v6() &&
+         bytes_ == std::array<uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+}
+
 std::string IpAddress::ToString() const {
   if (is_none()) return "none";
   char text[INET6_ADDRSTRLEN];

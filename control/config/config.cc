@@ -52,7 +52,7 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
   return loaded;
 }
 
-absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path) {
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   const auto failed = [&](int error) {
     return absl::ErrnoToStatus(error, absl::StrCat("cannot read the configuration file ", path));
   };
@@ -77,7 +77,13 @@ absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path) {
     text.append(chunk, static_cast<size_t>(size));
     if (text.size() > kMaxConfigBytes) return TooLarge(absl::string_view(path));
   }
-  return LoadConfig(absl::string_view(path), absl::string_view(text));
+  return text;
+}
+
+absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadConfigFile(path);
+  if (!text.ok()) return text.status();
+  return LoadConfig(absl::string_view(path), absl::string_view(*text));
 }
 
 }  // namespace guideway

@@ -5,8 +5,6 @@
 #ifndef GUIDEWAY_CONTROL_CONFIG_PREFIX_SET_H_
 #define GUIDEWAY_CONTROL_CONFIG_PREFIX_SET_H_
 
-#include <algorithm>
-#include <array>
 #include <functional>
 #include <optional>
 #include <set>
@@ -26,7 +24,7 @@ class PrefixSet {
 
   std::optional<Prefix> Longest(const IpAddress& address) const {
     for (const int length : address.is_v4() ? lengths_v4_ : lengths_v6_) {
-      const Prefix prefix{Masked(address, length), length};
+      const Prefix prefix = Prefix::Of(address, length);
       if (prefixes_.contains(prefix)) return prefix;
     }
     return std::nullopt;
@@ -34,17 +32,6 @@ class PrefixSet {
 
  private:
   using Lengths = std::set<int, std::greater<int>>;
-
-  // `address` with every bit after the first `length` cleared.
-  static IpAddress Masked(const IpAddress& address, int length) {
-    std::array<uint8_t, 16> bytes = {};
-    for (int i = 0; i < address.bits() / 8; ++i) {
-      const int kept = std::clamp(length - 8 * i, 0, 8);
-      bytes[static_cast<size_t>(i)] =
-          static_cast<uint8_t>(address.bytes()[i] & static_cast<uint8_t>(0xff00 >> kept));
-    }
-    return address.is_v4() ? IpAddress::V4(bytes.data()) : IpAddress::V6(bytes.data());
-  }
 
   absl::flat_hash_set<Prefix> prefixes_;
   Lengths lengths_v4_, lengths_v6_;

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "control/config/config_values.h"
 #include "control/config/diagnostics.h"
 #include "maglev/net.h"
@@ -50,6 +51,13 @@ bool IsLink(absl::string_view text) {
          OnlyOf(text, [](char c) { return IsVisible(c) && c != '/' && c != ':' && c != '%'; });
 }
 
+// A PCI address with its domain.
+bool IsPciAddress(absl::string_view text) {
+  constexpr absl::string_view kPattern = "xxxx:xx:xx.x";
+  return std::equal(text.begin(), text.end(), kPattern.begin(), kPattern.end(),
+                    [](char c, char p) { return p == 'x' ? IsHexDigit(c) : c == p; });
+}
+
 bool IsUnicast(const IpAddress& address) {
   if (address.is_multicast()) return false;
   const uint8_t* bytes = address.bytes();
@@ -77,7 +85,8 @@ absl::Status CheckFormat(config::Format::Value format, absl::string_view text) {
     case Format::any_text: return absl::OkStatus();
     case Format::name: return require(IsName(text, 63));
     case Format::link: return require(IsLink(text));
-    case Format::device: return require(!text.empty() && OnlyOf(text, IsVisible));
+    case Format::device:
+      return require(OnlyOf(text, IsVisible) && CanonicalDevice(text).has_value());
     case Format::path:
       return require(!text.empty() && OnlyOf(text, [](char c) {
         return !absl::ascii_iscntrl(static_cast<unsigned char>(c));
@@ -101,7 +110,8 @@ absl::Status CheckFormat(config::Format::Value format, absl::string_view text) {
       if (!prefix.ok()) return prefix.status();
       if (format == Format::prefix_v4 && !prefix->address.is_v4()) return require(false);
       if (format == Format::prefix_v6 && !prefix->address.is_v6()) return require(false);
-      return require(format != Format::vip || IsVipPrefix(*prefix));
+      if (format != Format::vip) return absl::OkStatus();
+      return require(IsVipPrefix(*prefix));
     }
     case Format::mac: {
       const absl::StatusOr<MacAddress> mac = MacAddress::Parse(text);
@@ -127,7 +137,8 @@ std::string AllowedText(const config::Rules& rules) {
       return "a name: letters, digits, '.', '_' and '-', at most 63, a letter or digit first";
     case Format::link: return "a network interface's name, at most 15 characters";
     case Format::device:
-      return "a PCI address such as 0000:3b:00.0 or a DPDK device such as net_tap0,iface=gw0";
+      return "a PCI address such as 0000:3b:00.0 or a DPDK device such as net_tap0,iface=gw0 or "
+             "net_af_xdp0,iface=eth1";
     case Format::path: return absl::StrCat("a path of at most ", longest, " bytes");
     case Format::url_path: return "a path of a URL that starts with /";
     case Format::host: return "a host name such as www.example.com";
@@ -294,6 +305,17 @@ std::string AllowedIn(const FieldDescriptor* field) {
       return absl::StrCat("a mapping with the keys ", OneOf(KeysOf(field->message_type())));
     default: return "a value";
   }
+}
+
+std::optional<std::string> CanonicalDevice(absl::string_view text) {
+  const std::string name(text.substr(0, text.find(',')));
+  const std::string lower = absl::AsciiStrToLower(absl::string_view(name));
+  for (const std::string& address : {lower, "0000:" + lower}) {
+    if (IsPciAddress(absl::string_view(address))) return address;
+  }
+  absl::string_view driver = name;
+  if (absl::ConsumePrefix(&driver, "net_") && IsName(driver, kMaxText)) return name;
+  return std::nullopt;
 }
 
 std::string Found(absl::string_view text, bool quoted) {

@@ -7,6 +7,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,11 @@ std::string AllowedIn(const google::protobuf::FieldDescriptor* field);
 std::string SetScalar(google::protobuf::Message* message,
                       const google::protobuf::FieldDescriptor* field, absl::string_view text,
                       bool quoted);
+
+// The device that a text of format `device` means, without its arguments and spelt in one way:
+// «0000:3b:00.0» for «3B:00.0». Nothing for a text that is neither a PCI address nor a name that
+// DPDK gives virtual network devices.
+std::optional<std::string> CanonicalDevice(absl::string_view text);
 
 // A scalar as an error shows it.
 std::string Found(absl::string_view text, bool quoted);

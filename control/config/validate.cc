@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "control/config/config_values.h"
 #include "control/config/prefix_set.h"
+#include "control/config/scalars.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -68,7 +69,8 @@ class Validator {
     CheckFleet();
     CheckInterfaces();
     CheckRoutes();
-    CheckNames(config_.services());
+    CheckAccess();
+    CheckUnique(config_, "services", "name", places_, findings_);
     uint64_t backends = 0;
     for (config::Service& service : *config_.mutable_services()) {
       backends += static_cast<uint64_t>(service.backends_size());
@@ -110,27 +112,6 @@ class Validator {
     return findings_->source().LineAt(places_.Of(message));
   }
 
-  template <typename Items>
-  void CheckNames(const Items& items) {
-    CheckUnique(items, "name", [](const auto& item) { return item.name(); });
-  }
-
-  // No two items have the same value at `key`; items without one are passed over.
-  template <typename Items, typename Get>
-  void CheckUnique(const Items& items, absl::string_view key, Get get) {
-    absl::flat_hash_map<std::string, const Message*> seen;
-    for (const auto& item : items) {
-      const std::string value = get(item);
-      if (value.empty()) continue;
-      const auto [first, is_first] = seen.try_emplace(value, &item);
-      if (!is_first) {
-        Error(item, key, -1,
-              absl::StrCat("found ", Quote(absl::string_view(value)), ", as in line ",
-                           LineOf(*first->second), "; allowed: a ", key, " of its own"));
-      }
-    }
-  }
-
   void CheckFleet() {
     config::Fleet& fleet = *config_.mutable_fleet();
     if (fleet.has_hash_seed_file()) {
@@ -149,10 +130,11 @@ class Validator {
   }
 
   void CheckInterfaces() {
-    CheckNames(config_.interfaces());
-    CheckUnique(config_.interfaces(), "device", [](const auto& item) { return item.device(); });
-    CheckUnique(config_.interfaces(), "kernel_interface",
-                [](const auto& item) { return item.kernel_interface(); });
+    CheckUnique(config_, "interfaces", "name", places_, findings_);
+    CheckUnique(config_, "interfaces", "device", places_, findings_, [](const std::string& device) {
+      return CanonicalDevice(absl::string_view(device)).value();
+    });
+    CheckUnique(config_, "interfaces", "kernel_interface", places_, findings_);
   }
 
   void CheckRoutes() {
@@ -180,6 +162,15 @@ class Validator {
         Error(route, "prefix", -1,
               absl::StrCat("found ", route.prefix(), " a second time; allowed: each once"));
       }
+    }
+  }
+
+  void CheckAccess() {
+    if (!config_.has_access() || places_.IsBroken(config_.access())) return;
+    config::Access* access = config_.mutable_access();
+    if (access->deny_size() + access->deny_files_size() > 0) return;
+    for (const char* key : {"allow", "allow_files"}) {
+      HasNoEffect(access, key, "without deny or deny_files", places_, findings_);
     }
   }
 
@@ -225,9 +216,12 @@ class Validator {
 
   // Where the outer packets of tunnels come from.
   void CheckTunnelSources() {
-    if (config_.has_tunnel() && places_.IsBroken(config_.tunnel())) return;
-    bool missing_v4 = !config_.tunnel().has_source_ipv4();
-    bool missing_v6 = !config_.tunnel().has_source_ipv6();
+    const config::Tunnel& tunnel = config_.tunnel();
+    if (config_.has_tunnel() && places_.IsBroken(tunnel)) return;
+    if (tunnel.has_source_ipv4()) CheckTunnelSource("source_ipv4", tunnel.source_ipv4());
+    if (tunnel.has_source_ipv6()) CheckTunnelSource("source_ipv6", tunnel.source_ipv6());
+    bool missing_v4 = !tunnel.has_source_ipv4();
+    bool missing_v6 = !tunnel.has_source_ipv6();
     for (const config::Service& service : config_.services()) {
       if (!missing_v4 && !missing_v6) return;
       if (!IsWhole(service) || !IsTunnelled(service)) continue;
@@ -237,8 +231,7 @@ class Validator {
         missing = false;  // once
         const absl::string_view key = AddressOf(backend).is_v4() ? "source_ipv4" : "source_ipv6";
         findings_->Error(
-            places_.Of(config_.has_tunnel() ? static_cast<const Message&>(config_.tunnel())
-                                            : config_),
+            places_.Of(config_.has_tunnel() ? static_cast<const Message&>(tunnel) : config_),
             absl::StrCat("tunnel.", key, ": missing, and ", places_.Path(backend), " at ",
                          backend.address(), " is reached by ",
                          ForwardingName(ForwardingOf(service)), "; allowed: a unicast IPv",
@@ -247,7 +240,20 @@ class Validator {
     }
   }
 
-  // Backends that are VIPs, and backends that no route leads to.
+  void CheckTunnelSource(absl::string_view key, const std::string& source) {
+    const std::optional<Prefix> vip =
+        vips_.Longest(IpAddress::Parse(absl::string_view(source)).value());
+    if (!vip.has_value()) return;
+    if (vip->is_host()) {
+      Error(config_.tunnel(), key, -1,
+            absl::StrCat("found ", source,
+                         ", which is a VIP; allowed: an address of this host's own"));
+    } else {
+      Warning(config_.tunnel(), key, absl::StrCat("lies in the VIP prefix ", vip->ToString()));
+    }
+  }
+
+  // Backends that are VIPs or this host, and backends that no route leads to.
   void CheckBackendAddresses() {
     const bool static_routing = EffectiveRouting(config_) == config::Routing::static_;
     for (const config::Service& service : config_.services()) {
@@ -265,8 +271,18 @@ class Validator {
                              ", which is a VIP; allowed: the backend's own address"));
           continue;
         }
+        if (address == TunnelSource(config_, address)) {
+          Error(backend, "address", -1,
+                absl::StrCat("found ", backend.address(), ", which is tunnel.source_ipv",
+                             address.is_v4() ? "4" : "6", "; allowed: the backend's own address"));
+          continue;
+        }
         if (vip.has_value()) {
           Warning(backend, "address", absl::StrCat("lies in the VIP prefix ", vip->ToString()));
+        }
+        if (address.is_loopback()) {
+          Warning(backend, "address",
+                  "a loopback address: probes reach it, forwarded packets do not");
         }
         if (!static_routing) continue;
         const std::optional<Prefix> route = routes_.Longest(address);
@@ -356,6 +372,26 @@ void HasNoEffect(Message* message, absl::string_view key, absl::string_view why,
         absl::StrCat(places.Path(*message, key), ": has no effect ", why, "; leave it out"));
   }
   reflection->ClearField(message, field);
+}
+
+void CheckUnique(const Message& parent, const char* list, const char* key, const Places& places,
+                 Findings* findings, std::string (*normal)(const std::string&)) {
+  const FieldDescriptor* items = parent.GetDescriptor()->FindFieldByName(list);
+  const FieldDescriptor* field = items->message_type()->FindFieldByName(key);
+  absl::flat_hash_map<std::string, const Message*> seen;
+  for (int i = 0; i < parent.GetReflection()->FieldSize(parent, items); ++i) {
+    const Message& item = parent.GetReflection()->GetRepeatedMessage(parent, items, i);
+    std::string text = item.GetReflection()->GetString(item, field);
+    if (text.empty()) continue;
+    if (normal != nullptr) text = normal(text);
+    const auto [first, is_first] = seen.try_emplace(text, &item);
+    if (is_first) continue;
+    findings->Error(
+        places.OfValue(item, key),
+        absl::StrCat(places.Path(item, key), ": found ", Quote(absl::string_view(text)),
+                     ", as in line ", findings->source().LineAt(places.Of(*first->second)),
+                     "; allowed: a ", key, " of its own"));
+  }
 }
 
 void ValidateConfig(config::Config* config, const Places& places, Findings* findings) {

@@ -8,6 +8,8 @@
 #ifndef GUIDEWAY_CONTROL_CONFIG_VALIDATE_H_
 #define GUIDEWAY_CONTROL_CONFIG_VALIDATE_H_
 
+#include <string>
+
 #include "control/config/config.pb.h"
 #include "control/config/diagnostics.h"
 #include "control/config/walker.h"
@@ -24,6 +26,12 @@ void ValidateService(config::Service* service, const Places& places, Findings* f
 // none), and a default that nobody asked for goes.
 void HasNoEffect(google::protobuf::Message* message, absl::string_view key, absl::string_view why,
                  const Places& places, Findings* findings);
+
+// No two messages of the list `list` of `parent` have the same text at `key`, after `normal` if
+// there is one; those without a text are passed over.
+void CheckUnique(const google::protobuf::Message& parent, const char* list, const char* key,
+                 const Places& places, Findings* findings,
+                 std::string (*normal)(const std::string&) = nullptr);
 
 }  // namespace guideway
 

@@ -16,14 +16,6 @@ namespace {
 
 using google::protobuf::Message;
 
-bool IsPrime(uint64_t n) {
-  if (n < 2) return false;
-  for (uint64_t d = 2; d * d <= n; ++d) {
-    if (n % d == 0) return false;
-  }
-  return true;
-}
-
 class ServiceValidator {
  public:
   ServiceValidator(config::Service* service, const Places& places, Findings* findings)
@@ -36,9 +28,9 @@ class ServiceValidator {
     CheckRegions();
     CheckHealth();
     CheckQuic();
-    CheckNames(service_.backends());
+    CheckUnique(service_, "backends", "name", places_, findings_);
     CheckNat();
-    CheckTable();
+    CheckShares();
     if (service_.backends_size() == 0) {
       Warning(service_, "backends", "none, so that every packet to the service is dropped");
     }
@@ -62,19 +54,6 @@ class ServiceValidator {
   }
   const std::string& SchedulerName() const {
     return config::Scheduler::Value_Name(service_.scheduler());
-  }
-
-  template <typename Items>
-  void CheckNames(const Items& items) {
-    absl::flat_hash_map<std::string, const Message*> seen;
-    for (const auto& item : items) {
-      const auto [first, is_first] = seen.try_emplace(item.name(), &item);
-      if (is_first) continue;
-      Error(item, "name", -1,
-            absl::StrCat("found ", Quote(absl::string_view(item.name())), ", as in line ",
-                         findings_->source().LineAt(places_.Of(*first->second)),
-                         "; allowed: a name of its own"));
-    }
   }
 
   void CheckVips() {
@@ -153,7 +132,7 @@ class ServiceValidator {
               ", and scheduler: geographic needs them; allowed: a list of regions");
       return;
     }
-    CheckNames(service_.regions());
+    CheckUnique(service_, "regions", "name", places_, findings_);
     std::vector<std::string> names;
     absl::flat_hash_set<std::string> known;
     absl::flat_hash_map<Prefix, const config::Region*> prefixes;
@@ -205,7 +184,10 @@ class ServiceValidator {
   }
 
   void CheckHealth() {
-    if (!service_.has_health_check()) return;
+    if (!service_.has_health_check()) {
+      if (MinHealthyOf(service_) > 0) NoEffect(&service_, "min_healthy", "without health_check");
+      return;
+    }
     config::HealthCheck& check = *service_.mutable_health_check();
     const absl::Duration interval = ToDuration(check.interval());
     if (!check.has_timeout()) {
@@ -329,30 +311,19 @@ class ServiceValidator {
     }
   }
 
-  void CheckTable() {
-    if (!UsesTable(service_)) return;
-    const uint64_t size = service_.table_size();
-    const uint64_t least = std::max<uint64_t>(2, static_cast<uint64_t>(service_.backends_size()));
-    if (!IsPrime(size) || size < least) {
-      uint64_t prime = std::max(size, least);
-      while (!IsPrime(prime)) ++prime;
-      const std::string nearest =
-          prime <= LookupTable::kMaxSize ? absl::StrCat("; the next one is ", prime) : "";
-      Error(service_, "table_size", -1,
-            absl::StrCat("found ", size, "; allowed: a prime from the number of backends, ",
-                         service_.backends_size(), ", to ", LookupTable::kMaxSize, nearest));
-      return;
-    }
-    // Each region has a table of its own.
-    struct Pool {
-      uint64_t weight = 0;
-      const config::Backend* lightest = nullptr;
-    };
+  // Backends that share new connections: each region's by themselves.
+  struct Pool {
+    const config::Backend* first = nullptr;
+    uint64_t weight = 0;
+    const config::Backend* lightest = nullptr;  // of those that have a weight
+  };
+
+  std::vector<Pool> Pools() const {
     std::vector<Pool> pools;
     absl::flat_hash_map<std::string, size_t> by_region;
     for (const config::Backend& backend : service_.backends()) {
       const size_t index = by_region.try_emplace(backend.region(), pools.size()).first->second;
-      if (index == pools.size()) pools.emplace_back();
+      if (index == pools.size()) pools.push_back({.first = &backend});
       Pool& pool = pools[index];
       pool.weight += backend.weight();
       if (backend.weight() > 0 &&
@@ -360,23 +331,52 @@ class ServiceValidator {
         pool.lightest = &backend;
       }
     }
-    for (const Pool& pool : pools) {
-      constexpr uint64_t kEnough = 100;
-      if (pool.lightest == nullptr) continue;
-      const uint64_t slots = size * pool.lightest->weight() / pool.weight;
-      if (slots >= kEnough) continue;
-      const uint64_t wanted =
-          (kEnough * pool.weight + pool.lightest->weight() - 1) / pool.lightest->weight();
-      const std::string advice =
-          wanted <= LookupTable::kMaxSize
-              ? absl::StrCat("; a table_size from ", wanted, " gives it ", kEnough)
-              : "";
-      Warning(*pool.lightest, "weight",
-              slots == 0 ? absl::StrCat("its share is less than one of ", size,
-                                        " slots, so it may get no connections", advice)
-                         : absl::StrCat("its share is only ", slots, " of ", size,
-                                        " slots, which makes for an uneven spread", advice));
+    return pools;
+  }
+
+  void CheckShares() {
+    const uint32_t size = service_.table_size();
+    if (UsesTable(service_)) {
+      const uint32_t least = std::max(2u, static_cast<uint32_t>(service_.backends_size()));
+      if (!IsPrime(size) || size < least) {
+        Error(service_, "table_size", -1,
+              absl::StrCat("found ", size, "; allowed: a prime from the number of backends, ",
+                           service_.backends_size(), ", to ", LookupTable::kMaxSize,
+                           "; the next one is ", NextPrime(std::max(size, least))));
+        return;
+      }
     }
+    for (const Pool& pool : Pools()) {
+      if (pool.lightest == nullptr) {
+        const std::string& region = pool.first->region();
+        Warning(*pool.first, "weight",
+                region.empty() ? "0 for every backend of the service, so that no connection finds "
+                                 "one (no_backend)"
+                               : absl::StrCat("0 for every backend of region ", region,
+                                              ", so that no connection finds one there"));
+      } else if (UsesTable(service_)) {
+        CheckSlots(size, pool);
+      }
+    }
+  }
+
+  // Whether the backend with the fewest slots has enough for an even spread.
+  void CheckSlots(uint64_t size, const Pool& pool) {
+    constexpr uint64_t kEnough = 100;
+    const uint64_t lightest = pool.lightest->weight();
+    const uint64_t slots = size * lightest / pool.weight;
+    if (slots >= kEnough) return;
+    const uint64_t wanted = (kEnough * pool.weight + lightest - 1) / lightest;
+    const std::string advice =
+        wanted <= LookupTable::kMaxSize
+            ? absl::StrCat("; a table_size of ", NextPrime(static_cast<uint32_t>(wanted)),
+                           " gives it at least ", kEnough)
+            : "";
+    Warning(*pool.lightest, "weight",
+            slots == 0 ? absl::StrCat("its share is less than one of ", size,
+                                      " slots, so it may get no connections", advice)
+                       : absl::StrCat("its share is only ", slots, " of ", size,
+                                      " slots, which makes for an uneven spread", advice));
   }
 
   config::Service& service_;

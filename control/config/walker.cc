@@ -23,7 +23,7 @@ std::string Describe(const YamlTree& tree, const YamlNode& node) {
     case Kind::kNull: return "nothing";
     case Kind::kPlain: return Found(tree.text(node), false);
     case Kind::kQuoted: return Found(tree.text(node), true);
-    case Kind::kSequence: return "a list";
+    case Kind::kSequence: return node.begin() == node.end() ? "an empty list" : "a list";
     case Kind::kMapping: return "a mapping";
   }
   return "";

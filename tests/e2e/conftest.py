@@ -5,6 +5,7 @@ configuration is the one of tools/labs. It is started once and set right again b
 that a test may do with it what it likes. Tests wait for conditions, never for time to pass.
 """
 
+import os
 import pathlib
 import sys
 
@@ -14,7 +15,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tools"))
 
 from labkit import Lab, Options  # noqa: E402
-from observe import states, wait_conserved, wait_state  # noqa: E402
+from labkit.counters import miscounted  # noqa: E402
+from observe import wait_healthy  # noqa: E402
 
 BACKENDS = 4  # namespaces; the configuration names the first three
 
@@ -22,6 +24,8 @@ BACKENDS = 4  # namespaces; the configuration names the first three
 @pytest.fixture(scope="session")
 def running_lab(request):
     """The lab as it happens to be. Parametrized indirectly, with another NIC than a TAP."""
+    if os.geteuid() != 0:
+        pytest.exit("The end-to-end tests need root, for the lab.", returncode=1)
     if Lab.is_up():
         pytest.exit("A lab is up already; `tools/lab down` takes it down.", returncode=1)
     lab = Lab.up(Options(nic=getattr(request, "param", "tap"), backends=BACKENDS))
@@ -34,7 +38,7 @@ def lab(running_lab):
     set_right(running_lab)
     yield running_lab
     if running_lab.running("balancer/guidewayd"):
-        wait_conserved(running_lab)
+        assert miscounted(running_lab) == []
 
 
 def set_right(lab):
@@ -48,4 +52,4 @@ def set_right(lab):
         if backend["drained_by_hand"]:
             lab.ask("undrain", f"{backend['service']}/{backend['name']}")
     lab.ask("apply", str(lab.config_file("balancer")))
-    wait_state(lab, "up", *states(lab))
+    wait_healthy(lab)

@@ -17,29 +17,25 @@ def wait_state(lab, state, *names):
     )
 
 
+def health(lab):
+    """{SERVICE/BACKEND: what its last probe said}, of all; empty before the first."""
+    backends = lab.ask("get", "backends")["backends"]
+    return {f"{b['service']}/{b['name']}": b["health"] for b in backends}
+
+
+def wait_healthy(lab):
+    """Waits until every backend is up and its last probe found it well: after its start the daemon
+    takes even a dead one for up."""
+    wait_until(
+        lambda: {*states(lab).values(), *health(lab).values()} == {"up", "ok"},
+        "every backend to be up and well",
+    )
+
+
 def weights(lab, service="web"):
     """{backend: weight} of a service, as configured."""
     backends = lab.ask("get", "backends")["backends"]
     return {b["name"]: b["weight"] for b in backends if b["service"] == service}
-
-
-def packets(lab):
-    """The counters of all workers together, as numbers; those of the drops under "drops"."""
-    counters = lab.ask("status")["packets"]
-    drops = {reason: int(n) for reason, n in counters.pop("drops").items()}
-    return {**{name: int(n) for name, n in counters.items()}, "drops": drops}
-
-
-def wait_conserved(lab):
-    """Holds the counters against the law that every packet has one verdict. They are read while
-    workers write them, so it need not hold at any moment, but must soon."""
-
-    def conserved():
-        p = packets(lab)
-        verdicts = p["forwarded"] + p["replied"] + p["punted"] + p["dropped"]
-        return p["received"] == verdicts and p["dropped"] == sum(p["drops"].values())
-
-    wait_until(conserved, "received = forwarded + replied + punted + dropped")
 
 
 def config_error(lab):

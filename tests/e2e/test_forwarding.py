@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from observe import packets, weights
+from observe import weights
+from labkit.counters import packets
 from labkit.traffic import VIP, Download, ask, connect, echo, get, session, spread, unfair
 
 GIGABYTE = 1 << 30

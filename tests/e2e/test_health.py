@@ -1,8 +1,9 @@
 """Backends that fall ill and recover."""
 
 import contextlib
+import signal
 
-from observe import states, wait_state, weights
+from observe import health, states, wait_state, weights
 from labkit import wait_until
 from labkit.traffic import ask, get, session, spread, unfair
 
@@ -21,6 +22,32 @@ def test_a_dead_backend_is_ejected_and_returns(lab):
     wait_state(lab, "up", "web/web-1", "echo/web-1")
     counts = spread(get(lab) for _ in range(1000))
     assert unfair(counts, weights(lab)) == []
+
+
+def test_a_hung_backend_is_ejected_and_returns(lab):
+    """Its kernel takes connections, but nobody answers; the other service has a TCP check."""
+    lab.signal("web-1/nginx", signal.SIGSTOP)
+    try:
+        wait_state(lab, "down", "web/web-1")
+        assert "timeout" in health(lab)["web/web-1"]
+        assert states(lab)["echo/web-1"] == "up"
+        counts = spread(get(lab) for _ in range(300))
+        assert unfair(counts, without(weights(lab), "web-1")) == []
+    finally:
+        lab.signal("web-1/nginx", signal.SIGCONT)
+    wait_state(lab, "up", "web/web-1")
+    assert unfair(spread(get(lab) for _ in range(1000)), weights(lab)) == []
+
+
+def test_a_dead_backend_is_ejected_after_a_restart(lab):
+    """At its start the daemon takes every backend for up."""
+    lab.kill("web-1/nginx")
+    wait_state(lab, "down", "web/web-1", "echo/web-1")
+    lab.kill("balancer/guidewayd")
+    lab.start("balancer/guidewayd")
+    wait_state(lab, "down", "web/web-1", "echo/web-1")
+    counts = spread(get(lab) for _ in range(300))
+    assert unfair(counts, without(weights(lab), "web-1")) == []
 
 
 def test_connections_of_the_others_do_not_move(lab):
@@ -42,12 +69,7 @@ def test_a_sick_backend_is_judged_by_its_answer(lab):
     sickness.touch()
     wait_state(lab, "down", "web/web-3")
     assert states(lab)["echo/web-3"] == "up"
-    [health] = [
-        b["health"]
-        for b in lab.ask("get", "backends")["backends"]
-        if (b["service"], b["name"]) == ("web", "web-3")
-    ]
-    assert "503" in health
+    assert "503" in health(lab)["web/web-3"]
     assert "web-3" not in spread(get(lab) for _ in range(300))
 
     sickness.unlink()

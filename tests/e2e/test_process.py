@@ -49,18 +49,18 @@ def variant(lab, tmp_path):
 def test_kill_and_restart_keeps_connections(lab):
     """Without its flow table the new process sends every packet where the old one did."""
     file = lab.shared / "slow.bin"
-    file.write_bytes(os.urandom(4 << 20))
+    file.write_bytes(os.urandom(32 << 20))
     with contextlib.ExitStack() as stack:
         sessions = [stack.enter_context(session(lab, timeout_s=20)) for _ in range(60)]
         first = [ask(s).backend for s in sessions]
-        downloads = [Download(lab, "/files/slow.bin?rate=1m") for _ in range(6)]
+        downloads = [Download(lab, "/files/slow.bin", pace=1 << 20) for _ in range(6)]
 
         lab.kill(DAEMON)
         lab.start(DAEMON)
 
         assert [ask(s).backend for s in sessions] == first
         for download in downloads:
-            download.join()
+            download.finish()
             assert download.error == ""
             assert download.digest == hashlib.sha256(file.read_bytes()).hexdigest()
 

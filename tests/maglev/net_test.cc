@@ -51,6 +51,15 @@ TEST(IpAddress, KnowsMulticast) {
   EXPECT_FALSE(IpAddress::Parse("fe80::1")->is_multicast());
 }
 
+TEST(IpAddress, KnowsLoopback) {
+  EXPECT_TRUE(IpAddress::Parse("127.0.0.1")->is_loopback());
+  EXPECT_TRUE(IpAddress::Parse("127.255.255.255")->is_loopback());
+  EXPECT_TRUE(IpAddress::Parse("::1")->is_loopback());
+  EXPECT_FALSE(IpAddress::Parse("128.0.0.0")->is_loopback());
+  EXPECT_FALSE(IpAddress::Parse("::")->is_loopback());
+  EXPECT_FALSE(IpAddress::Parse("7f00::1")->is_loopback());
+}
+
 TEST(Prefix, ParsesContainsAndPrints) {
   struct {
     const char* prefix;

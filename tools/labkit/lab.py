@@ -173,8 +173,8 @@ class Lab:
         return self.stop(name, signal.SIGKILL)
 
     def signal(self, name, number):
-        """Sends a signal to the program NODE/SERVICE."""
-        os.kill(self._process(name).pid, number)
+        """Sends a signal to the program NODE/SERVICE and its children."""
+        os.killpg(self._process(name).pid, number)
 
     def running(self, name):
         if name not in self.programs:
@@ -298,7 +298,8 @@ class Lab:
         def probed():
             self._check_alive(name, process)
             backends = self.ask("get", "backends", node=daemon.node)["backends"]
-            return all(backend["state"] != "checking" for backend in backends)
+            # The state tells nothing: at its start the daemon takes all backends for up.
+            return all(backend["health"] for backend in backends)
 
         wait_until(probed, f"{name} to probe every backend", deadline_s=30)
 

@@ -111,10 +111,16 @@ def unfair(counts, weights):
 
 class Download(threading.Thread):
     """A download in the background. `backend` is known once it is constructed; when it has ended,
-    `digest` is the SHA-256 of what came, or `error` says what went wrong."""
+    `digest` is the SHA-256 of what came, or `error` says what went wrong.
 
-    def __init__(self, lab, path):
+    With a `pace`, in bytes a second, it is slow and cannot end until `finish` is called: half of
+    the file is left for then.
+    """
+
+    def __init__(self, lab, path, pace=None):
         super().__init__(daemon=True)
+        self._pace = pace
+        self._fast = threading.Event()
         self._connection = http.client.HTTPConnection(VIP)
         self._connection.sock = connect(lab)
         self._connection.request("GET", path)
@@ -127,18 +133,27 @@ class Download(threading.Thread):
 
     def run(self):
         digest = hashlib.sha256()
+        length = self._response.length
         try:
             while piece := self._response.read(1 << 16):
                 digest.update(piece)
                 self.received += len(piece)
+                if self._pace:
+                    first_half = self.received < length / 2
+                    self._fast.wait(len(piece) / self._pace if first_half else None)
             self.digest = digest.hexdigest()
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.error = f"{type(error).__name__}: {error}"
 
+    def finish(self):
+        """Lets it go on as fast as it can, and waits for its end."""
+        self._fast.set()
+        self.join()
+
     def cancel(self):
         with contextlib.suppress(OSError):
             self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self.join()
+        self.finish()
         self._connection.close()
 
 

@@ -123,8 +123,8 @@ const Row kRows[] = {
      "13:9: services[web].backends[0]: found b1; allowed: a mapping with the keys name, address, "
      "port, weight, state, quic_server_id or region"},
     {"a list that must not be empty", "vips: [198.51.100.10]", "vips: []",
-     "8:11: services[web].vips: found a list; allowed: at least 1; an item is a unicast address or "
-     "prefix such as 192.0.2.1 or 192.0.2.0/24"},
+     "8:11: services[web].vips: found an empty list; allowed: at least 1; an item is a unicast "
+     "address or prefix such as 192.0.2.1 or 192.0.2.0/24"},
     {"an enum's value misspelt", "protocol: tcp", "protocol: TCP",
      "9:15: services[web].protocol: found TCP; allowed: tcp, udp or any"},
     {"a number in quotes", "10.0.0.1 }", "10.0.0.1, weight: \"100\" }",
@@ -177,6 +177,21 @@ const Row kRows[] = {
     {"a VIP that is multicast", "198.51.100.10", "224.0.0.0/24",
      "8:12: services[web].vips[0]: found 224.0.0.0/24; allowed: a unicast address or prefix such "
      "as 192.0.2.1 or 192.0.2.0/24"},
+    {"a VIP of no host", "198.51.100.10", "0.0.0.0",
+     "8:12: services[web].vips[0]: found 0.0.0.0; allowed: a unicast address or prefix such as "
+     "192.0.2.1 or 192.0.2.0/24"},
+    {"a backend at no address", "10.0.0.1 }", "0.0.0.0 }",
+     "13:30: services[web].backends[b1].address: found 0.0.0.0; allowed: a unicast address such "
+     "as 192.0.2.1 or \"2001:db8::1\""},
+    {"a device that is none", "net_null0", "bogus",
+     "2:29: interfaces[uplink].device: found bogus; allowed: a PCI address such as 0000:3b:00.0 or "
+     "a DPDK device such as net_tap0,iface=gw0 or net_af_xdp0,iface=eth1"},
+    {"a PCI address without its function", "net_null0", "\"0000:3b:00\"",
+     "2:29: interfaces[uplink].device: found \"0000:3b:00\"; allowed: a PCI address such as "
+     "0000:3b:00.0 or a DPDK device such as net_tap0,iface=gw0 or net_af_xdp0,iface=eth1"},
+    {"a device without a driver", "net_null0", "\"net_,iface=eth1\"",
+     "2:29: interfaces[uplink].device: found \"net_,iface=eth1\"; allowed: a PCI address such as "
+     "0000:3b:00.0 or a DPDK device such as net_tap0,iface=gw0 or net_af_xdp0,iface=eth1"},
     {"a MAC address too short", "\"02:00:00:00:00:fe\"", "\"02:00:00:00:00\"",
      "4:50: routes[0].mac: found \"02:00:00:00:00\"; allowed: a unicast MAC address such as "
      "\"02:00:00:00:00:01\""},
@@ -268,6 +283,15 @@ const Row kRows[] = {
      "  - { name: b, device: net_null0 }\n"
      "routes:\n",
      "3:24: interfaces[b].device: found \"net_null0\", as in line 2; allowed: a device of its own"},
+    {"two interfaces of one device with other arguments", "net_null0 }",
+     "\"net_tap0,iface=x\" }\n"
+     "  - { name: b, device: \"net_tap0,iface=y\" }",
+     "3:24: interfaces[b].device: found \"net_tap0\", as in line 2; allowed: a device of its own"},
+    {"two interfaces of one PCI address", "net_null0 }",
+     "\"0000:3b:00.0\" }\n"
+     "  - { name: b, device: \"3B:00.0\" }",
+     "3:24: interfaces[b].device: found \"0000:3b:00.0\", as in line 2; allowed: a device of its "
+     "own"},
     {"a VIP, protocol and port twice", "address: 10.0.0.2 }\n",
      "address: 10.0.0.2 }\n"
      "  - name: other\n"
@@ -351,6 +375,15 @@ const Row kRows[] = {
      "    client_prefix: { ipv4: 16 }",
      "11:5: services[web].client_prefix: has no effect without affinity: client_prefix; leave it "
      "out"},
+    {"min_healthy without a health check", "ports: [80]",
+     "ports: [80]\n"
+     "    min_healthy: 30%",
+     "11:5: services[web].min_healthy: has no effect without health_check; leave it out"},
+    {"allow without deny", "services:\n",
+     "access: { allow: [10.0.0.0/8], allow_files: [more], deny: [] }\n"
+     "services:\n",
+     "6:11: access.allow: has no effect without deny or deny_files; leave it out\n"
+     "6:32: access.allow_files: has no effect without deny or deny_files; leave it out"},
     {"regions without geographic", "    backends:",
      "    regions: [{ name: eu, prefixes: [] }]\n"
      "    default_region: eu\n"
@@ -427,6 +460,12 @@ const Row kRows[] = {
     {"a backend that is a VIP", "10.0.0.1 }", "198.51.100.10 }",
      "13:30: services[web].backends[b1].address: found 198.51.100.10, which is a VIP; allowed: the "
      "backend's own address"},
+    {"a tunnel source that is a VIP", "source_ipv4: 192.0.2.1", "source_ipv4: 198.51.100.10",
+     "5:24: tunnel.source_ipv4: found 198.51.100.10, which is a VIP; allowed: an address of this "
+     "host's own"},
+    {"a backend that is the tunnel source", "10.0.0.1 }", "192.0.2.1 }",
+     "13:30: services[web].backends[b1].address: found 192.0.2.1, which is tunnel.source_ipv4; "
+     "allowed: the backend's own address"},
     {"nat with several VIPs",
      "[198.51.100.10]\n"
      "    protocol: tcp\n"

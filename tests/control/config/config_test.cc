@@ -171,13 +171,13 @@ TEST(Config, WarningsAreExact) {
        "ports: [80]",
        "ports: [80]\n    table_size: 97",
        {"f:15:9: services[web].backends[b1].weight: its share is only 97 of 97 slots, which makes "
-        "for an uneven spread; a table_size from 100 gives it 100"}},
+        "for an uneven spread; a table_size of 101 gives it at least 100"}},
       {"less than a slot",
        "10.0.0.1 }",
        "10.0.0.1, weight: 1 }\n      - { name: b2, address: 10.0.0.2, weight: 65535 }\n"
        "      - { name: b3, address: 10.0.0.3, weight: 65535 }",
        {"f:14:48: services[web].backends[b1].weight: its share is less than one of 65537 slots, so "
-        "it may get no connections; a table_size from 13107100 gives it 100"}},
+        "it may get no connections; a table_size of 13107113 gives it at least 100"}},
       {"no route",
        "10.0.0.1 }",
        "10.0.1.1 }",
@@ -196,6 +196,32 @@ TEST(Config, WarningsAreExact) {
        "198.51.100.10",
        "10.0.0.0/24",
        {"f:14:30: services[web].backends[b1].address: lies in the VIP prefix 10.0.0.0/24"}},
+      {"a backend on loopback",
+       "10.0.0.1 }",
+       "127.0.0.2 }",
+       {"f:14:30: services[web].backends[b1].address: a loopback address: probes reach it, "
+        "forwarded packets do not",
+        "f:14:30: services[web].backends[b1].address: no route leads to it: packets for it are "
+        "dropped (no_next_hop)"}},
+      {"a tunnel source inside a VIP prefix",
+       "198.51.100.10",
+       "192.0.2.0/24",
+       {"f:6:24: tunnel.source_ipv4: lies in the VIP prefix 192.0.2.0/24"}},
+      {"no weight",
+       "backends:\n      - { name: b1, address: 10.0.0.1 }",
+       "scheduler: random\n    backends:\n      - { name: b1, address: 10.0.0.1, weight: 0 }",
+       {"f:15:48: services[web].backends[b1].weight: 0 for every backend of the service, so that "
+        "no connection finds one (no_backend)"}},
+      {"no weight in a region",
+       "backends:\n      - { name: b1, address: 10.0.0.1 }",
+       "scheduler: geographic\n"
+       "    regions: [{ name: eu, prefixes: [] }, { name: us, prefixes: [] }]\n"
+       "    default_region: eu\n"
+       "    backends:\n"
+       "      - { name: b1, address: 10.0.0.1, region: eu }\n"
+       "      - { name: b2, address: 10.0.0.2, region: us, weight: 0 }",
+       {"f:18:60: services[web].backends[b2].weight: 0 for every backend of region us, so that no "
+        "connection finds one there"}},
       {"a VIP without backends may nest in another",
        "198.51.100.10",
        "198.51.100.0/24, 198.51.100.1",
@@ -225,6 +251,10 @@ TEST(Config, WaysToWriteAValueThatAreFine) {
            {"fleet: { hash_seed: 7 }", "fleet: { hash_seed_file: seed }"},
            {"fleet: { hash_seed: 7 }", "---\nfleet: { hash_seed: 7 }"},
            {"services:", "access: { deny: [] }\nservices:"},
+           {"services:", "access: { allow: [10.0.0.0/8], deny_files: [f] }\nservices:"},
+           {"net_null0", "\"0000:3B:00.0\""},
+           {"net_null0", "\"3b:00.0,arg=1\""},
+           {"net_null0", "\"net_virtio_user_up,path=/dev/vhost-net\""},
        }) {
     const std::string text = Changed(from, to);
     const absl::StatusOr<LoadedConfig> loaded = Load(text);
