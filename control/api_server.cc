@@ -209,7 +209,7 @@ class ApiServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (route->large_body && !(length && *length <= limits.other_body_bytes)) {
       if (server_->large_bodies_ >= limits.large_bodies) {
         return Refuse(http::status::service_unavailable,
-                      "other large configurations are being received: try again in a moment");
+                      "other large configurations are being taken in: try again in a moment");
       }
       ++server_->large_bodies_;
       large_body_ = true;
@@ -243,7 +243,6 @@ class ApiServer::Impl::Session : public std::enable_shared_from_this<Session> {
       return Refuse(http::status::bad_request, absl::StrCat("not an HTTP request: ", e.message()));
     }
     if (e) return;
-    EndBody();
     keep_alive_ = parser_->get().keep_alive();
     stream_.expires_never();
     Move(server_->busy_, true);
@@ -266,9 +265,6 @@ class ApiServer::Impl::Session : public std::enable_shared_from_this<Session> {
           if (result.ok()) return self->Answer(*result);
           self->Fail(result.status(), http::status::unprocessable_entity);
         });
-    // It is parsed elsewhere; the reply needs none of it, and it may be large.
-    parser_.reset();
-    buffer_.shrink_to_fit();
   }
 
   void Drain() { OnBackend(&Controller::Drain); }
@@ -335,6 +331,7 @@ class ApiServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   void Write(http::status code, std::string body) {
     if (server_->controller_ == nullptr) return Close();
+    EndBody();
     WaitForClient(server_->limits_.body_timeout);
     response_ = {};
     response_.result(code);
@@ -375,7 +372,9 @@ class ApiServer::Impl::Session : public std::enable_shared_from_this<Session> {
     busy_ = busy;
   }
 
+  // Lets go of the request, and of its part in the memory for large ones.
   void EndBody() {
+    parser_.reset();
     if (std::exchange(large_body_, false)) --server_->large_bodies_;
   }
 

@@ -5,9 +5,9 @@
 // socket that was left behind by a crash is told from one that is served.
 //
 // ApiServer serves. Nobody can hold up the control thread: bodies are bounded (64 MiB for a
-// configuration, 64 KiB else, two of the large ones at a time), requests must arrive and answers
-// be taken within a time, and of more than 64 connections the one that has waited longest for a
-// request to arrive is closed. The socket has mode 0660.
+// configuration, 64 KiB else; of the large ones two at a time, each until it is answered), requests
+// must arrive and answers be taken within a time, and of more than 64 connections the one that has
+// waited longest for a request to arrive is closed. The socket has mode 0660.
 //
 // Thread contract: the control thread's; the server must be destroyed before its Controller and
 // its io_context. Connections end with it.
@@ -50,7 +50,7 @@ struct ApiLimits {
   absl::Duration body_timeout = absl::Seconds(60);  // for its body; for the answer to be taken
   size_t apply_body_bytes = 64 << 20;
   size_t other_body_bytes = 64 << 10;
-  int large_bodies = 2;  // over other_body_bytes, at a time
+  int large_bodies = 2;  // over other_body_bytes, received or not yet answered, at a time
 };
 
 class ApiServer {

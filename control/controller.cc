@@ -105,8 +105,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
       : loop_(loop),
         dataplane_(dataplane),
         options_(std::move(options)),
-        first_(std::make_shared<const LoadedConfig>(std::move(config))),
         started_(loop->Now()),
+        first_(std::move(config)),
         checker_(loop, prober, options_.jitter_seed,
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
@@ -138,7 +138,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void Commit(Round& round);
   void Refuse(Change& change, const absl::Status& why);
 
-  HealthReport HealthOf(const Revision::Backend& backend) const;
+  // Of a backend of the revision in force, or of the one that is to be next.
+  HealthReport HealthOf(const Revision& revision, const Revision::Place& place) const;
   bool IsDrained(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
   void Tidy();
@@ -151,10 +152,10 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   EventLoop* const loop_;
   Dataplane* const dataplane_;
   const Options options_;
-  const std::shared_ptr<const LoadedConfig> first_;  // what cannot change is as in here
   const absl::Duration started_;
 
   // What is wanted.
+  LoadedConfig first_;  // until Start takes it
   std::deque<Change> changes_;
   absl::flat_hash_set<std::string> drained_by_hand_;  // «service/backend»
   std::vector<Done> waiting_;                         // for the next Compile
@@ -179,12 +180,9 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
 
 absl::Status Controller::Impl::Start() {
   Round round;
-  if (!first_->unsupported.empty()) {
-    return absl::FailedPreconditionError(absl::StrJoin(first_->unsupported, "\n"));
-  }
-  absl::StatusOr<uint64_t> seed = ReadHashSeed(first_->config, options_.config_file);
+  absl::StatusOr<uint64_t> seed = ReadHashSeed(first_.config, options_.config_file);
   if (!seed.ok()) return seed.status();
-  auto revision = MakeRevision(first_, *seed);
+  auto revision = MakeRevision(std::make_shared<const LoadedConfig>(std::move(first_)), *seed);
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
   FillInput(round);
@@ -239,7 +237,9 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
     status = absl::FailedPreconditionError(absl::StrJoin(round->loaded->unsupported, "\n"));
   }
   if (status.ok()) status = round->hash_seed.status();
-  if (status.ok()) status = CheckUnchanged(first_->config, round->loaded->config);
+  if (status.ok()) {
+    status = CheckUnchanged(*now_.revision, round->loaded->config, *round->hash_seed);
+  }
   if (status.ok()) {
     auto revision = MakeRevision(std::make_shared<const LoadedConfig>(*std::move(round->loaded)),
                                  *round->hash_seed);
@@ -314,20 +314,7 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
       to_be.address = AddressOf(backend);
       to_be.target = *std::move(target);
       revision->places.emplace(name, place);
-      if (!to_be.target) continue;
-      revision->askers[*to_be.target].push_back(place);
-      // At the start nothing is known: all are taken for up, as the balancer's peers do and as it
-      // did itself before a restart, so that connections find the backends they have.
-      if (now_.revision == nullptr) {
-        to_be.presumed = Health::kUp;
-        continue;
-      }
-      // A machine that served goes on while a new question about it is open.
-      auto before = now_.revision->places.find(name);
-      if (before != now_.revision->places.end() &&
-          now_.revision->at(before->second).address == to_be.address) {
-        to_be.presumed = HealthOf(now_.revision->at(before->second)).health;
-      }
+      if (to_be.target) revision->askers[*to_be.target].push_back(place);
     }
   }
   if (!status.ok()) {
@@ -338,9 +325,22 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
   return revision;
 }
 
-HealthReport Controller::Impl::HealthOf(const Revision::Backend& backend) const {
+HealthReport Controller::Impl::HealthOf(const Revision& revision,
+                                        const Revision::Place& place) const {
+  const Revision::Backend& backend = revision.at(place);
   if (!backend.target) return {Health::kUp, "not checked"};
-  return checker_.Report(*backend.target).value_or(HealthReport{backend.presumed, ""});
+  if (auto report = checker_.Report(*backend.target)) return *std::move(report);
+  // Nobody has been asked this yet, so `revision` is still to come into force. At the start nothing
+  // is known: all are taken for up, as the balancer's peers do and as it did itself before a
+  // restart, so that connections find the backends they have.
+  if (now_.revision == nullptr) return {Health::kUp, ""};
+  // A machine that served goes on while a new question about it is open.
+  auto before = now_.revision->places.find(revision.NameOf(place));
+  if (before == now_.revision->places.end() ||
+      now_.revision->at(before->second).address != backend.address) {
+    return {Health::kChecking, ""};
+  }
+  return {HealthOf(*now_.revision, before->second).health, ""};
 }
 
 bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
@@ -362,22 +362,34 @@ void Controller::Impl::FillInput(Round& round) const {
     ServiceFacts& facts = input.services.emplace_back();
     facts.id = revision.services[s].id;
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
-      const Revision::Backend& backend = revision.services[s].backends[b];
-      const Health health = HealthOf(backend).health;
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      const Health health = HealthOf(revision, place).health;
       BackendState state = BackendState::kUp;
       if (health == Health::kDown) {
         state = BackendState::kDown;
-      } else if (health == Health::kChecking ||
-                 IsDrained(revision, {static_cast<int>(s), static_cast<int>(b)})) {
+      } else if (health == Health::kChecking || IsDrained(revision, place)) {
         state = BackendState::kDrain;
       }
-      facts.backends.push_back({backend.id, state});
+      facts.backends.push_back({revision.at(place).id, state});
     }
   }
 }
 
 void Controller::Impl::Commit(Round& round) {
   const bool is_new = round.revision != now_.revision;
+  // In file order. With the health of this moment: it may have changed since the Compile began.
+  std::vector<HealthChecker::Wanted> wanted;
+  if (is_new) {
+    const std::vector<Revision::Service>& services = round.revision->services;
+    for (size_t s = 0; s < services.size(); ++s) {
+      for (size_t b = 0; b < services[s].backends.size(); ++b) {
+        if (!services[s].backends[b].target) continue;
+        const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+        wanted.push_back(
+            {*services[s].backends[b].target, HealthOf(*round.revision, place).health});
+      }
+    }
+  }
   now_ = {round.revision, *round.snapshot, std::move(round.slots)};
   dataplane_->Publish(now_.snapshot);
   if (is_new) {
@@ -390,12 +402,6 @@ void Controller::Impl::Commit(Round& round) {
         ++it;
       } else {
         drained_by_hand_.erase(it++);
-      }
-    }
-    std::vector<HealthChecker::Wanted> wanted;
-    for (const Revision::Service& service : now_.revision->services) {
-      for (const Revision::Backend& backend : service.backends) {
-        if (backend.target) wanted.push_back({*backend.target, backend.presumed});
       }
     }
     checker_.SetTargets(wanted);
@@ -571,7 +577,7 @@ api::BackendList Controller::Impl::GetBackends() const {
     for (int b = 0; b < config.backends_size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), b};
       const Revision::Backend& planned = now_.revision->at(place);
-      const HealthReport report = HealthOf(planned);
+      const HealthReport report = HealthOf(*now_.revision, place);
       api::Backend* out = list.add_backends();
       out->set_service(config.name());
       out->set_name(config.backends(b).name());

@@ -14,10 +14,12 @@
 //      in force, and `config_error` says why until the next one succeeds.
 //   3. A request is answered when the Snapshot that carries it is published, or when it is refused.
 //   4. A drain by hand holds until it is undone or its backend leaves the configuration.
-//   5. A backend keeps its health when its question changes, until the new one is answered.
+//   5. A backend keeps its health when its question changes, until the answers to the new one bring
+//      it down or up.
 //
-// What is fixed while the process runs: interfaces, workers, flows_per_worker, hugepages, idle and
-// the control socket. A configuration that differs in one of them is refused.
+// What is fixed while the process runs: interfaces, workers, flows_per_worker, hugepages, idle, the
+// control socket and the hash seed (another would give every connection another hash, and so lose
+// its entry in the flow tables). A configuration that differs in one of them is refused.
 //
 // Thread contract: construct, call and destroy on the loop's thread. Callbacks are called there,
 // never from within the call they were given to. The dataplane, loop and prober must outlive it.
@@ -53,6 +55,7 @@ class Controller {
     uint64_t jitter_seed = 1;  // of the probes' schedule
   };
 
+  // `config` has nothing `unsupported`.
   Controller(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options,
              LoadedConfig config);
   ~Controller();

@@ -16,15 +16,11 @@ constexpr int kMaxStartsAtOnce = 256;
 
 bool HealthState::Record(bool ok, uint32_t rise, uint32_t fall) {
   const Health said = ok ? Health::kUp : Health::kDown;
-  if (!std::exchange(answered_, true)) {
-    against_ = 0;
-    return std::exchange(health_, said) != said;
-  }
   if (said == health_) {
     against_ = 0;
     return false;
   }
-  if (++against_ < (ok ? rise : fall)) return false;
+  if (health_ != Health::kChecking && ++against_ < (ok ? rise : fall)) return false;
   health_ = said;
   against_ = 0;
   return true;

@@ -1,8 +1,8 @@
 // Who is well: turns answers of single probes into «up» and «down».
 //
-// HealthState is the rule for one target. The first answer decides at once; until then the target
-// is «checking», which takes no new connections. After that it takes `fall` failures in a row to
-// bring a target down and `rise` successes in a row to bring it up.
+// HealthState is the rule for one target. It takes `fall` failures in a row to bring a target down
+// and `rise` successes in a row to bring it up. Of one that nothing is presumed of, the first
+// answer decides at once; until then it is «checking», which takes no new connections.
 //
 // HealthChecker keeps a set of targets asked, each at its own interval, jittered by a tenth so that
 // many balancers and many targets do not march in step. One question of one target is under way at
@@ -59,7 +59,6 @@ struct HealthReport {
 class HealthState {
  public:
   HealthState() = default;
-  // `presumed` holds until the first answer, which decides at once as it does from kChecking.
   explicit HealthState(Health presumed) : health_(presumed) {}
 
   Health health() const { return health_; }
@@ -68,7 +67,6 @@ class HealthState {
 
  private:
   Health health_ = Health::kChecking;
-  bool answered_ = false;
   uint32_t against_ = 0;  // answers in a row that contradict health_
 };
 

@@ -13,6 +13,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <chrono>
+#include <limits>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -125,12 +126,17 @@ class Probe : public std::enable_shared_from_this<Probe> {
 
   void ReadHead() {
     parser_.emplace();
-    parser_->header_limit(kMaxProbeHead);
+    parser_->header_limit(static_cast<uint32_t>(head_left_));
+    parser_->body_limit(std::numeric_limits<uint64_t>::max());  // none of it is read
     http::async_read_header(socket_, buffer_, *parser_,
-                            [self = shared_from_this()](error_code e, size_t) {
+                            [self = shared_from_this()](error_code e, size_t size) {
                               if (self->finished_) return;
                               if (e) return self->Fail(e);
-                              self->Judge(self->parser_->get().result_int());
+                              const unsigned status = self->parser_->get().result_int();
+                              if (status >= 200) return self->Judge(status);
+                              // Interim: the answer is still to come.
+                              self->head_left_ -= size;
+                              self->ReadHead();
                             });
   }
 
@@ -189,6 +195,7 @@ class Probe : public std::enable_shared_from_this<Probe> {
   bool extended_ = false;  // past the first deadline, to the second and last
   bool finished_ = false;
   std::string request_;
+  size_t head_left_ = kMaxProbeHead;  // bytes that the answer's head may still have
   beast::flat_buffer buffer_{kMaxProbeHead};
   std::optional<http::response_parser<http::empty_body>> parser_;
 };

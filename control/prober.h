@@ -64,7 +64,8 @@ class Prober {
 };
 
 // The real one. An HTTP probe sends one GET with `Connection: close` and reads the answer's head,
-// of kMaxProbeHead bytes at most; what body there is it does not wait for.
+// of kMaxProbeHead bytes at most, with the interim (1xx) answers before it; what body there is it
+// does not wait for.
 //
 // A deadline is judged by the backend's time, not ours: when this thread comes back late from
 // something else, or bytes are waiting to be read, the probe is let run once more for as long as

@@ -59,14 +59,15 @@ absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& serv
   question.address = AddressOf(backend);
   question.port = ProbePort(service, backend).value_or(0);
   target.interval = ToDuration(check.interval());
-  target.timeout = check.has_timeout() ? ToDuration(check.timeout())
-                                       : std::min(absl::Milliseconds(500), target.interval);
+  target.timeout = ToDuration(check.timeout());
   target.rise = check.rise();
   target.fall = check.fall();
   return target;
 }
 
-absl::Status CheckUnchanged(const config::Config& running, const config::Config& config) {
+absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
+                            uint64_t hash_seed) {
+  const config::Config& running = in_force.config();
   const auto refuse = [](absl::string_view key) {
     return absl::FailedPreconditionError(absl::StrCat(
         key, " cannot change while guidewayd runs: restart it with this configuration"));
@@ -86,6 +87,10 @@ absl::Status CheckUnchanged(const config::Config& running, const config::Config&
   if (a.hugepages() != b.hugepages()) return refuse("dataplane.hugepages");
   if (a.flows_per_worker() != b.flows_per_worker()) return refuse("dataplane.flows_per_worker");
   if (config.control().socket() != running.control().socket()) return refuse("control.socket");
+  if (hash_seed != in_force.hash_seed) {
+    return refuse(config.fleet().has_hash_seed_file() ? "the number in fleet.hash_seed_file"
+                                                      : "fleet.hash_seed");
+  }
   return absl::OkStatus();
 }
 

@@ -24,8 +24,7 @@ struct Revision {
   struct Backend {
     BackendId id;
     IpAddress address;
-    std::optional<HealthTarget> target;   // nothing: always up
-    Health presumed = Health::kChecking;  // until the target is asked
+    std::optional<HealthTarget> target;  // nothing: always up
   };
   struct Service {
     ServiceId id;
@@ -57,9 +56,10 @@ struct Revision {
 absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
                                                      const config::Backend& backend);
 
-// FailedPrecondition if `config` differs from `running` in a key that is fixed while the process
-// runs.
-absl::Status CheckUnchanged(const config::Config& running, const config::Config& config);
+// FailedPrecondition if `config` with the hash seed `hash_seed` differs from `in_force` in what is
+// fixed while the process runs.
+absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
+                            uint64_t hash_seed);
 
 }  // namespace guideway
 

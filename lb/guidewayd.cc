@@ -39,17 +39,11 @@
 DEFINE_string(config, "", "the configuration file");
 DEFINE_string(eal_args, "", "further arguments for DPDK's environment, separated by spaces");
 DEFINE_bool(dry_run, false, "print what would run on which core and queue, and exit");
-DECLARE_bool(help);
 DECLARE_bool(version);
 
 // What gflags calls after it has complained about a wrong call. Exported, but in none of its
 // headers.
 namespace GFLAGS_NAMESPACE {
-extern void (*gflags_exitfunc)(int);
-}
-
-// The library exports it for programs that mind how it exits, but no header of it does.
-namespace google {
 extern void (*gflags_exitfunc)(int);
 }
 
@@ -63,6 +57,16 @@ constexpr char kUsage[] =
     "  --dry_run        print what would run on which core and queue, and exit\n"
     "  --version        print the version, and exit\n"
     "SIGTERM stops the daemon, SIGHUP has FILE read again. Logs go to stderr (glog's flags).\n";
+
+// Whether one of gflags' flags for help is given.
+bool HelpIsAsked() {
+  for (const char* name :
+       {"help", "helpfull", "helpmatch", "helpon", "helppackage", "helpshort", "helpxml"}) {
+    const gflags::CommandLineFlagInfo flag = gflags::GetCommandLineFlagInfoOrDie(name);
+    if (flag.current_value != flag.default_value) return true;
+  }
+  return false;
+}
 
 // Says why the daemon cannot start, and what main returns.
 int Refuse(const absl::Status& status) {
@@ -225,13 +229,13 @@ int Run() {
 int main(int argc, char** argv) {
   FLAGS_logtostderr = true;
   gflags::SetVersionString(GUIDEWAY_VERSION);
-  google::gflags_exitfunc = [](int) { std::exit(2); };  // what gflags says of a wrong call
+  GFLAGS_NAMESPACE::gflags_exitfunc = [](int) { std::exit(2); };
   gflags::ParseCommandLineNonHelpFlags(&argc, &argv, true);
   if (FLAGS_version) {
     std::puts("guidewayd " GUIDEWAY_VERSION);
     return 0;
   }
-  if (FLAGS_help) {
+  if (guideway::HelpIsAsked()) {
     std::fputs(guideway::kUsage, stdout);
     return 0;
   }

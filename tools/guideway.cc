@@ -1,14 +1,8 @@
 // `guideway`: the command line. A verb is a row of kVerbs; the rest of this file is what the rows
 // point to. Exit status: 0 success, 1 «no», 2 a wrong call.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <boost/program_options.hpp>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <iostream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -379,24 +373,8 @@ int RunUndrain(const Call& call) { return ByHand(call, false); }
 
 // --- apply ---------------------------------------------------------------------------------------
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  struct stat found;
-  if (stat(path.c_str(), &found) != 0) {
-    return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
-  }
-  if (S_ISDIR(found.st_mode)) return absl::NotFoundError(absl::StrCat(path, ": is a directory"));
-  if (S_ISREG(found.st_mode) && static_cast<size_t>(found.st_size) > kMaxConfigBytes) {
-    return absl::NotFoundError(absl::StrCat(path, ": over ", kMaxConfigBytes >> 20, " MiB"));
-  }
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  if (!in) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
-  return std::move(text).str();
-}
-
 int RunApply(const Call& call) {
-  absl::StatusOr<std::string> text = ReadFile(call.args[0]);
+  absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
   if (!text.ok()) return No(text.status());
   api::ApplyResult result;
   if (absl::Status s =

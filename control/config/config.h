@@ -51,11 +51,11 @@ struct LoadedConfig {
 // `file_name` is only for the messages.
 absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text);
 
-// The text at `path`, a file, pipe or device: up to kMaxConfigBytes of it. NotFound,
-// PermissionDenied or FailedPrecondition with one sentence when it cannot be read.
+// The text at `path`: a file, a pipe or a device. InvalidArgument when it is over kMaxConfigBytes;
+// NotFound, PermissionDenied or FailedPrecondition with one sentence when it cannot be read.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
 
-// Both.
+// LoadConfig of that text.
 absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path);
 
 }  // namespace guideway

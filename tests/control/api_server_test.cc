@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <random>
 #include <string>
 #include <vector>
@@ -268,6 +269,21 @@ TEST_F(ApiServerTest, LargeBodiesAreBoundedTogether) {
   EXPECT_THAT(Answer(head + std::string(1000, ' ')), StartsWith("HTTP/1.1 503"));
   EXPECT_THAT(first.Say(std::string(1000, ' ')).ReadAnswer(), StartsWith("HTTP/1.1 422"));
   EXPECT_THAT(Answer(head + std::string(1000, ' ')), StartsWith("HTTP/1.1 422"));
+}
+
+// A text that waits for its turn is in memory too.
+TEST_F(ApiServerTest, LargeBodiesCountUntilTheyAreAnswered) {
+  Start({.apply_body_bytes = 1 << 20, .other_body_bytes = 100, .large_bodies = 1});
+  const std::string large = Post("/v1/apply", std::string(1000, ' '));
+  std::promise<void> go;
+  daemon_->Do([&] { daemon_->loop().RunOnHelper([&] { go.get_future().wait(); }, [] {}); });
+  Client first(daemon_->socket());
+  first.Say(large);
+  ExpectItServes();  // and by then it has the first's body
+  EXPECT_THAT(Answer(large), StartsWith("HTTP/1.1 503"));
+  go.set_value();
+  EXPECT_THAT(first.ReadAnswer(), StartsWith("HTTP/1.1 422"));
+  EXPECT_THAT(Answer(large), StartsWith("HTTP/1.1 422"));
 }
 
 TEST_F(ApiServerTest, ClientsThatGoAwayAtAnyMoment) {

@@ -47,11 +47,11 @@ TEST(HealthState, RiseAndFall) {
   }
 }
 
-TEST(HealthState, WhatIsPresumedHoldsUntilTheFirstAnswer) {
+TEST(HealthState, WhatIsPresumedTakesRiseAndFallToChange) {
   EXPECT_EQ(HealthState(Health::kUp).health(), Health::kUp);
-  EXPECT_EQ(Believed("-", 5, 5, Health::kUp), "D");
-  EXPECT_EQ(Believed("+--", 5, 2, Health::kUp), "UUD");
-  EXPECT_EQ(Believed("+", 5, 5, Health::kDown), "U");
+  EXPECT_EQ(Believed("---", 5, 3, Health::kUp), "UUD");
+  EXPECT_EQ(Believed("--+---", 5, 3, Health::kUp), "UUUUUD");
+  EXPECT_EQ(Believed("++", 2, 5, Health::kDown), "DU");
 }
 
 class HealthCheckerTest : public testing::Test {

@@ -139,7 +139,13 @@ TEST_F(ProberTest, HttpStatusIsInTheRangeOrNot) {
       {"HTTP/1.1 300 Choices\r\nContent-Length: 0\r\n\r\n", "status 300"},
       {"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "status 503"},
       // The head decides; the body need not come.
-      {"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "ok"},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 8388609\r\n\r\nsome", "ok"},
+      // Interim answers are not the answer.
+      {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "ok"},
+      {"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 103 More\r\n\r\n"
+       "HTTP/1.1 503 Busy\r\n\r\n",
+       "status 503"},
+      {"HTTP/1.1 100 Continue\r\n\r\n", "closed without an answer"},
   };
   for (const auto& row : rows) EXPECT_EQ(AskHttp({row.answer}, kLong).reason, row.reason);
 }
@@ -174,6 +180,9 @@ TEST_F(ProberTest, AnEndlessHeadIsCutOff) {
   // Line by line, for ever: the first is no status line, so it starts with one that is.
   EXPECT_EQ(AskHttp({.answer = "HTTP/1.1 200 OK\r\n", .endless = true}, kLong).kind,
             ProbeAnswer::Kind::kFailed);
+  // Interim answers count together.
+  ExpectFailed(AskHttp({.answer = "HTTP/1.1 103 Early Hints\r\n\r\n", .endless = true}, kLong),
+               "head of the answer over 8192 bytes");
 }
 
 TEST_F(ProberTest, SilenceTimesOut) {

@@ -165,6 +165,7 @@ TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
 TEST_F(GuidewayTest, StatusAndGet) {
   daemon_.Do([&] {
     daemon_.dataplane().by_service[0] = {.packets = 1234567, .bytes = 79012288};
+    daemon_.dataplane().worker_status[0].packets.received = 12;
     daemon_.dataplane().worker_status[0].packets.verdicts = {10, 0, 0, 2};
     daemon_.dataplane().worker_status[0].packets.reasons[0] = 2;
   });
@@ -226,6 +227,9 @@ TEST_F(GuidewayTest, Apply) {
   result = Live("apply /nowhere.yaml");
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("/nowhere.yaml: No such file"));
+  result = Live("apply /dev/zero");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr("larger than 64 MiB"));
 }
 
 }  // namespace
