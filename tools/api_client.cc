@@ -11,6 +11,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -131,7 +132,7 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
 
   http::response_parser<http::string_body> parser;
   parser.eager(true);
-  parser.body_limit(boost::none);
+  parser.body_limit(std::numeric_limits<uint64_t>::max());
   boost::system::error_code e;
   for (size_t parsed = 0; !e && parsed < received.size() && !parser.is_done();) {
     parsed +=
