@@ -172,7 +172,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // What is in force.
   InForce now_;
   uint64_t revision_ = 0;
-  bool busy_ = false;  // a round is on the helper thread
+  std::string applied_file_;  // where it came from, if not from the daemon's own file
+  bool busy_ = false;         // a round is on the helper thread
   std::string config_error_;
   std::deque<api::Event> events_;
   std::unique_ptr<Timer> tidy_timer_;
@@ -406,8 +407,11 @@ void Controller::Impl::Commit(Round& round) {
     }
     checker_.SetTargets(wanted);
     for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
-    Event(absl::StrCat("revision ", revision_, " in force: ", now_.revision->services.size(),
-                       " services, ", now_.revision->places.size(), " backends"));
+    applied_file_ = round.change && round.change->text ? round.change->name : "";
+    Event(
+        absl::StrCat("revision ", revision_, " in force: services ", now_.revision->services.size(),
+                     ", backends ", now_.revision->places.size(),
+                     applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
   }
   if (round.change && round.change->done) {
     api::ApplyResult result;
@@ -508,6 +512,7 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_uptime_seconds(absl::ToDoubleSeconds(loop_->Now() - started_));
   status.set_config_file(options_.config_file);
   status.set_revision(revision_);
+  status.set_applied_file(applied_file_);
   status.set_config_error(config_error_);
   for (const std::string& warning : now_.revision->loaded->warnings) status.add_warnings(warning);
   PacketCounts sum;
@@ -584,15 +589,16 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_address(planned.address.ToString());
       out->set_weight(config.backends(b).weight());
       out->set_drained_by_hand(drained_by_hand_.contains(now_.revision->NameOf(place)));
-      out->set_state(report.health == Health::kDown       ? "down"
-                     : IsDrained(*now_.revision, place)   ? "drain"
-                     : report.health == Health::kChecking ? "checking"
-                                                          : "up");
       out->set_health(report.reason);
       // The pool is sorted by name.
       const auto member = std::lower_bound(
           service.backends.begin(), service.backends.end(), config.backends(b).name(),
           [](const Backend& x, const std::string& name) { return x.name < name; });
+      // What the workers go by, not what is about to be published.
+      out->set_state(member->state == BackendState::kUp     ? "up"
+                     : member->state == BackendState::kDown ? "down"
+                     : IsDrained(*now_.revision, place)     ? "drain"
+                                                            : "checking");
       const size_t index = static_cast<size_t>(member - service.backends.begin());
       out->set_share(static_cast<double>((*now_.slots[s])[index]) /
                      static_cast<double>(service.assignment.size()));

@@ -131,8 +131,8 @@ void LogServing(const config::Config& config, const Dataplane& dataplane) {
   constexpr size_t kShown = 8;
   const size_t more = vips.size() > kShown ? vips.size() - kShown : 0;
   vips.resize(vips.size() - more);
-  LOG(INFO) << "serving " << config.services_size() << " services with " << backends
-            << " backends: VIPs " << absl::StrJoin(vips, ", ")
+  LOG(INFO) << "serving " << config.services_size() << " service(s) with " << backends
+            << " backend(s): VIPs " << absl::StrJoin(vips, ", ")
             << (more > 0 ? absl::StrCat(" and ", more, " more") : "") << "; interfaces "
             << absl::StrJoin(interfaces, ", ") << "; workers on cores "
             << absl::StrJoin(cores, ", ") << "; control socket " << config.control().socket();
@@ -191,6 +191,7 @@ int Run() {
   if (!plan.ok()) return Refuse(plan.status());
   if (FLAGS_dry_run) {
     std::fputs(Describe(*plan).c_str(), stdout);
+    std::puts("planned from the devices' names; no device was opened");
     return 0;
   }
 

@@ -75,10 +75,10 @@ void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warning
 int RunCheck(const Call& call) {
   const std::string& file = call.args[0];
   const absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(file);
-  std::vector<std::string> errors, warnings;
+  std::vector<std::string> errors, warnings, unsupported;
   if (loaded.ok()) {
     warnings = loaded->warnings;
-    warnings.insert(warnings.end(), loaded->unsupported.begin(), loaded->unsupported.end());
+    unsupported = loaded->unsupported;
   } else {
     errors = absl::StrSplit(std::string(loaded.status().message()), '\n', absl::SkipEmpty());
   }
@@ -86,16 +86,23 @@ int RunCheck(const Call& call) {
   if (call.format == Format::kJson) {
     std::cout << "{\n\"valid\": " << (loaded.ok() ? "true" : "false")
               << ",\n\"errors\": " << ToJson(errors) << ",\n\"warnings\": " << ToJson(warnings)
+              << ",\n\"unsupported\": " << ToJson(unsupported)
               << ",\n\"config\": " << (loaded.ok() ? ToJson(loaded->config) : "null\n") << "}\n";
     return loaded.ok() ? kYes : kNo;
   }
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
+  for (const std::string& line : unsupported) std::cerr << "unsupported: " << line << "\n";
   if (!loaded.ok()) return kNo;
   if (call.format == Format::kTable) {
     const config::Config& config = loaded->config;
     uint64_t backends = 0;
     for (const config::Service& service : config.services()) backends += service.backends_size();
-    std::cout << file << ": valid\n"
+    std::cout << file << ": valid";
+    if (!unsupported.empty()) {
+      std::cout << ", but guidewayd " GUIDEWAY_VERSION " cannot serve it yet: "
+                << Counted(unsupported.size(), "place") << " above";
+    }
+    std::cout << "\n"
               << Counted(config.interfaces_size(), "interface") << ", "
               << Counted(config.routes_size(), "route") << ", "
               << Counted(config.services_size(), "service") << ", " << Counted(backends, "backend")
@@ -138,8 +145,13 @@ int RunStatus(const Call& call) {
   std::cout << "guidewayd " << status.version() << "  "
             << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
             << status.pid() << ", up " << HumanDuration(status.uptime_seconds()) << "\n"
-            << "configuration  " << status.config_file() << ", revision " << status.revision()
-            << "\n"
+            << "configuration  "
+            << (status.applied_file().empty()
+                    ? status.config_file()
+                    : absl::StrCat(status.applied_file(),
+                                   ", applied; SIGHUP or a restart goes back to ",
+                                   status.config_file()))
+            << "; revision " << status.revision() << "\n"
             << "packets  " << PacketsText(status.packets()) << "\n";
   if (!status.config_error().empty()) {
     std::cout << Coloured("the last change was refused:", Colour::kRed, terminal) << "\n";

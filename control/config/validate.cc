@@ -124,7 +124,9 @@ class Validator {
       }
     } else if (fleet.hash_seed() == DefaultHashSeed()) {
       Warning(fleet, "hash_seed",
-              "the default is known to everybody, who can then aim at one backend; choose a secret "
+              "missing, and the default is known to everybody, who can then aim at one backend; "
+              "choose a "
+              "secret "
               "number, the same on every balancer");
     }
   }

@@ -81,6 +81,25 @@ absl::Status CheckTap(const DeviceName& device, const std::string& text, const s
   return absl::OkStatus();
 }
 
+// AF_XDP takes packets from the queues it is bound to; what arrives on others goes to the kernel,
+// and nobody counts it.
+void WarnOfOtherQueues(const DeviceName& device, const std::string& text,
+                       const fs::path& directory) {
+  int queues = 0;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory / "queues", error)) {
+    if (entry.path().filename().string().rfind("rx-", 0) == 0) ++queues;
+  }
+  int bound = 1;
+  if (!absl::SimpleAtoi(device.Argument("queue_count").value_or("1"), &bound)) return;
+  if (queues <= bound) return;
+  const std::string iface = directory.filename().string();
+  LOG(WARNING) << "device «" << text << "»: " << iface << " has " << queues
+               << " receive queues and AF_XDP reads " << bound
+               << " of them: the kernel gets the rest of the packets, uncounted. `ethtool -L "
+               << iface << " combined " << bound << "`, or `queue_count=" << queues << "`";
+}
+
 absl::Status CheckKernelInterface(const DeviceName& device, const std::string& text,
                                   const std::string& root) {
   const std::optional<std::string> iface = device.Argument("iface");
@@ -88,11 +107,13 @@ absl::Status CheckKernelInterface(const DeviceName& device, const std::string& t
     return absl::InvalidArgumentError(absl::StrCat(
         "device «", text, "» does not say which network interface: write «", text, ",iface=NAME»"));
   }
-  if (!fs::exists(root + "/sys/class/net/" + *iface)) {
-    return absl::NotFoundError(absl::StrCat("device «", text, "»: there is no network interface «",
-                                            *iface,
-                                            "» here; `ip link` shows those of this namespace"));
+  const fs::path directory = fs::path(root + "/sys/class/net/" + *iface);
+  if (!fs::exists(directory)) {
+    return absl::NotFoundError(
+        absl::StrCat("device «", text, "»: there is no network interface «", *iface,
+                     "» in /sys/class/net; `ip link` shows those of this namespace"));
   }
+  if (device.IsDriver("net_af_xdp")) WarnOfOtherQueues(device, text, directory);
   return CheckPermission(root, text, CAP_NET_RAW, "CAP_NET_RAW");
 }
 

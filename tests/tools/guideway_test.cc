@@ -148,7 +148,7 @@ TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
       WriteFile("limits.yaml",
                 ConfigText(ServiceText("web", 1, kAbc, "limits: { new_flows_per_second: 9 }"))));
   EXPECT_EQ(result.exit_status, 0);
-  EXPECT_THAT(result.err, AllOf(StartsWith("warning: "), HasSubstr("limits")));
+  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("limits")));
 }
 
 TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {

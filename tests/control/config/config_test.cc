@@ -67,10 +67,12 @@ TEST(Config, FirstLightIsFullySupported) {
   const absl::StatusOr<LoadedConfig> loaded = Load(Example("first-light.yaml"));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_THAT(loaded->unsupported, IsEmpty());
-  EXPECT_THAT(loaded->warnings,
-              ElementsAre("f:4:1: fleet.hash_seed: the default is known to everybody, who can then "
-                          "aim at one backend; choose a secret number, the same on every "
-                          "balancer"));
+  EXPECT_THAT(
+      loaded->warnings,
+      ElementsAre(
+          "f:4:1: fleet.hash_seed: missing, and the default is known to everybody, who can then "
+          "aim at one backend; choose a secret number, the same on every "
+          "balancer"));
 }
 
 TEST(Config, DefaultsAreFilledIn) {
