@@ -133,7 +133,8 @@ def kill_backend(lab, load, report):
 
     def ejected():
         backends = lab.ask("get", "backends")["backends"]
-        return any((b["name"], b["state"]) == ("web-3", "down") for b in backends)
+        down = [(b["service"], b["name"]) for b in backends if b["state"] == "down"]
+        return ("web", "web-3") in down
 
     wait_until(ejected, "web-3 to be found down")
     found_down = time.monotonic()
