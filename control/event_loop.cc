@@ -59,7 +59,8 @@ class AsioEventLoop final : public EventLoop {
     asio::post(helper_, [this, keep_running = asio::make_work_guard(io_), work = std::move(work),
                          done = std::move(done)]() mutable {
       work();
-      asio::post(io_, std::move(done));
+      // What `work` holds comes back too: it may be the last to hold something of the loop's.
+      asio::post(io_, [work = std::move(work), done = std::move(done)] { done(); });
     });
   }
 

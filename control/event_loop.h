@@ -6,7 +6,7 @@
 //
 // Thread contract: construct, call and destroy on the loop's thread, or while the loop does not
 // run. Tasks and `done`s run on the loop's thread, one at a time, never from within the call that
-// asked for them; `work` runs on the helper thread.
+// asked for them; `work` runs on the helper thread, and is destroyed on the loop's.
 #ifndef GUIDEWAY_CONTROL_EVENT_LOOP_H_
 #define GUIDEWAY_CONTROL_EVENT_LOOP_H_
 

@@ -57,6 +57,17 @@ TEST_F(EventLoopTest, ATimerMaySetOrDestroyItself) {
   EXPECT_EQ(n, 3);
 }
 
+TEST_F(EventLoopTest, WhatWorkHoldsIsReleasedOnTheLoop) {
+  std::thread::id released_on;
+  std::shared_ptr<int> held(new int, [&](int* p) {
+    released_on = std::this_thread::get_id();
+    delete p;
+  });
+  loop_->RunOnHelper([held = std::move(held)] {}, [] {});
+  io_.run();
+  EXPECT_EQ(released_on, std::this_thread::get_id());
+}
+
 TEST_F(EventLoopTest, PostRunsAfterTheCaller) {
   std::string order;
   loop_->Post([&] {
