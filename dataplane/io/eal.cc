@@ -139,8 +139,7 @@ absl::Status CheckPcap(const DeviceName& device, const std::string& text, const 
 }
 
 absl::Status CheckPci(const DeviceName& device, const std::string& text, const std::string& root) {
-  const std::string address =
-      device.name.size() < 12 ? absl::StrCat("0000:", device.name) : device.name;
+  const std::string& address = device.name;
   const fs::path directory = fs::path(root + "/sys/bus/pci/devices") / address;
   if (!fs::exists(directory)) {
     return absl::NotFoundError(absl::StrCat("device «", text, "»: there is no PCI device ", address,

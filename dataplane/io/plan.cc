@@ -35,6 +35,9 @@ DeviceName::DeviceName(const std::string& device) {
   name = arguments.front();
   arguments.erase(arguments.begin());
   is_pci = IsPciAddress(name);
+  if (!is_pci) return;
+  absl::AsciiStrToLower(&name);
+  if (name.size() < 12) name.insert(0, "0000:");
 }
 
 std::optional<std::string> DeviceName::Argument(const std::string& key) const {

@@ -36,7 +36,8 @@ struct DeviceName {
   // A virtual device's driver: «net_tap» of «net_tap0» and of «net_tap_uplink».
   bool IsDriver(const std::string& driver) const { return name.rfind(driver, 0) == 0; }
 
-  std::string name;  // up to the first comma: DPDK's name of the device
+  // Up to the first comma; of a PCI address DPDK's form, in lower case and with the domain.
+  std::string name;
   std::vector<std::string> arguments;
   bool is_pci = false;
 };

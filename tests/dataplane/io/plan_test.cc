@@ -18,7 +18,9 @@ TEST(DeviceName, Parts) {
 TEST(DeviceName, PciAddresses) {
   for (const char* yes : {"0000:3b:00.0", "3b:00.1", "10de:AF:1f.7", "0000:3b:00.0,rx_vec=1"}) {
     EXPECT_TRUE(DeviceName(yes).is_pci) << yes;
+    EXPECT_EQ(DeviceName(yes).name.size(), 12u) << "as DPDK names the port";
   }
+  EXPECT_EQ(DeviceName("3B:00.1,rx_vec=1").name, "0000:3b:00.1");
   for (const char* no :
        {"net_tap0", "0000:3b:00", "0000:3g:00.0", "0000-3b-00.0", "", ":3b:00.0"}) {
     EXPECT_FALSE(DeviceName(no).is_pci) << no;
