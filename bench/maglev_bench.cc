@@ -6,18 +6,19 @@
 
 #include <chrono>
 
-#include "absl/strings/str_cat.h"
-#include "maglev/flow_hash.h"
+#include "absl/strings/str_format.h"
 #include "maglev/lookup_table.h"
+#include "tests/support/plain_maglev.h"
 
 namespace guideway {
 namespace {
 
 constexpr uint64_t kSeed = 8190443025772104713u;
 
+// Sorted by name, as Compile hands it over.
 std::vector<PoolMember> Pool(int64_t backends) {
   std::vector<PoolMember> pool;
-  for (int64_t i = 0; i < backends; ++i) pool.push_back({absl::StrCat("backend-", i), 100});
+  for (int64_t i = 0; i < backends; ++i) pool.push_back({absl::StrFormat("backend-%05d", i), 100});
   return pool;
 }
 
@@ -32,31 +33,8 @@ void TimeBuilds(benchmark::State& state, BuildOnce build) {
 
 void Plain(benchmark::State& state) {
   const auto pool = Pool(state.range(0));
-  const uint32_t size = static_cast<uint32_t>(state.range(1));
   TimeBuilds(state, [&] {
-    struct Permutation {
-      uint32_t offset, skip, next;
-    };
-    std::vector<Permutation> permutations;
-    for (const PoolMember& m : pool) {
-      const XXH128_hash_t h = XXH3_128bits_withSeed(m.name.data(), m.name.size(), kSeed);
-      permutations.push_back({static_cast<uint32_t>(h.low64 % size),
-                              static_cast<uint32_t>(h.high64 % (size - 1) + 1), 0});
-    }
-    std::vector<int32_t> entry(size, -1);
-    for (uint32_t n = 0; n < size;) {
-      for (size_t i = 0; i < permutations.size() && n < size; ++i) {
-        Permutation& p = permutations[i];
-        uint32_t c = p.offset;
-        while (entry[c] >= 0) {
-          c += p.skip;
-          if (c >= size) c -= size;
-        }
-        entry[c] = static_cast<int32_t>(i);
-        p.offset = c;
-        ++n;
-      }
-    }
+    const auto entry = testing::PlainMaglev(pool, static_cast<uint32_t>(state.range(1)), kSeed);
     benchmark::DoNotOptimize(entry.data());
   });
 }
@@ -73,11 +51,11 @@ void Build(benchmark::State& state) {
 void Repair(benchmark::State& state) {
   const auto pool = Pool(state.range(0));
   const auto table = LookupTable::Build(pool, static_cast<uint32_t>(state.range(1)), kSeed);
-  std::vector<bool> up(pool.size(), true);
-  for (int64_t i = 0; i < state.range(2); ++i) up[i * 7 % up.size()] = false;
+  std::vector<Share> shares(pool.size(), kFullShare);
+  for (int64_t i = 0; i < state.range(2); ++i) shares[i * 7 % shares.size()] = kDown;
   TimeBuilds(state, [&] {
-    const auto assignment = table->Assign(up);
-    benchmark::DoNotOptimize(assignment.data());
+    const auto assignment = table->Assign(shares);
+    benchmark::DoNotOptimize(assignment->data());
   });
 }
 

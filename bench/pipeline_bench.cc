@@ -161,7 +161,8 @@ void Floor(benchmark::State& state) {
 void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
   const auto snapshot = Services(services, services == 1 ? 1000 : 10);
   auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge, counters.get());
+  Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge, {counters.get()},
+                    0);
   Traffic traffic(services);
   if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();
@@ -196,7 +197,7 @@ void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
 void NewFlows(benchmark::State& state) {
   const auto snapshot = Services(1, 1000);
   auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(kSmallestFlowTable, PageSize::kHuge, counters.get());
+  Pipeline pipeline(kSmallestFlowTable, PageSize::kHuge, {counters.get()}, 0);
   Traffic traffic(1);
   if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();

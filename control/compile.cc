@@ -1,12 +1,15 @@
 #include "control/compile.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "control/config/config.h"
 #include "glog/logging.h"
 
@@ -20,35 +23,68 @@ class Compiler {
   absl::StatusOr<std::shared_ptr<const Snapshot>> Run();
 
  private:
-  using Pool = std::vector<Backend>;
-
   void ReadRoutes();
   NextHop FindNextHop(const IpAddress& address) const;
   void RememberPrevious();
-  Service Draft(const config::Service& config, const ServiceFacts& facts) const;
+  Service Draft(int index) const;
+  std::vector<Pool> DraftPools(const config::Service& config) const;
   absl::StatusOr<std::shared_ptr<const Service>> Finish(Service draft, uint32_t table_size);
-  absl::StatusOr<std::shared_ptr<const LookupTable>> TableOf(const Pool& pool, uint32_t size);
+  absl::Status FinishPool(absl::Span<const Backend> backends, uint32_t table_size, Pool& pool);
 
   const CompileInput& in_;
   const config::Config& config_;
   absl::flat_hash_map<IpAddress, NextHop> host_routes_;
   std::vector<std::pair<Prefix, NextHop>> routes_;  // the longest first
   absl::flat_hash_map<ServiceId, std::shared_ptr<const Service>> previous_;
+  // By all that they are made from, but the seed.
   absl::flat_hash_map<std::string, std::shared_ptr<const LookupTable>> tables_;
+  absl::flat_hash_map<std::pair<const LookupTable*, std::vector<Share>>,
+                      std::shared_ptr<const LookupTable::Assignment>>
+      assignments_;
 };
 
-// All that a lookup table is made from, but the seed.
-std::string TableKey(const std::vector<Backend>& pool, uint32_t size) {
+std::string TableKey(absl::Span<const Backend> pool, uint32_t size) {
   std::string key = absl::StrCat(size);
   for (const Backend& b : pool) absl::StrAppend(&key, "/", b.name, "=", b.weight);
   return key;
 }
 
-// In everything but what is made from it, the table and the assignment.
+// How much of its slots a backend takes; new connections are what a table gives away.
+Share ShareOf(const Backend& backend) {
+  return backend.state == BackendState::kUp ? backend.share : kDown;
+}
+
+std::vector<Share> SharesOf(absl::Span<const Backend> pool) {
+  std::vector<Share> shares;
+  for (const Backend& b : pool) shares.push_back(ShareOf(b));
+  return shares;
+}
+
+absl::Span<const Backend> BackendsOf(const Service& service, size_t pool) {
+  const uint32_t first = service.pools[pool].first;
+  const size_t end =
+      pool + 1 < service.pools.size() ? service.pools[pool + 1].first : service.backends.size();
+  return absl::MakeConstSpan(service.backends).subspan(first, end - first);
+}
+
+bool SameSources(const Pool& a, const Pool& b) {
+  return a.region == b.region && a.first == b.first && a.fallback == b.fallback;
+}
+
+// In everything but what is made from it: tables, assignments, turns.
 bool SameSources(const Service& a, const Service& b) {
   return a.id == b.id && a.name == b.name && a.protocol == b.protocol &&
-         a.forwarding == b.forwarding && a.vips == b.vips && a.ports == b.ports &&
-         a.backends == b.backends;
+         a.forwarding == b.forwarding && a.scheduler == b.scheduler && a.affinity == b.affinity &&
+         a.vips == b.vips && a.ports == b.ports && a.regions == b.regions &&
+         a.default_region == b.default_region && a.backends == b.backends &&
+         std::equal(a.pools.begin(), a.pools.end(), b.pools.begin(), b.pools.end(),
+                    [](const Pool& x, const Pool& y) { return SameSources(x, y); });
+}
+
+// Of the table that a scheduler without `table_size` falls back to: enough for an even spread.
+uint32_t FallbackTableSize(size_t backends) {
+  constexpr uint32_t kSlotsPerBackend = 100;
+  return NextPrime(std::max(1021u, static_cast<uint32_t>(backends) * kSlotsPerBackend));
 }
 
 void Compiler::ReadRoutes() {
@@ -83,12 +119,32 @@ void Compiler::RememberPrevious() {
   if (in_.previous == nullptr || in_.previous->hash_seed() != in_.hash_seed) return;
   for (const auto& service : in_.previous->services()) {
     previous_.emplace(service->id, service);
-    if (service->table == nullptr) continue;
-    tables_.emplace(TableKey(service->backends, service->table->size()), service->table);
+    for (size_t i = 0; i < service->pools.size(); ++i) {
+      const Pool& pool = service->pools[i];
+      const absl::Span<const Backend> backends = BackendsOf(*service, i);
+      tables_.emplace(TableKey(backends, pool.table->size()), pool.table);
+      assignments_.emplace(std::pair(pool.table.get(), SharesOf(backends)), pool.assignment);
+    }
   }
 }
 
-Service Compiler::Draft(const config::Service& config, const ServiceFacts& facts) const {
+// One with all backends, or one a region, in the order of the file.
+std::vector<Pool> Compiler::DraftPools(const config::Service& config) const {
+  if (SchedulerOf(config) != Scheduler::kGeographic) return {Pool()};
+  std::vector<Pool> pools;
+  for (const config::Region& region : config.regions()) {
+    Pool& pool = pools.emplace_back();
+    pool.region = region.name();
+    for (const std::string& name : region.fallback()) {
+      pool.fallback.push_back(RegionIndex(config, name).value());
+    }
+  }
+  return pools;
+}
+
+Service Compiler::Draft(int index) const {
+  const config::Service& config = config_.services(index);
+  const ServiceFacts& facts = in_.services[index];
   Service draft;
   draft.name = config.name();
   draft.id = facts.id;
@@ -96,50 +152,121 @@ Service Compiler::Draft(const config::Service& config, const ServiceFacts& facts
   draft.protocol = ProtocolOf(config);
   draft.ports = PortRangesOf(config);
   draft.forwarding = ForwardingOf(config);
+  draft.scheduler = SchedulerOf(config);
+  draft.affinity = AffinityOf(config);
+  draft.regions = in_.loaded->regions[index];
+  draft.default_region = RegionIndex(config, config.default_region()).value_or(0);
+  draft.pools = DraftPools(config);
+
   CHECK_EQ(facts.backends.size(), static_cast<size_t>(config.backends_size()));
+  std::vector<std::pair<uint16_t, Backend>> by_region;
   for (int i = 0; i < config.backends_size(); ++i) {
     const config::Backend& backend = config.backends(i);
     const IpAddress address = AddressOf(backend);
-    draft.backends.push_back({.name = backend.name(),
-                              .id = facts.backends[i].id,
-                              .service = facts.id,
-                              .weight = backend.weight(),
-                              .state = facts.backends[i].state,
-                              .address = address,
-                              .tunnel_source = TunnelSource(config_, address),
-                              .next_hop = FindNextHop(address)});
+    by_region.emplace_back(RegionIndex(config, backend.region()).value_or(0),
+                           Backend{.name = backend.name(),
+                                   .id = facts.backends[i].id,
+                                   .service = facts.id,
+                                   .weight = backend.weight(),
+                                   .state = facts.backends[i].state,
+                                   .share = facts.backends[i].share,
+                                   .address = address,
+                                   .tunnel_source = TunnelSource(config_, address),
+                                   .next_hop = FindNextHop(address)});
   }
-  std::sort(draft.backends.begin(), draft.backends.end(),
-            [](const Backend& a, const Backend& b) { return a.name < b.name; });
+  std::sort(by_region.begin(), by_region.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.name) < std::tie(b.first, b.second.name);
+  });
+  size_t regions_begun = 0;
+  for (auto& [region, backend] : by_region) {
+    while (regions_begun <= region) {
+      draft.pools[regions_begun++].first = static_cast<uint32_t>(draft.backends.size());
+    }
+    draft.backends.push_back(std::move(backend));
+  }
+  while (regions_begun < draft.pools.size()) {
+    draft.pools[regions_begun++].first = static_cast<uint32_t>(draft.backends.size());
+  }
   return draft;
 }
 
-absl::StatusOr<std::shared_ptr<const LookupTable>> Compiler::TableOf(const Pool& pool,
-                                                                     uint32_t size) {
-  std::shared_ptr<const LookupTable>& table = tables_[TableKey(pool, size)];
-  if (table != nullptr) return table;
-  std::vector<PoolMember> members;
-  for (const Backend& b : pool) members.push_back({.name = b.name, .weight = b.weight});
-  absl::StatusOr<LookupTable> built = LookupTable::Build(members, size, in_.hash_seed);
-  if (!built.ok()) return built.status();
-  return table = std::make_shared<const LookupTable>(*std::move(built));
+absl::Status Compiler::FinishPool(absl::Span<const Backend> backends, uint32_t table_size,
+                                  Pool& pool) {
+  std::shared_ptr<const LookupTable>& table = tables_[TableKey(backends, table_size)];
+  if (table == nullptr) {
+    std::vector<PoolMember> members;
+    for (const Backend& b : backends) members.push_back({.name = b.name, .weight = b.weight});
+    absl::StatusOr<LookupTable> built = LookupTable::Build(members, table_size, in_.hash_seed);
+    if (!built.ok()) return built.status();
+    table = std::make_shared<const LookupTable>(*std::move(built));
+  }
+  std::vector<Share> shares = SharesOf(backends);
+  auto& assignment = assignments_[std::pair(table.get(), shares)];
+  if (assignment == nullptr) assignment = table->Assign(shares);
+  pool.table = table;
+  pool.assignment = assignment;
+  return absl::OkStatus();
+}
+
+std::vector<double> ConnectionShares(const Service& service, absl::Span<const uint32_t> weights) {
+  std::vector<double> shares(service.backends.size());
+  switch (service.scheduler) {
+    case Scheduler::kMaglev:
+    case Scheduler::kGeographic:
+      for (const Pool& pool : service.pools) {
+        for (LookupTable::Member m : *pool.assignment) {
+          if (m != LookupTable::kNoMember) ++shares[pool.first + m];
+        }
+      }
+      for (double& share : shares) share /= service.pools[0].table->size();
+      break;
+    case Scheduler::kRoundRobin:
+      for (uint16_t turn : service.turns) ++shares[turn];
+      for (double& share : shares) share /= std::max<size_t>(1, service.turns.size());
+      break;
+    case Scheduler::kRandom:
+    case Scheduler::kLeastConnections: {
+      const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+      for (size_t i = 0; i < shares.size(); ++i) shares[i] = weights[i] / std::max(1.0, sum);
+      break;
+    }
+  }
+  return shares;
 }
 
 absl::StatusOr<std::shared_ptr<const Service>> Compiler::Finish(Service draft,
                                                                 uint32_t table_size) {
   if (auto it = previous_.find(draft.id); it != previous_.end()) {
     const Service& before = *it->second;
-    if (SameSources(draft, before) && before.table->size() == table_size) return it->second;
+    if (SameSources(draft, before) && before.pools[0].table->size() == table_size) {
+      return it->second;
+    }
   }
-  absl::StatusOr<std::shared_ptr<const LookupTable>> table = TableOf(draft.backends, table_size);
-  if (!table.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("service ", draft.name, ": ", table.status().message()));
+  for (size_t i = 0; i < draft.pools.size(); ++i) {
+    const absl::Status status = FinishPool(BackendsOf(draft, i), table_size, draft.pools[i]);
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("service ", draft.name, ": ", status.message()));
+    }
   }
-  draft.table = *std::move(table);
-  std::vector<bool> up;
-  for (const Backend& b : draft.backends) up.push_back(b.state == BackendState::kUp);
-  draft.assignment = draft.table->Assign(up);
+  const auto serves = [&](uint16_t pool) {
+    return draft.pools[pool].assignment->front() != LookupTable::kNoMember;
+  };
+  for (uint16_t i = 0; i < draft.pools.size(); ++i) {
+    Pool& pool = draft.pools[i];
+    pool.stand_in = i;
+    for (uint16_t other : pool.fallback) {
+      if (serves(pool.stand_in)) break;
+      pool.stand_in = other;
+    }
+  }
+  std::vector<uint32_t> weights;
+  for (const Backend& b : draft.backends) weights.push_back(b.weight * ShareOf(b));
+  if (draft.scheduler == Scheduler::kRoundRobin) draft.turns = TurnsByWeight(weights);
+  if (draft.scheduler == Scheduler::kRandom || draft.scheduler == Scheduler::kLeastConnections) {
+    draft.picks = WeightedPicks(weights);
+  }
+  draft.connection_shares = ConnectionShares(draft, weights);
   return std::make_shared<const Service>(std::move(draft));
 }
 
@@ -150,8 +277,9 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Compiler::Run() {
   std::vector<std::shared_ptr<const Service>> services;
   for (int i = 0; i < config_.services_size(); ++i) {
     const config::Service& service = config_.services(i);
-    Service draft = Draft(service, in_.services[i]);
-    auto finished = Finish(std::move(draft), TableSize(service));
+    const uint32_t table_size =
+        UsesTable(service) ? TableSize(service) : FallbackTableSize(service.backends_size());
+    auto finished = Finish(Draft(i), table_size);
     if (!finished.ok()) return finished.status();
     services.push_back(*std::move(finished));
   }

@@ -9,9 +9,10 @@
 //   - a Service that is equal in everything is the same object;
 //   - a LookupTable is built only where names or weights of the pool, the size or the seed are new
 //     to this fleet: services with equal ones share one;
-//   - a Service whose backends only changed state keeps its table and gets a new assignment.
+//   - a Service whose backends only changed state keeps its table and gets a new assignment;
+//     services with the same table and the same backends up share that, too.
 //
-// A pool is sorted by name, so that the order of the file matters to nothing.
+// Backends are sorted by region and name, so that the order of the file matters to nothing.
 #ifndef GUIDEWAY_CONTROL_COMPILE_H_
 #define GUIDEWAY_CONTROL_COMPILE_H_
 
@@ -31,6 +32,7 @@ struct LoadedConfig;
 struct BackendFacts {
   BackendId id = kNoBackend;
   BackendState state = BackendState::kUp;
+  Share share = kFullShare;
 };
 struct ServiceFacts {
   ServiceId id = 0;

@@ -30,22 +30,10 @@ constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
 // State changes that are remembered for Status.
 constexpr size_t kMaxEvents = 100;
 
-// How many slots each backend of a service's pool has.
-using SlotCounts = std::shared_ptr<const std::vector<uint32_t>>;
-
-SlotCounts CountSlots(const Service& service) {
-  auto counts = std::make_shared<std::vector<uint32_t>>(service.backends.size());
-  for (LookupTable::Member m : service.assignment) {
-    if (m != LookupTable::kNoMember) ++(*counts)[m];
-  }
-  return counts;
-}
-
 // What is in force.
 struct InForce {
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;
-  std::vector<SlotCounts> slots;  // of each service of the snapshot
 };
 
 // A configuration to be read and put in force.
@@ -61,29 +49,11 @@ struct Round {
   std::vector<Controller::Done> waiting;  // for what is wanted to be in force
   std::shared_ptr<const Revision> revision;
   CompileInput input;
-  std::vector<SlotCounts> slots_before;
 
   absl::StatusOr<LoadedConfig> loaded = absl::UnknownError("");
   absl::StatusOr<uint64_t> hash_seed = absl::UnknownError("");
   absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = nullptr;
-  std::vector<SlotCounts> slots;
 };
-
-// On the helper thread, or at the start on the loop's.
-void RunCompile(Round& round) {
-  round.snapshot = Compile(round.input);
-  if (!round.snapshot.ok()) return;
-  absl::flat_hash_map<const Service*, SlotCounts> known;
-  if (const Snapshot* previous = round.input.previous.get(); previous != nullptr) {
-    for (size_t i = 0; i < previous->services().size(); ++i) {
-      known.emplace(previous->services()[i].get(), round.slots_before[i]);
-    }
-  }
-  for (const auto& service : (*round.snapshot)->services()) {
-    auto it = known.find(service.get());
-    round.slots.push_back(it != known.end() ? it->second : CountSlots(*service));
-  }
-}
 
 // A packet count of the dataplane as the API tells it.
 void Fill(const PacketCounts& counts, api::PacketCounters* out) {
@@ -187,7 +157,7 @@ absl::Status Controller::Impl::Start() {
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
   FillInput(round);
-  RunCompile(round);
+  round.snapshot = Compile(round.input);
   if (!round.snapshot.ok()) return round.snapshot.status();
   Commit(round);
   Tidy();
@@ -259,7 +229,7 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   round->waiting = std::exchange(waiting_, {});
   dirty_ = false;
   FillInput(*round);
-  loop_->RunOnHelper([round] { RunCompile(*round); },
+  loop_->RunOnHelper([round] { round->snapshot = Compile(round->input); },
                      [weak = weak_from_this(), round] {
                        if (auto self = weak.lock()) self->Compiled(round);
                      });
@@ -358,7 +328,6 @@ void Controller::Impl::FillInput(Round& round) const {
   input.hash_seed = revision.hash_seed;
   input.interfaces = dataplane_->interfaces();
   input.previous = now_.snapshot;
-  round.slots_before = now_.slots;
   for (size_t s = 0; s < revision.services.size(); ++s) {
     ServiceFacts& facts = input.services.emplace_back();
     facts.id = revision.services[s].id;
@@ -391,7 +360,7 @@ void Controller::Impl::Commit(Round& round) {
       }
     }
   }
-  now_ = {round.revision, *round.snapshot, std::move(round.slots)};
+  now_ = {round.revision, *round.snapshot};
   dataplane_->Publish(now_.snapshot);
   if (is_new) {
     ++revision_;
@@ -590,18 +559,13 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_weight(config.backends(b).weight());
       out->set_drained_by_hand(drained_by_hand_.contains(now_.revision->NameOf(place)));
       out->set_health(report.reason);
-      // The pool is sorted by name.
-      const auto member = std::lower_bound(
-          service.backends.begin(), service.backends.end(), config.backends(b).name(),
-          [](const Backend& x, const std::string& name) { return x.name < name; });
       // What the workers go by, not what is about to be published.
+      const Backend* member = now_.snapshot->FindBackend(planned.id);
       out->set_state(member->state == BackendState::kUp     ? "up"
                      : member->state == BackendState::kDown ? "down"
                      : IsDrained(*now_.revision, place)     ? "drain"
                                                             : "checking");
-      const size_t index = static_cast<size_t>(member - service.backends.begin());
-      out->set_share(static_cast<double>((*now_.slots[s])[index]) /
-                     static_cast<double>(service.assignment.size()));
+      out->set_share(service.connection_shares[member - service.backends.data()]);
       const BackendCounts counts = CountsOfBackend(planned.id);
       out->set_packets(counts.packets);
       out->set_bytes(counts.bytes);

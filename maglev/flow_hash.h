@@ -14,6 +14,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "maglev/net.h"
+
 namespace guideway {
 
 // What names a connection, as the client sends it. Bytes are in network order, as in the packet;
@@ -63,9 +65,18 @@ inline FlowHash HashFlow(const FlowKey& key, uint64_t seed) {
   return {h.low64, h.high64};
 }
 
-// The slot of `hash` in a table of `size` slots: multiply-high instead of a division.
-inline uint32_t SlotOf(const FlowHash& hash, uint32_t size) {
-  return static_cast<uint32_t>((static_cast<unsigned __int128>(hash.slot) * size) >> 64);
+// For affinities: the same for all that one client, or one client prefix, sends.
+inline uint64_t HashClient(const Prefix& client, uint64_t seed) {
+  uint8_t key[18];
+  std::memcpy(key, client.address.bytes(), 16);
+  key[16] = static_cast<uint8_t>(client.address.bits());
+  key[17] = static_cast<uint8_t>(client.length);
+  return XXH3_64bits_withSeed(key, sizeof(key), seed);
+}
+
+// The slot of a hash in a table of `size` slots: multiply-high instead of a division.
+inline uint32_t SlotOf(uint64_t hash, uint32_t size) {
+  return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * size) >> 64);
 }
 
 }  // namespace guideway

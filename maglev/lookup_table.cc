@@ -1,20 +1,20 @@
 #include "maglev/lookup_table.h"
 
 #include <algorithm>
-#include <queue>
+#include <numeric>
 #include <utility>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "maglev/turns.h"
 
 namespace guideway {
 namespace {
 
-// Attempts of a slot's walk before it looks upward. With half of all slots down, the chance that a
-// walk gets so far is 2^-64.
+// Attempts to find substitutes for a slot. With half of all backends down, the chance that a slot
+// needs more is 2^-64.
 constexpr uint32_t kMaxAttempts = 64;
 
 // Maps 64 random bits to 0 … n-1.
@@ -22,7 +22,18 @@ uint32_t Scale(uint64_t hash, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * n) >> 64);
 }
 
-absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
+// The pool's indices in the order of the names; of two equal names, in the order given.
+std::vector<uint16_t> OrderByName(absl::Span<const PoolMember> pool) {
+  std::vector<uint16_t> order(pool.size());
+  std::iota(order.begin(), order.end(), uint16_t{0});
+  const auto by_name = [&](uint16_t a, uint16_t b) { return pool[a].name < pool[b].name; };
+  if (!std::is_sorted(order.begin(), order.end(), by_name)) {
+    std::stable_sort(order.begin(), order.end(), by_name);
+  }
+  return order;
+}
+
+absl::Status ValidateSizes(absl::Span<const PoolMember> pool, uint32_t size) {
   if (!IsPrime(size) || size > LookupTable::kMaxSize) {
     return absl::InvalidArgumentError(
         absl::StrCat("table size ", size, " is not a prime up to ", LookupTable::kMaxSize));
@@ -35,9 +46,14 @@ absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
     return absl::InvalidArgumentError(
         absl::StrCat("table size ", size, " is less than the ", pool.size(), " backends"));
   }
-  absl::flat_hash_set<absl::string_view> names;
-  for (const PoolMember& member : pool) {
-    if (!names.insert(member.name).second) {
+  return absl::OkStatus();
+}
+
+absl::Status ValidateMembers(absl::Span<const PoolMember> pool,
+                             absl::Span<const uint16_t> by_name) {
+  for (size_t i = 0; i < by_name.size(); ++i) {
+    const PoolMember& member = pool[by_name[i]];
+    if (i > 0 && member.name == pool[by_name[i - 1]].name) {
       return absl::InvalidArgumentError(absl::StrCat("two backends are named ", member.name));
     }
     if (member.weight > LookupTable::kMaxWeight) {
@@ -46,27 +62,6 @@ absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
     }
   }
   return absl::OkStatus();
-}
-
-// How many slots each member gets: the largest-remainder apportionment of `size` by weight; equal
-// remainders are served in the order given.
-std::vector<uint32_t> Quotas(absl::Span<const PoolMember* const> members, uint32_t size) {
-  uint64_t total_weight = 0;
-  for (const PoolMember* m : members) total_weight += m->weight;
-
-  std::vector<uint32_t> quotas;
-  std::vector<std::pair<uint64_t, uint32_t>> remainders;
-  uint32_t left = size;
-  for (uint32_t i = 0; i < members.size(); ++i) {
-    const uint64_t share = uint64_t{size} * members[i]->weight;
-    quotas.push_back(static_cast<uint32_t>(share / total_weight));
-    remainders.emplace_back(share % total_weight, i);
-    left -= quotas.back();
-  }
-  std::stable_sort(remainders.begin(), remainders.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
-  for (uint32_t i = 0; i < left; ++i) ++quotas[remainders[i].second];
-  return quotas;
 }
 
 }  // namespace
@@ -86,79 +81,184 @@ uint32_t NextPrime(uint32_t n) {
 
 absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool, uint32_t size,
                                                uint64_t seed) {
-  if (absl::Status status = Validate(pool, size); !status.ok()) return status;
+  if (absl::Status status = ValidateSizes(pool, size); !status.ok()) return status;
+  // By name, so that the order of the pool does not matter.
+  const std::vector<uint16_t> by_name = OrderByName(pool);
+  if (absl::Status status = ValidateMembers(pool, by_name); !status.ok()) return status;
 
-  // By name, so that the order of the pool does not matter; those without weight take no part.
-  std::vector<const PoolMember*> members;
-  for (const PoolMember& m : pool) {
-    if (m.weight > 0) members.push_back(&m);
+  std::vector<uint32_t> weights;
+  std::vector<Permutation> permutations;
+  for (uint16_t i : by_name) {
+    const std::string& name = pool[i].name;
+    const XXH128_hash_t h = XXH3_128bits_withSeed(name.data(), name.size(), seed);
+    weights.push_back(pool[i].weight);
+    permutations.push_back({Scale(h.low64, size), 1 + Scale(h.high64, size - 1)});
   }
-  std::sort(members.begin(), members.end(),
-            [](const PoolMember* a, const PoolMember* b) { return a->name < b->name; });
+  const std::vector<uint32_t> quotas = Apportion(weights, size);
+  const std::vector<uint16_t> turns = TakeTurns(quotas, Pace::kFromTheFirst);
+  if (turns.empty()) return LookupTable(Assignment(size, kNoMember), seed);
 
-  std::vector<Member> homes(size, kNoMember);
-  if (members.empty()) return LookupTable(std::move(homes), seed);
-
-  const std::vector<uint32_t> quotas = Quotas(members, size);
-  const uint32_t rounds = *std::max_element(quotas.begin(), quotas.end());
-
-  // Each member's place in its own permutation of the slots: offset, then steps of skip.
-  struct Walk {
-    uint32_t slot, skip, taken;
-  };
-  std::vector<Walk> walks;
-  // Whose turn it is: by round, then by name. A member with a quota q out of the largest one R
-  // takes its j-th slot in round j·R/q, so all are done in the last round, each at its own pace.
-  // With equal weights this is the paper's turn-taking.
-  using Turn = std::pair<uint32_t, uint32_t>;
-  std::priority_queue<Turn, std::vector<Turn>, std::greater<Turn>> turns;
-  for (uint32_t i = 0; i < members.size(); ++i) {
-    const XXH128_hash_t h =
-        XXH3_128bits_withSeed(members[i]->name.data(), members[i]->name.size(), seed);
-    walks.push_back({Scale(h.low64, size), 1 + Scale(h.high64, size - 1), 0});
-    if (quotas[i] > 0) turns.emplace(0, i);
+  Homes homes = TakeHomes(permutations, turns);
+  if (!std::is_sorted(by_name.begin(), by_name.end())) {
+    for (Member& owner : homes.owners) owner = by_name[owner];
   }
-  while (!turns.empty()) {
-    const uint32_t i = turns.top().second;
-    turns.pop();
-    Walk& walk = walks[i];
-    while (homes[walk.slot] != kNoMember) {
-      walk.slot += walk.skip;
-      if (walk.slot >= size) walk.slot -= size;
-    }
-    homes[walk.slot] = static_cast<Member>(members[i] - pool.data());
-    if (++walk.taken < quotas[i]) {
-      turns.emplace(static_cast<uint32_t>(uint64_t{walk.taken} * rounds / quotas[i]), i);
-    }
+  LookupTable table(std::move(homes.owners), seed);
+  table.ranked_ = std::move(homes.ranked);
+  table.places_.resize(pool.size());
+  for (size_t i = 0; i < by_name.size(); ++i) {
+    table.places_[by_name[i]] = {permutations[i], quotas[i]};
   }
-  return LookupTable(std::move(homes), seed);
+  return table;
 }
 
-std::vector<LookupTable::Member> LookupTable::Assign(const std::vector<bool>& up) const {
-  const auto is_up = [&](uint32_t slot) { return homes_[slot] != kNoMember && up[homes_[slot]]; };
+// One Assign: repairs the slots of homes that do not take all of them.
+class LookupTable::Repair {
+ public:
+  Repair(const LookupTable& table, absl::Span<const Share> shares, Assignment* assignment)
+      : table_(table), shares_(shares), assignment_(*assignment), had_(table.places_.size()) {}
 
-  // From the last slot down, so that the next one upward is always at hand; above the last comes
-  // the lowest again.
-  uint32_t upward = 0;
-  while (upward < size() && !is_up(upward)) ++upward;
-  if (upward == size()) return std::vector<Member>(size(), kNoMember);
+  // Finds somebody for each slot of `home` that `home` does not take itself. False if some are
+  // left to be lent from upward: they are kNoMember.
+  bool SlotsOf(Member home);
 
-  const auto successor = [&](uint32_t slot) {
-    for (uint32_t attempt = 0; attempt < kMaxAttempts; ++attempt) {
-      const uint32_t step[2] = {slot, attempt};
-      const uint32_t next = Scale(XXH3_64bits_withSeed(step, sizeof(step), seed_), size());
-      if (is_up(next)) return next;
-    }
-    return upward;
+  // Gives every slot that is left to who has the next slot upward.
+  void LendFromUpward();
+
+ private:
+  // A slot that looks for substitutes.
+  struct Seeker {
+    uint32_t slot;
+    uint8_t attempt = 0;            // the next one
+    bool has_found = false;         // somebody who takes the slot
+    Member any_up = kNoMember;      // the first in its order that is up, whatever its share
+    Member substitute = kNoMember;  // of this round; kNoMember: out of attempts
   };
-  std::vector<Member> assignment = homes_;
-  for (uint32_t slot = size(); slot-- > 0;) {
-    if (is_up(slot)) {
-      upward = slot;
-    } else {
-      assignment[slot] = homes_[successor(slot)];
+
+  bool Takes(Member member, uint32_t slot) const;
+  void CollectSlots(Member home);
+  Member NextSubstitute(Member home, Seeker& seeker);
+  // Offers the seeker's slot to `member`, the next in its order.
+  void Offer(Member member, Seeker& seeker);
+
+  const LookupTable& table_;
+  const absl::Span<const Share> shares_;
+  Assignment& assignment_;
+  std::vector<Seeker> seekers_;  // the slots of one home
+  size_t unsettled_ = 0;         // seekers that have found nobody yet
+  std::vector<uint32_t> had_;    // how many of them each member is the substitute of in this round
+};
+
+bool LookupTable::Repair::Takes(Member member, uint32_t slot) const {
+  const Share share = shares_[member];
+  if (share == kDown || share >= kFullShare) return share != kDown;
+  const Permutation& p = table_.places_[member].permutation;
+  const uint32_t key[3] = {slot, p.offset, p.skip};  // stands for the name
+  return Scale(XXH3_64bits_withSeed(key, sizeof(key), table_.seed_), kFullShare) < share;
+}
+
+// The slots that `home` is the home of, in the order it took them: those it walked to are found by
+// walking the same way once more.
+void LookupTable::Repair::CollectSlots(Member home) {
+  const Place& place = table_.places_[home];
+  std::vector<uint32_t> ranked;
+  for (uint32_t slot : table_.ranked_) {
+    if (table_.homes()[slot] == home) ranked.push_back(slot);
+  }
+  seekers_.clear();
+  const size_t walked = place.slots - ranked.size();
+  const uint32_t size = table_.size();
+  uint32_t slot = place.permutation.offset;
+  while (seekers_.size() < walked) {
+    if (table_.homes()[slot] == home) seekers_.push_back({.slot = slot});
+    slot = AddModulo(slot, place.permutation.skip, size);
+  }
+  for (uint32_t found : ranked) seekers_.push_back({.slot = found});
+}
+
+LookupTable::Member LookupTable::Repair::NextSubstitute(Member home, Seeker& seeker) {
+  const uint64_t slots = table_.places_[home].slots;
+  const uint64_t others = table_.size() - slots;
+  while (seeker.attempt < kMaxAttempts) {
+    const uint32_t key[2] = {seeker.slot, seeker.attempt++};
+    const uint64_t hash = XXH3_64bits_withSeed(key, sizeof(key), table_.seed_);
+    const Member member = table_.homes()[Scale(hash, table_.size())];
+    // Its share of the home's slots: slots · (its own)/others, rounded up.
+    const bool is_served = had_[member] * others >= slots * table_.places_[member].slots;
+    if (member != home && !is_served) return member;
+  }
+  return kNoMember;
+}
+
+void LookupTable::Repair::Offer(Member member, Seeker& seeker) {
+  if (seeker.has_found || shares_[member] == kDown) return;
+  if (seeker.any_up == kNoMember) seeker.any_up = member;
+  if (!Takes(member, seeker.slot)) return;
+  assignment_[seeker.slot] = member;
+  seeker.has_found = true;
+  --unsettled_;
+}
+
+bool LookupTable::Repair::SlotsOf(Member home) {
+  CollectSlots(home);
+  unsettled_ = seekers_.size();
+  for (Seeker& seeker : seekers_) Offer(home, seeker);
+
+  // Whoever has found somebody goes on looking as long as others do: where their rounds lead must
+  // not depend on who is up.
+  bool is_going_on = true;
+  while (unsettled_ > 0 && is_going_on) {
+    is_going_on = false;
+    for (Seeker& seeker : seekers_) {
+      seeker.substitute = NextSubstitute(home, seeker);
+      if (seeker.substitute == kNoMember) continue;
+      is_going_on = true;
+      ++had_[seeker.substitute];
+      Offer(seeker.substitute, seeker);
+    }
+    for (const Seeker& seeker : seekers_) {
+      if (seeker.substitute != kNoMember) had_[seeker.substitute] = 0;
     }
   }
+  bool all_settled = true;
+  for (const Seeker& seeker : seekers_) {
+    if (seeker.has_found) continue;
+    assignment_[seeker.slot] = seeker.any_up;
+    all_settled &= seeker.any_up != kNoMember;
+  }
+  return all_settled;
+}
+
+void LookupTable::Repair::LendFromUpward() {
+  // The slot's home, not who has the slot now: that may be on loan itself.
+  const auto is_up = [&](uint32_t slot) { return shares_[table_.homes()[slot]] != kDown; };
+  // From the last slot down, so that the next one upward is always at hand; above the last comes
+  // the lowest again.
+  const uint32_t size = table_.size();
+  uint32_t upward = 0;
+  while (!is_up(upward)) ++upward;
+  for (uint32_t slot = size; slot-- > 0;) {
+    if (is_up(slot)) upward = slot;
+    if (assignment_[slot] == kNoMember) assignment_[slot] = table_.homes()[upward];
+  }
+}
+
+std::shared_ptr<const LookupTable::Assignment> LookupTable::Assign(
+    absl::Span<const Share> shares) const {
+  std::vector<Member> in_part;  // homes that do not take all of their slots
+  bool somebody_is_up = false;
+  for (size_t i = 0; i < places_.size(); ++i) {
+    if (places_[i].slots == 0) continue;
+    if (shares[i] < kFullShare) in_part.push_back(static_cast<Member>(i));
+    somebody_is_up |= shares[i] != kDown;
+  }
+  if (in_part.empty()) return homes_;
+  if (!somebody_is_up) return std::make_shared<const Assignment>(size(), kNoMember);
+
+  auto assignment = std::make_shared<Assignment>(*homes_);
+  Repair repair(*this, shares, assignment.get());
+  bool all_settled = true;
+  for (Member home : in_part) all_settled &= repair.SlotsOf(home);
+  if (!all_settled) repair.LendFromUpward();
   return assignment;
 }
 

@@ -40,8 +40,12 @@ Snapshot::Snapshot(uint64_t version, uint64_t hash_seed, FlowTimeouts timeouts,
   for (const auto& service : services_) {
     Require(service->id < kMaxServices, "service ids are below their bound");
     Require(service_ids.insert(service->id).second, "service ids are unique");
-    Require(service->table != nullptr && service->assignment.size() == service->table->size(),
-            "an assignment is as long as its table");
+    for (const Pool& pool : service->pools) {
+      Require(pool.table != nullptr && pool.assignment->size() == pool.table->size(),
+              "an assignment is as long as its table");
+      Require(pool.stand_in < service->pools.size(), "a pool has a stand-in");
+    }
+    Require(service->default_region < service->pools.size(), "a service has its default pool");
     for (const IpAddress& vip : service->vips) {
       vips_.insert(vip);
       std::vector<Served>& served =

@@ -21,6 +21,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
+#include "maglev/prefix_map.h"
+#include "maglev/schedulers.h"
 
 namespace guideway {
 
@@ -64,11 +66,31 @@ struct Backend {
   ServiceId service = 0;
   uint32_t weight = 100;
   BackendState state = BackendState::kUp;
+  Share share = kFullShare;  // while kUp: less than full when it comes back gradually
   IpAddress address;
   IpAddress tunnel_source;  // outer source address
   NextHop next_hop;         // toward `address`; unknown if there is no route
 
   friend bool operator==(const Backend&, const Backend&) = default;
+};
+
+// What of its addresses makes connections belong together: the lookup table gives them one backend.
+struct Affinity {
+  bool to_client = false;  // the client's address; else the connection, addresses and ports
+  uint8_t ipv4_bits = 32;  // of a client's address, those that count
+  uint8_t ipv6_bits = 128;
+
+  friend bool operator==(const Affinity&, const Affinity&) = default;
+};
+
+// Backends that share the connections of certain clients, by a lookup table of their own.
+struct Pool {
+  std::string region;              // empty but for Scheduler::kGeographic
+  uint32_t first = 0;              // the table's member m is Service::backends[first + m]
+  std::vector<uint16_t> fallback;  // the pools that stand in when none of it is up, in order
+  uint16_t stand_in = 0;           // the one that serves its clients now: itself, if it can
+  std::shared_ptr<const LookupTable> table;
+  std::shared_ptr<const LookupTable::Assignment> assignment;  // by the backends' shares
 };
 
 struct Service {
@@ -78,9 +100,20 @@ struct Service {
   Protocol protocol = Protocol::kTcp;  // kTcp or kUdp
   std::vector<PortRange> ports;
   Forwarding forwarding = Forwarding::kIpip;
-  std::vector<Backend> backends;  // the pool: what the table's members index
-  std::shared_ptr<const LookupTable> table;
-  std::vector<LookupTable::Member> assignment;  // table->Assign of the backends that are kUp
+  Scheduler scheduler = Scheduler::kMaglev;
+  Affinity affinity;
+  std::vector<Backend> backends;  // by region, then by name
+
+  // The hash's choice. One pool with all backends, or, with kGeographic, one a region.
+  std::vector<Pool> pools;
+  std::shared_ptr<const PrefixMap> regions;  // index of a client's pool; null: all in one
+  uint16_t default_region = 0;               // of the clients that `regions` does not know
+  // For connections that open, if the scheduler is no hash: indices of backends.
+  std::vector<uint16_t> turns;  // kRoundRobin
+  WeightedPicks picks;          // kRandom, kLeastConnections
+  // For people: the part of its pool's new connections that each backend gets, 0 to 1. Of
+  // kLeastConnections what it gets while all are loaded alike.
+  std::vector<double> connection_shares;
 };
 
 // Seconds without a packet after which a flow table entry is free for another.

@@ -46,6 +46,9 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
   ValidateConfig(&loaded.config, places, &findings);
   if (findings.has_errors()) return Errors(findings);
 
+  for (const config::Service& service : loaded.config.services()) {
+    loaded.regions.push_back(RegionsOf(service));
+  }
   CheckSupport(loaded.config, places, &findings);
   loaded.warnings = findings.Lines(Severity::kWarning, Findings::kMaxKept);
   loaded.unsupported = findings.Lines(Severity::kUnsupported, Findings::kMaxKept);

@@ -20,6 +20,7 @@
 #ifndef GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 #define GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@
 #include "control/config/config.pb.h"
 #include "control/config/config_values.h"
 #include "control/config/render_yaml.h"
+#include "maglev/prefix_map.h"
 
 namespace guideway {
 
@@ -38,6 +40,10 @@ inline constexpr size_t kMaxConfigErrors = 50;
 
 struct LoadedConfig {
   config::Config config;
+
+  // Of each service with `scheduler: geographic`: the index of the region that an address is in.
+  // Null for the others.
+  std::vector<std::shared_ptr<const PrefixMap>> regions;
 
   // What an operator should know, though the file is in force: one line each, in file order.
   std::vector<std::string> warnings;

@@ -215,6 +215,47 @@ uint32_t TableSize(const config::Service& service) {
   return UsesTable(service) ? service.table_size() : 0;
 }
 
+Scheduler SchedulerOf(const config::Service& service) {
+  switch (service.scheduler()) {
+    case config::Scheduler::round_robin: return Scheduler::kRoundRobin;
+    case config::Scheduler::least_connections: return Scheduler::kLeastConnections;
+    case config::Scheduler::random: return Scheduler::kRandom;
+    case config::Scheduler::geographic: return Scheduler::kGeographic;
+    default: return Scheduler::kMaglev;
+  }
+}
+
+Affinity AffinityOf(const config::Service& service) {
+  switch (service.affinity()) {
+    case config::Affinity::client: return {.to_client = true};
+    case config::Affinity::client_prefix:
+      return {.to_client = true,
+              .ipv4_bits = static_cast<uint8_t>(service.client_prefix().ipv4()),
+              .ipv6_bits = static_cast<uint8_t>(service.client_prefix().ipv6())};
+    default: return {};
+  }
+}
+
+std::optional<uint16_t> RegionIndex(const config::Service& service, absl::string_view name) {
+  for (int i = 0; i < service.regions_size(); ++i) {
+    if (View(service.regions(i).name()) == name) return static_cast<uint16_t>(i);
+  }
+  return std::nullopt;
+}
+
+std::shared_ptr<const PrefixMap> RegionsOf(const config::Service& service) {
+  if (SchedulerOf(service) != Scheduler::kGeographic) return nullptr;
+  std::vector<std::pair<Prefix, uint32_t>> prefixes;
+  for (int i = 0; i < service.regions_size(); ++i) {
+    for (const std::string& prefix : service.regions(i).prefixes()) {
+      prefixes.emplace_back(Prefix::Parse(View(prefix)).value(), static_cast<uint32_t>(i));
+    }
+  }
+  absl::StatusOr<PrefixMap> map = PrefixMap::Build(prefixes);
+  CHECK(map.ok()) << map.status();  // validation refuses a prefix that comes twice
+  return std::make_shared<const PrefixMap>(*std::move(map));
+}
+
 std::vector<Prefix> VipsOf(const config::Service& service) {
   std::vector<Prefix> vips;
   for (const std::string& vip : service.vips()) vips.push_back(Prefix::Parse(View(vip)).value());

@@ -15,6 +15,7 @@
 #define GUIDEWAY_CONTROL_CONFIG_CONFIG_VALUES_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -77,6 +78,12 @@ bool IsTunnelled(const config::Service& service);
 bool UsesTable(const config::Service& service);
 // 0 for a scheduler without a table.
 uint32_t TableSize(const config::Service& service);
+Scheduler SchedulerOf(const config::Service& service);
+Affinity AffinityOf(const config::Service& service);
+// The index in `regions` of the one with this name.
+std::optional<uint16_t> RegionIndex(const config::Service& service, absl::string_view name);
+// From an address to that index; null without `scheduler: geographic`.
+std::shared_ptr<const PrefixMap> RegionsOf(const config::Service& service);
 std::vector<Prefix> VipsOf(const config::Service& service);
 // In file order; 0-65535 for protocol any.
 std::vector<PortRange> PortRangesOf(const config::Service& service);

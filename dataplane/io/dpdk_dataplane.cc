@@ -70,8 +70,14 @@ absl::Status DpdkDataplane::StartWorkers(Eal& eal) {
   for (const auto& interface : interfaces_) ports.push_back(interface->port());
   const uint64_t start_tsc = rte_rdtsc();
   try {
+    std::vector<WorkerCounters*> counters;
+    for (size_t i = 0; i < plan_.workers.size(); ++i) {
+      counters_.push_back(std::make_unique<WorkerCounters>());
+      counters.push_back(counters_.back().get());
+    }
     for (uint16_t i = 0; i < plan_.workers.size(); ++i) {
-      workers_.push_back(std::make_unique<Worker>(plan_, i, ports, start_tsc, publisher_, stop_));
+      workers_.push_back(
+          std::make_unique<Worker>(plan_, i, ports, counters, start_tsc, publisher_, stop_));
     }
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(

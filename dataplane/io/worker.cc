@@ -30,7 +30,8 @@ void Sleep(uint32_t microseconds) {
 }  // namespace
 
 Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
-               uint64_t start_tsc, Publisher& publisher, const std::atomic<bool>& stop)
+               const std::vector<WorkerCounters*>& counters, uint64_t start_tsc,
+               Publisher& publisher, const std::atomic<bool>& stop)
     : core_(plan.workers[index].core),
       tx_queue_(index),
       backoff_(plan.idle == Idle::kBackoff),
@@ -39,8 +40,9 @@ Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& po
       tsc_per_sweep_(rte_get_tsc_hz() / kSweepSlicesPerSecond),
       stop_(stop),
       publication_(publisher.reader(index)),
+      counters_(*counters[index]),
       pipeline_(plan.flows_per_worker,
-                plan.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge, &counters_),
+                plan.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge, counters, index),
       next_sweep_tsc_(start_tsc) {
   for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
     rx_.push_back({ports[rx.interface], rx.queue, rx.interface});

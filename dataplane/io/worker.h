@@ -39,9 +39,11 @@ namespace guideway {
 class Worker {
  public:
   // `index` is the worker's place in the Plan. `ports`: DPDK's number of each interface, in the
-  // Plan's order. `start_tsc`: the moment that Ticks count from, the same for all workers.
-  Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports, uint64_t start_tsc,
-         Publisher& publisher, const std::atomic<bool>& stop);
+  // Plan's order. `counters`: of all workers, which outlive it. `start_tsc`: the moment that Ticks
+  // count from, the same for all workers.
+  Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
+         const std::vector<WorkerCounters*>& counters, uint64_t start_tsc, Publisher& publisher,
+         const std::atomic<bool>& stop);
 
   void Run();
 
@@ -82,7 +84,7 @@ class Worker {
 
   // The worker's own.
   Publisher::Reader publication_;
-  WorkerCounters counters_;
+  WorkerCounters& counters_;
   Pipeline pipeline_;
   Burst burst_;
   std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets

@@ -1,5 +1,6 @@
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/stages.h"
+#include "maglev/choice.h"
 
 namespace guideway {
 namespace {
@@ -7,13 +8,6 @@ namespace {
 // A SYN without ACK: the client opens a connection, or opens it again.
 bool OpensConnection(const ParsedPacket& packet) {
   return (packet.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
-}
-
-// The backend that the lookup table names, or null if none takes new connections.
-const Backend* ChooseByTable(const Service& service, const FlowHash& hash) {
-  const LookupTable::Member member =
-      service.assignment[SlotOf(hash, static_cast<uint32_t>(service.assignment.size()))];
-  return member == LookupTable::kNoMember ? nullptr : &service.backends[member];
 }
 
 // The backend of an entry, if this packet may still go there; else null.
@@ -48,9 +42,30 @@ FlowState NextState(FlowState state, const ParsedPacket& packet) {
 
 }  // namespace
 
-void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounters& counters,
+void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, Chooser& chooser,
+            WorkerCounters& counters, std::span<const WorkerCounters* const> all_workers,
             Burst& burst) {
   const FlowClock clock(now, snapshot.timeouts());
+
+  const auto by_hash = [&](uint8_t i) {
+    return ChooseByHash(*burst.services[i], burst.packets[i].source, burst.hashes[i],
+                        snapshot.hash_seed());
+  };
+  const auto live = [&](BackendId id) {
+    uint64_t flows_of_all = 0;
+    for (const WorkerCounters* worker : all_workers) {
+      flows_of_all += worker->backend_counts(id).active_flows;
+    }
+    return flows_of_all;
+  };
+  // A connection is given away once: by the scheduler when it opens. What comes in the middle of
+  // one that nothing is known of goes where every balancer would send it.
+  const auto choose = [&](uint8_t i) {
+    const bool opens = burst.keys[i].protocol != kProtocolTcp || OpensConnection(burst.packets[i]);
+    if (!opens) return by_hash(i);
+    return chooser.Choose(*burst.services[i], burst.packets[i].source, burst.hashes[i],
+                          snapshot.hash_seed(), live);
+  };
 
   // The packet's connection has an entry: keeps its backend, or takes another.
   const auto continue_flow = [&](uint8_t i, FlowTable::Entry& entry) {
@@ -62,7 +77,7 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
     const Backend* backend =
         is_over ? nullptr : BackendOf(flow, snapshot, *burst.services[i], packet);
     if (backend == nullptr) {
-      backend = ChooseByTable(*burst.services[i], burst.hashes[i]);
+      backend = choose(i);
       if (backend == nullptr) return false;
       counters.backend(flow.backend).active_flows.Sub(1);
       counters.backend(backend->id).active_flows.Add(1);
@@ -84,7 +99,7 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
   };
 
   const auto open_flow = [&](uint8_t i) {
-    const Backend* backend = ChooseByTable(*burst.services[i], burst.hashes[i]);
+    const Backend* backend = choose(i);
     if (backend == nullptr) return false;
     const Flow flow{.backend = backend->id,
                     .state = FirstState(burst.packets[i], burst.keys[i].protocol),
@@ -96,8 +111,11 @@ void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounter
     if (inserted.stored) {
       counters.backend(backend->id).active_flows.Add(1);
       counters.flows().Add(1);
-    } else if (burst.opened[i]) {
-      counters.flows_not_stored().Add(1);
+    } else {
+      // Nobody will remember what the scheduler chose; the hash needs no memory.
+      backend = by_hash(i);
+      if (backend == nullptr) return false;
+      if (burst.opened[i]) counters.flows_not_stored().Add(1);
     }
     if (inserted.evicted != kNoBackend) {
       counters.backend(inserted.evicted).active_flows.Sub(1);

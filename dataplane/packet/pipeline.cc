@@ -4,15 +4,19 @@
 
 namespace guideway {
 
-Pipeline::Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* counters)
-    : flows_(flow_entries, page_size), counters_(*counters) {}
+Pipeline::Pipeline(size_t flow_entries, PageSize page_size, std::vector<WorkerCounters*> counters,
+                   size_t worker)
+    : flows_(flow_entries, page_size),
+      chooser_(worker),
+      counters_(*counters[worker]),
+      all_workers_(counters.begin(), counters.end()) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Ticks now, Burst& burst) {
   burst.Begin();
   counters_.received().Add(burst.size);
   Parse(burst);
   Match(snapshot, flows_, burst);
-  Choose(snapshot, now, flows_, counters_, burst);
+  Choose(snapshot, now, flows_, chooser_, counters_, all_workers_, burst);
   Encapsulate(identification_, burst);
 }
 

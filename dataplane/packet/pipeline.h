@@ -13,10 +13,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/flow_table.h"
 #include "dataplane/packet/worker_counters.h"
+#include "maglev/choice.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -24,7 +26,9 @@ namespace guideway {
 class Pipeline {
  public:
   // `flow_entries`: room for so many connections, rounded up to a power of two; in such pages.
-  Pipeline(size_t flow_entries, PageSize page_size, WorkerCounters* counters);
+  // `counters`: those of all workers, which outlive it; its own are number `worker`.
+  Pipeline(size_t flow_entries, PageSize page_size, std::vector<WorkerCounters*> counters,
+           size_t worker);
 
   // Counts the first `burst.size` packets as received and decides them: verdicts for all, and the
   // frames of those forwarded as they are to leave, with the interface to leave by. The frames'
@@ -46,7 +50,9 @@ class Pipeline {
 
  private:
   FlowTable flows_;
+  Chooser chooser_;
   WorkerCounters& counters_;
+  const std::vector<const WorkerCounters*> all_workers_;
   uint16_t identification_ = 0;  // of the next outer IPv4 header that may be fragmented
 
   size_t sweep_line_ = 0;

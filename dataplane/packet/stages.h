@@ -4,10 +4,12 @@
 #define GUIDEWAY_DATAPLANE_PACKET_STAGES_H_
 
 #include <cstdint>
+#include <span>
 
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/flow_table.h"
 #include "dataplane/packet/worker_counters.h"
+#include "maglev/choice.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -23,14 +25,19 @@ void Parse(Burst& burst);
 //   and for ICMP with a wrong checksum; kDrop/kFragmentUnknown, kPortNotServed.
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 
-// Finds the backend of each packet: the one its connection has, else the one the table names.
-//   Reads: packets, services, hashes. Writes: backends, opened; the flow table and its counters.
+// Finds the backend of each packet: the one its connection has, else the one the service's
+// scheduler chooses.
+//   Reads: packets, services, hashes; the live connections of `all_workers`. Writes: backends,
+//   opened; the flow table, the chooser's turns, the counters.
 //   Verdicts: kDrop/kNoBackend.
 //
 // A connection keeps its backend through drain, and is chosen anew if its backend is down or has
 // left the service. A client that starts over (SYN) keeps a backend that takes new connections; a
-// SYN on a connection that was closing is another connection.
-void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, WorkerCounters& counters,
+// SYN on a connection that was closing is another connection. Where the table has no place for one,
+// and for packets in the middle of one it does not know, the hash decides, whatever the scheduler:
+// it is what all balancers, and this one after a restart, agree on.
+void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, Chooser& chooser,
+            WorkerCounters& counters, std::span<const WorkerCounters* const> all_workers,
             Burst& burst);
 
 // Puts an outer IPv4 header (RFC 2003) in front of the packet and addresses the frame to the next

@@ -45,6 +45,9 @@ std::shared_ptr<const Snapshot> MustCompile(const CompileInput& input) {
 }
 
 const Service& First(const std::shared_ptr<const Snapshot>& s) { return *s->services().at(0); }
+const LookupTable::Assignment& Slots(const std::shared_ptr<const Snapshot>& s) {
+  return *First(s).pools[0].assignment;
+}
 
 TEST(Compile, FillsInWhatTheFileSays) {
   const auto snapshot = MustCompile(Input(R"(
@@ -106,12 +109,13 @@ TEST(Compile, OnlyBackendsThatAreUpAreInTheTable) {
   const auto snapshot = MustCompile(input);
   EXPECT_EQ(First(snapshot).backends[1].state, BackendState::kDrain);
   EXPECT_EQ(First(snapshot).backends[2].state, BackendState::kDown);
-  for (LookupTable::Member m : First(snapshot).assignment) ASSERT_EQ(m, 0);
+  for (LookupTable::Member m : *First(snapshot).pools[0].assignment) ASSERT_EQ(m, 0);
 }
 
 TEST(Compile, WithoutBackendsNobodyHasASlot) {
   const auto snapshot = MustCompile(Input(ConfigText(ServiceText("web", 1, ""))));
-  for (LookupTable::Member m : First(snapshot).assignment) ASSERT_EQ(m, LookupTable::kNoMember);
+  for (LookupTable::Member m : *First(snapshot).pools[0].assignment)
+    ASSERT_EQ(m, LookupTable::kNoMember);
 }
 
 TEST(Compile, TheOrderOfTheFileMattersToNothing) {
@@ -119,7 +123,7 @@ TEST(Compile, TheOrderOfTheFileMattersToNothing) {
       ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }"))));
   const auto b = MustCompile(Input(ConfigText(
       ServiceText("web", 1, "{ name: b, address: 10.0.0.2 }, { name: a, address: 10.0.0.1 }"))));
-  EXPECT_EQ(First(a).assignment, First(b).assignment);
+  EXPECT_EQ(Slots(a), Slots(b));
 }
 
 // What a change leaves shared with the Snapshot before.
@@ -154,7 +158,7 @@ TEST(Compile, SharesWhatDidNotChange) {
     const auto after = MustCompile(Input(row.text, before));
     EXPECT_EQ(after->version(), 2u);
     EXPECT_EQ(&First(after) == &First(before), row.service) << row.what;
-    EXPECT_EQ(First(after).table == First(before).table, row.table) << row.what;
+    EXPECT_EQ(First(after).pools[0].table == First(before).pools[0].table, row.table) << row.what;
   }
 }
 
@@ -167,13 +171,13 @@ TEST(Compile, AStateChangeKeepsTheTableAndMovesOnlyThatBackendsSlots) {
   const auto after = MustCompile(input);
   EXPECT_NE(after->services()[0], before->services()[0]);
   EXPECT_EQ(after->services()[1], before->services()[1]);
-  EXPECT_EQ(First(after).table, First(before).table);
-  for (size_t slot = 0; slot < First(after).assignment.size(); ++slot) {
-    const LookupTable::Member was = First(before).assignment[slot];
+  EXPECT_EQ(First(after).pools[0].table, First(before).pools[0].table);
+  for (size_t slot = 0; slot < Slots(after).size(); ++slot) {
+    const LookupTable::Member was = Slots(before)[slot];
     if (was == 1) {
-      EXPECT_NE(First(after).assignment[slot], 1);
+      EXPECT_NE(Slots(after)[slot], 1);
     } else {
-      EXPECT_EQ(First(after).assignment[slot], was);
+      EXPECT_EQ(Slots(after)[slot], was);
     }
   }
 }
@@ -184,23 +188,23 @@ TEST(Compile, AnotherSeedSharesNothing) {
   CompileInput input = Input(text, before);
   input.hash_seed = 8;
   const auto after = MustCompile(input);
-  EXPECT_NE(First(after).table, First(before).table);
-  EXPECT_NE(First(after).assignment, First(before).assignment);
+  EXPECT_NE(First(after).pools[0].table, First(before).pools[0].table);
+  EXPECT_NE(Slots(after), Slots(before));
 }
 
 TEST(Compile, ServicesWithEqualPoolsShareATable) {
   const auto snapshot =
       MustCompile(Input(ConfigText(ServiceText("one", 1, kAbc) + ServiceText("two", 2, kAbc) +
                                    ServiceText("three", 3, "{ name: a, address: 10.0.0.1 }"))));
-  EXPECT_EQ(snapshot->services()[0]->table, snapshot->services()[1]->table);
-  EXPECT_NE(snapshot->services()[0]->table, snapshot->services()[2]->table);
+  EXPECT_EQ(snapshot->services()[0]->pools[0].table, snapshot->services()[1]->pools[0].table);
+  EXPECT_NE(snapshot->services()[0]->pools[0].table, snapshot->services()[2]->pools[0].table);
 }
 
 TEST(Compile, ARenamedServiceKeepsItsTableButIsAnother) {
   const auto before = MustCompile(Input(ConfigText(ServiceText("web", 1, kAbc))));
   const auto after = MustCompile(Input(ConfigText(ServiceText("www", 1, kAbc)), before));
   EXPECT_NE(after->services()[0], before->services()[0]);
-  EXPECT_EQ(First(after).table, First(before).table);
+  EXPECT_EQ(First(after).pools[0].table, First(before).pools[0].table);
 }
 
 }  // namespace

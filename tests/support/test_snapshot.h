@@ -51,7 +51,7 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
     service->protocol = from.protocol;
     service->ports = from.ports;
     std::vector<PoolMember> pool;
-    std::vector<bool> up;
+    std::vector<Share> shares;
     for (const TestBackend& b : from.backends) {
       Backend backend;
       backend.name = b.name;
@@ -69,11 +69,11 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
       }
       service->backends.push_back(backend);
       pool.push_back({b.name, b.weight});
-      up.push_back(b.state == BackendState::kUp);
+      shares.push_back(b.state == BackendState::kUp ? kFullShare : kDown);
     }
-    service->table = std::make_shared<const LookupTable>(
+    const auto table = std::make_shared<const LookupTable>(
         LookupTable::Build(pool, from.table_size, kTestSeed).value());
-    service->assignment = service->table->Assign(up);
+    service->pools.push_back({.table = table, .assignment = table->Assign(shares)});
     parts.push_back(std::move(service));
   }
   return std::make_shared<const Snapshot>(options.version, kTestSeed, options.timeouts,

@@ -20,7 +20,7 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
   constexpr uint64_t kSnapshots = 200;
   Publisher publisher(1);
   WorkerCounters counters;
-  Pipeline pipeline(1024, PageSize::kLazy, &counters);
+  Pipeline pipeline(1024, PageSize::kLazy, {&counters}, 0);
   const auto snapshot = [](uint64_t version) {
     return MakeSnapshot(
         {{.backends = {{"a", "10.0.0.1"},

@@ -35,7 +35,7 @@ struct Outcome {
 class Path {
  public:
   explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
-      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, PageSize::kLazy, &counters_) {}
+      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, PageSize::kLazy, {&counters_}, 0) {}
 
   // Sends the frames as one burst.
   std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {

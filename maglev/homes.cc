@@ -1,0 +1,211 @@
+#include "maglev/homes.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+namespace guideway {
+namespace {
+
+// Turns that look for their slots side by side: never more than a part of the free slots, so that
+// two seldom find the same one.
+constexpr uint32_t kMostTurnsAtOnce = 64;
+constexpr uint32_t kFreeSlotsPerTurn = 8;
+
+class FreeSlots {
+ public:
+  explicit FreeSlots(uint32_t size) : words_((size + 31) / 32, ~0u) {
+    if (size % 32 != 0) words_.back() = (1u << size % 32) - 1;
+  }
+
+  bool Contains(uint32_t slot) const { return words_[slot / 32] >> slot % 32 & 1; }
+  void Take(uint32_t slot) { words_[slot / 32] &= ~(1u << slot % 32); }
+  const uint32_t* words() const { return words_.data(); }
+
+  std::vector<uint32_t> List() const {
+    std::vector<uint32_t> slots;
+    for (size_t i = 0; i < words_.size(); ++i) {
+      for (uint32_t word = words_[i]; word != 0; word &= word - 1) {
+        slots.push_back(static_cast<uint32_t>(32 * i) + std::countr_zero(word));
+      }
+    }
+    return slots;
+  }
+
+ private:
+  std::vector<uint32_t> words_;
+};
+
+// skip⁻¹/size as a fraction of 2^64, rounded up: times a distance, modulo 2^64, it is the distance
+// in steps, as a fraction of the table. Steps are 2^64/size > 2^35 apart and the rounding errs by
+// less than the distance, so fractions compare as their numbers of steps do.
+uint64_t StepsPerSlot(uint32_t skip, uint32_t size) {
+  // Extended Euclid: inverse·skip ≡ remainder (mod size) all along.
+  int64_t inverse = 0, next_inverse = 1, remainder = size, next_remainder = skip;
+  while (next_remainder != 0) {
+    const int64_t quotient = remainder / next_remainder;
+    inverse = std::exchange(next_inverse, inverse - quotient * next_inverse);
+    remainder = std::exchange(next_remainder, remainder - quotient * next_remainder);
+  }
+  const uint64_t positive = static_cast<uint64_t>(inverse < 0 ? inverse + size : inverse);
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(positive) << 64) / size) + 1;
+}
+
+class HomeTaker {
+ public:
+  HomeTaker(absl::Span<const Permutation> permutations, absl::Span<const uint16_t> turns)
+      : turns_(turns), size_(static_cast<uint32_t>(turns.size())), free_(size_) {
+    walkers_.reserve(permutations.size());
+    for (const Permutation& p : permutations) {
+      const uint32_t two = AddModulo(p.skip, p.skip, size_);
+      const uint32_t four = AddModulo(two, two, size_);
+      walkers_.push_back({p.offset, p.skip, AddModulo(four, four, size_)});
+    }
+    homes_.owners.resize(size_);
+  }
+
+  Homes Run(bool has_avx2) {
+    const uint32_t ranked = std::min(size_, static_cast<uint32_t>(std::sqrt(size_)));
+    if (has_avx2 && size_ > kMostTurnsAtOnce * kFreeSlotsPerTurn) {
+      WalkSideBySide(size_ - ranked);
+    } else {
+      Walk(size_ - ranked);
+    }
+    Rank();
+    return std::move(homes_);
+  }
+
+ private:
+  struct Walker {
+    uint32_t slot;  // the next to be tried; those before it are taken
+    uint32_t skip;
+    uint32_t skip8;  // eight steps
+  };
+
+  void Take(uint32_t slot, uint16_t owner) {
+    free_.Take(slot);
+    homes_.owners[slot] = owner;
+  }
+
+  // Turns up to `end`, one after the other, one probe after the other.
+  void Walk(uint32_t end) {
+    for (; turn_ < end; ++turn_) {
+      Walker& walker = walkers_[turns_[turn_]];
+      while (!free_.Contains(walker.slot)) {
+        walker.slot = AddModulo(walker.slot, walker.skip, size_);
+      }
+      Take(walker.slot, turns_[turn_]);
+    }
+  }
+
+  __attribute__((target("avx2"))) void WalkSideBySide(uint32_t end);
+  void Rank();
+
+  const absl::Span<const uint16_t> turns_;
+  const uint32_t size_;
+  std::vector<Walker> walkers_;
+  FreeSlots free_;
+  Homes homes_;
+  uint32_t turn_ = 0;
+};
+
+void HomeTaker::WalkSideBySide(uint32_t end) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i size1 = _mm256_set1_epi32(static_cast<int>(size_));
+  const __m256i size2 = _mm256_set1_epi32(static_cast<int>(2 * size_));
+  const __m256i size4 = _mm256_set1_epi32(static_cast<int>(4 * size_));
+  const __m256i low5 = _mm256_set1_epi32(31);
+  const int* words = reinterpret_cast<const int*>(free_.words());
+
+  // Looks at the walker's next eight slots. Leaves it at the first that is free, or behind them
+  // all and returns true.
+  const auto misses = [&](Walker & walker) __attribute__((target("avx2"), always_inline)) {
+    // slot + lane·skip modulo size: what is above size wraps around when size is subtracted from
+    // what is below, so the minimum of both is the one that is right.
+    __m256i slots = _mm256_mullo_epi32(_mm256_set1_epi32(static_cast<int>(walker.skip)), lanes);
+    slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size4));
+    slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size2));
+    slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size1));
+    slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.slot)));
+    slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size1));
+    // Each slot's bit, moved to its lane's sign.
+    __m256i bits = _mm256_i32gather_epi32(words, _mm256_srli_epi32(slots, 5), 4);
+    bits = _mm256_sllv_epi32(bits, _mm256_andnot_si256(slots, low5));
+    const auto found = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(bits)));
+    const __m256i lane = _mm256_castsi128_si256(_mm_cvtsi32_si128(std::countr_zero(found | 256)));
+    const auto first =
+        static_cast<uint32_t>(_mm256_cvtsi256_si32(_mm256_permutevar8x32_epi32(slots, lane)));
+    const bool missed = found == 0;
+    // Without a branch, for it would be a coin's toss.
+    const uint32_t behind = AddModulo(walker.slot, walker.skip8, size_);
+    walker.slot = first ^ ((first ^ behind) & (0u - missed));
+    return missed;
+  };
+
+  while (turn_ < end) {
+    // The turns of a batch: each walker once, so within a round, where their numbers go up.
+    const uint32_t most = std::min(
+        {kMostTurnsAtOnce, end - turn_, std::max(1u, (size_ - turn_) / kFreeSlotsPerTurn)});
+    uint16_t searching[kMostTurnsAtOnce];
+    uint32_t left = 0, batch = 0;
+    do {
+      const uint16_t owner = turns_[turn_ + batch++];
+      searching[left] = owner;
+      left += misses(walkers_[owner]);
+    } while (batch < most && turns_[turn_ + batch] > turns_[turn_ + batch - 1]);
+
+    while (left > 0) {
+      uint32_t still = 0;
+      for (uint32_t i = 0; i < left; ++i) {
+        searching[still] = searching[i];
+        still += misses(walkers_[searching[i]]);
+      }
+      left = still;
+    }
+    for (; batch > 0; --batch, ++turn_) {
+      Walker& walker = walkers_[turns_[turn_]];
+      while (!free_.Contains(walker.slot)) misses(walker);
+      Take(walker.slot, turns_[turn_]);
+    }
+  }
+}
+
+void HomeTaker::Rank() {
+  std::vector<uint32_t> free = free_.List();
+  std::vector<uint64_t> steps_per_slot(walkers_.size());  // 0: not known yet
+  for (; turn_ < size_; ++turn_) {
+    const uint16_t owner = turns_[turn_];
+    uint64_t& steps = steps_per_slot[owner];
+    if (steps == 0) steps = StepsPerSlot(walkers_[owner].skip, size_);
+    const uint64_t from = walkers_[owner].slot;
+    uint64_t nearest = UINT64_MAX;
+    size_t best = 0;
+    for (size_t i = 0; i < free.size(); ++i) {
+      const uint64_t distance = (free[i] - from) * steps;
+      if (distance <= nearest) {
+        nearest = distance;
+        best = i;
+      }
+    }
+    homes_.owners[free[best]] = owner;
+    homes_.ranked.push_back(free[best]);
+    free[best] = free.back();
+    free.pop_back();
+  }
+}
+
+}  // namespace
+
+Homes TakeHomes(absl::Span<const Permutation> permutations, absl::Span<const uint16_t> turns) {
+  return HomeTaker(permutations, turns).Run(__builtin_cpu_supports("avx2"));
+}
+
+Homes internal::TakeHomesPortably(absl::Span<const Permutation> permutations,
+                                  absl::Span<const uint16_t> turns) {
+  return HomeTaker(permutations, turns).Run(false);
+}
+
+}  // namespace guideway

@@ -1,0 +1,77 @@
+#include "maglev/turns.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+namespace guideway {
+
+std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t total) {
+  std::vector<uint32_t> quotas(weights.size());
+  const uint64_t sum = std::accumulate(weights.begin(), weights.end(), uint64_t{0});
+  if (sum == 0) return quotas;
+
+  // Remainders are below 2^36; with the index, reversed, beneath them, all keys differ.
+  std::vector<uint64_t> remainders(weights.size());
+  uint32_t left = total;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const uint64_t share = uint64_t{total} * weights[i];
+    quotas[i] = static_cast<uint32_t>(share / sum);
+    remainders[i] = share % sum << 16 | (0xffff - i);
+    left -= quotas[i];
+  }
+  std::nth_element(remainders.begin(), remainders.begin() + left, remainders.end(),
+                   std::greater<>());
+  for (uint32_t k = 0; k < left; ++k) ++quotas[0xffff - (remainders[k] & 0xffff)];
+  return quotas;
+}
+
+std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
+  if (quotas.empty()) return {};
+  const auto [least, most] = std::minmax_element(quotas.begin(), quotas.end());
+  const uint32_t rounds = *most;
+  std::vector<uint16_t> turns(std::accumulate(quotas.begin(), quotas.end(), size_t{0}));
+
+  if (*least == rounds || (*least + 1 == rounds && pace == Pace::kFromTheFirst)) {
+    // Equal or as good as: j·R/q is j.
+    auto out = turns.begin();
+    for (uint32_t round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < quotas.size(); ++i) {
+        if (round < quotas[i]) *out++ = static_cast<uint16_t>(i);
+      }
+    }
+    return turns;
+  }
+
+  // A counting sort by round, in the order of the index. The rounds of one with quota q go up by
+  // R/q: a whole number and a fraction, added up without a division a turn.
+  const auto each_turn = [&](auto visit) {
+    for (size_t i = 0; i < quotas.size(); ++i) {
+      const uint64_t q = quotas[i];
+      if (q == 0) continue;
+      // In halves, so that the first of kCentred is a whole number of 2q-ths.
+      const uint64_t whole = rounds / q, fraction = 2 * (rounds % q);
+      uint64_t round = 0, above = 0;
+      if (pace == Pace::kCentred) {
+        round = rounds / (2 * q);
+        above = rounds % (2 * q);
+      }
+      for (uint32_t j = 0; j < q; ++j) {
+        visit(round, static_cast<uint16_t>(i));
+        round += whole;
+        above += fraction;
+        if (above >= 2 * q) {
+          above -= 2 * q;
+          ++round;
+        }
+      }
+    }
+  };
+  std::vector<uint32_t> next(rounds + size_t{1});  // where the next turn of each round goes
+  each_turn([&](uint64_t round, uint16_t) { ++next[round + 1]; });
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  each_turn([&](uint64_t round, uint16_t i) { turns[next[round]++] = i; });
+  return turns;
+}
+
+}  // namespace guideway
