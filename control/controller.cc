@@ -19,6 +19,7 @@
 #include "control/health.h"
 #include "control/id_allocator.h"
 #include "control/revision.h"
+#include "control/slow_start.h"
 #include "glog/logging.h"
 
 namespace guideway {
@@ -81,6 +82,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
                  }),
+        step_timer_(loop->NewTimer()),
         tidy_timer_(loop->NewTimer()) {}
 
   absl::Status Start();
@@ -106,6 +108,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
       std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
   void Commit(Round& round);
+  void ArmStepTimer();
   void Refuse(Change& change, const absl::Status& why);
 
   // Of a backend of the revision in force, or of the one that is to be next.
@@ -146,6 +149,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   bool busy_ = false;         // a round is on the helper thread
   std::string config_error_;
   std::deque<api::Event> events_;
+  SlowStart slow_start_;
+  std::unique_ptr<Timer> step_timer_;  // of slow_start_
   std::unique_ptr<Timer> tidy_timer_;
 };
 
@@ -342,6 +347,7 @@ void Controller::Impl::FillInput(Round& round) const {
       }
       facts.backends.push_back({revision.at(place).id, state});
     }
+    slow_start_.SetShares(revision.config().services(static_cast<int>(s)), loop_->Now(), &facts);
   }
 }
 
@@ -362,6 +368,8 @@ void Controller::Impl::Commit(Round& round) {
   }
   now_ = {round.revision, *round.snapshot};
   dataplane_->Publish(now_.snapshot);
+  slow_start_.Commit(round.input, loop_->Now());
+  ArmStepTimer();
   if (is_new) {
     ++revision_;
     config_error_.clear();
@@ -389,6 +397,15 @@ void Controller::Impl::Commit(Round& round) {
     round.change->done(std::move(result));
   }
   for (Done& done : round.waiting) done(absl::OkStatus());
+}
+
+void Controller::Impl::ArmStepTimer() {
+  const absl::Duration next = slow_start_.NextStep(loop_->Now());
+  if (next == absl::InfiniteDuration()) return step_timer_->Cancel();
+  step_timer_->Set(next, [this] {
+    dirty_ = true;
+    NextRound();
+  });
 }
 
 void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
@@ -565,6 +582,7 @@ api::BackendList Controller::Impl::GetBackends() const {
                      : member->state == BackendState::kDown ? "down"
                      : IsDrained(*now_.revision, place)     ? "drain"
                                                             : "checking");
+      out->set_tenths(member->share);
       out->set_share(service.connection_shares[member - service.backends.data()]);
       const BackendCounts counts = CountsOfBackend(planned.id);
       out->set_packets(counts.packets);

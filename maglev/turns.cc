@@ -29,11 +29,12 @@ std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t tot
 std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
   if (quotas.empty()) return {};
   const auto [least, most] = std::minmax_element(quotas.begin(), quotas.end());
-  const uint32_t rounds = *most;
-  std::vector<uint16_t> turns(std::accumulate(quotas.begin(), quotas.end(), size_t{0}));
+  const auto total = std::accumulate(quotas.begin(), quotas.end(), uint32_t{0});
+  const uint32_t rounds = pace == Pace::kInRounds ? *most : total;
+  std::vector<uint16_t> turns(total);
 
-  if (*least == rounds || (*least + 1 == rounds && pace == Pace::kFromTheFirst)) {
-    // Equal or as good as: j·R/q is j.
+  if (pace == Pace::kInRounds && *most - *least <= 1) {
+    // Equal weights: j·R/q is j.
     auto out = turns.begin();
     for (uint32_t round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < quotas.size(); ++i) {
@@ -49,10 +50,10 @@ std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
     for (size_t i = 0; i < quotas.size(); ++i) {
       const uint64_t q = quotas[i];
       if (q == 0) continue;
-      // In halves, so that the first of kCentred is a whole number of 2q-ths.
+      // In 2q-ths, so that the half turn at which kSmooth begins is a whole number of them.
       const uint64_t whole = rounds / q, fraction = 2 * (rounds % q);
       uint64_t round = 0, above = 0;
-      if (pace == Pace::kCentred) {
+      if (pace == Pace::kSmooth) {
         round = rounds / (2 * q);
         above = rounds % (2 * q);
       }

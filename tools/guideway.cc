@@ -252,6 +252,9 @@ int GetServices(const Call& call) {
 }
 
 std::string StateText(const api::Backend& backend) {
+  if (backend.state() == "up" && backend.tenths() < 10) {
+    return absl::StrCat("up, slow start ", backend.tenths(), "/10");
+  }
   return backend.drained_by_hand() && backend.state() == "drain" ? "drain (by hand)"
          : backend.drained_by_hand() ? absl::StrCat(backend.state(), ", drained by hand")
                                      : backend.state();

@@ -32,12 +32,6 @@ class Support {
     if (ForwardingOf(service) != Forwarding::kIpip) {
       Unsupported(service, "forwarding", "forwards by ipip only");
     }
-    if (service.scheduler() != config::Scheduler::maglev) {
-      Unsupported(service, "scheduler", "has the scheduler maglev only");
-    }
-    if (service.affinity() != config::Affinity::connection) {
-      Unsupported(service, "affinity", "has the affinity connection only");
-    }
     if (service.has_quic()) Unsupported(service, "quic", "does not route by connection id");
     if (service.limits().has_new_flows_per_second()) {
       Unsupported(service, "limits", "does not limit new connections");
@@ -48,7 +42,6 @@ class Support {
     if (check.has_icmp()) Unsupported(check, "icmp", "probes by tcp and http only");
     if (check.has_udp()) Unsupported(check, "udp", "probes by tcp and http only");
     if (MinHealthyOf(service) > 0) Inactive(service, "min_healthy");
-    if (ToDuration(service.slow_start()) > absl::ZeroDuration()) Inactive(service, "slow_start");
     for (const config::Backend& backend : service.backends()) {
       if (!AddressOf(backend).is_v4()) {
         Unsupported(backend, "address", "reaches IPv4 backends only");

@@ -178,6 +178,12 @@ class ServiceValidator {
         Missing(backend, "region", absl::StrCat("; allowed: ", OneOf(names)));
       }
     }
+    for (config::Region& region : *service_.mutable_regions()) {
+      if (places_.Has(region, "fallback")) continue;
+      for (const std::string& other : names) {
+        if (other != region.name()) region.add_fallback(other);
+      }
+    }
     for (const config::Region& region : service_.regions()) {
       if (!served.contains(region.name())) Warning(region, "name", "no backend is in this region");
     }

@@ -29,6 +29,8 @@ struct TestService {
   std::vector<PortRange> ports = {{80, 80}};
   std::vector<TestBackend> backends = {{"web-1", "10.0.0.11"}};
   uint32_t table_size = 1021;
+  Scheduler scheduler = Scheduler::kMaglev;
+  Affinity affinity = {};
 };
 
 struct TestOptions {
@@ -50,8 +52,11 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
     }
     service->protocol = from.protocol;
     service->ports = from.ports;
+    service->scheduler = from.scheduler;
+    service->affinity = from.affinity;
     std::vector<PoolMember> pool;
     std::vector<Share> shares;
+    std::vector<uint32_t> weights_up;
     for (const TestBackend& b : from.backends) {
       Backend backend;
       backend.name = b.name;
@@ -70,10 +75,13 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
       service->backends.push_back(backend);
       pool.push_back({b.name, b.weight});
       shares.push_back(b.state == BackendState::kUp ? kFullShare : kDown);
+      weights_up.push_back(b.weight * shares.back());
     }
     const auto table = std::make_shared<const LookupTable>(
         LookupTable::Build(pool, from.table_size, kTestSeed).value());
     service->pools.push_back({.table = table, .assignment = table->Assign(shares)});
+    service->turns = TurnsByWeight(weights_up);
+    service->picks = WeightedPicks(weights_up);
     parts.push_back(std::move(service));
   }
   return std::make_shared<const Snapshot>(options.version, kTestSeed, options.timeouts,

@@ -126,9 +126,8 @@ TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
        {"f:28:10: routing:", "f:38:27: services[web].vips[1]:",
         "f:41:17: services[web].forwarding:", "f:46:14: services[web].health_check.https:",
         "f:52:13: services[web].limits:", "f:58:33: services[web].backends[web-5].address:",
-        "f:77:7: services[http3].quic:", "f:90:16: services[postgres].scheduler:",
-        "f:99:12: services[cdn].vips[0]:", "f:100:15: services[cdn].protocol:",
-        "f:115:3: access:"}) {
+        "f:77:7: services[http3].quic:", "f:99:12: services[cdn].vips[0]:",
+        "f:100:15: services[cdn].protocol:", "f:115:3: access:"}) {
     EXPECT_THAT(unsupported, HasSubstr(line));
   }
   const std::string warnings = absl::StrJoin(loaded->warnings, "\n");

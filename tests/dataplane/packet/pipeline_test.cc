@@ -5,6 +5,7 @@
 
 #include <map>
 #include <random>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "dataplane/packet/headers.h"
@@ -35,7 +36,8 @@ struct Outcome {
 class Path {
  public:
   explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
-      : snapshot_(std::move(snapshot)), pipeline_(flow_entries, PageSize::kLazy, {&counters_}, 0) {}
+      : snapshot_(std::move(snapshot)),
+        pipeline_(flow_entries, PageSize::kLazy, {&counters_, &other_worker_}, 0) {}
 
   // Sends the frames as one burst.
   std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {
@@ -83,11 +85,12 @@ class Path {
 
   Ticks now = 1000;
   const WorkerCounters& counters() const { return counters_; }
+  WorkerCounters& other_worker() { return other_worker_; }
   const Pipeline& pipeline() const { return pipeline_; }
 
  private:
   std::shared_ptr<const Snapshot> snapshot_;
-  WorkerCounters counters_;
+  WorkerCounters counters_, other_worker_;
   Pipeline pipeline_;
   uint64_t sent_ = 0;
 };
@@ -554,6 +557,112 @@ TEST(Connections, WithoutAPlaceInTheTableGoWhereTheTableSays) {
   EXPECT_EQ(opened, 0u) << "later packets of it open nothing";
   EXPECT_EQ(path.counters().flows_not_stored_count(), 100u);
   EXPECT_EQ(path.counters().flow_count(), 8u);
+}
+
+TEST(Schedulers, RoundRobinGoesByTurnsAndConnectionsStay) {
+  Path path(MakeSnapshot({{.backends = {{.name = "a", .address = "10.0.0.11", .weight = 2},
+                                        {.name = "b", .address = "10.0.0.12", .weight = 1},
+                                        {.name = "off", .address = "10.0.0.13", .state = kDown}},
+                           .scheduler = Scheduler::kRoundRobin}}));
+  std::string turns;
+  for (uint16_t port = 1; port <= 9; ++port) {
+    const std::string backend = path.Send(TcpFrame(port, kTcpSyn)).backend;
+    turns += backend;
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck, {1})).backend, backend);
+    EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, backend) << "a repeated SYN is no turn";
+  }
+  EXPECT_EQ(turns, "abaabaaba");
+}
+
+TEST(Schedulers, EveryUdpFlowIsATurn) {
+  Path path(MakeSnapshot({{.name = "dns",
+                           .protocol = Protocol::kUdp,
+                           .ports = {{53, 53}},
+                           .backends = {{"a", "10.0.0.11"}, {"b", "10.0.0.12"}},
+                           .scheduler = Scheduler::kRoundRobin}}));
+  std::string turns;
+  for (int n = 0; n < 8; ++n) {
+    const auto port = static_cast<uint16_t>(1 + n / 2);  // two packets of each
+    turns += path.Send(Ethernet{}.Around(
+                           Ipv4{.protocol = 17}.Around(Udp{.source_port = port}.Around({1}))))
+                 .backend;
+  }
+  EXPECT_EQ(turns, "aabbaabb");
+}
+
+// Of least_connections what counts is all workers' connections, not only one's own.
+TEST(Schedulers, LeastConnectionsCountsEveryWorker) {
+  const auto snapshot = MakeSnapshot({{.backends = {{"a", "10.0.0.11"}, {"b", "10.0.0.12"}},
+                                       .scheduler = Scheduler::kLeastConnections}});
+  Path alone(snapshot);
+  std::map<std::string, int> spread;
+  for (uint16_t port = 1; port <= 100; ++port) {
+    ++spread[alone.Send(TcpFrame(port, kTcpSyn)).backend];
+  }
+  EXPECT_NEAR(spread["a"], 50, 5);
+
+  Path path(snapshot);
+  path.other_worker().backend(0).active_flows.Add(1000);
+  spread.clear();
+  for (uint16_t port = 1; port <= 100; ++port) {
+    ++spread[path.Send(TcpFrame(port, kTcpSyn)).backend];
+  }
+  EXPECT_GE(spread["b"], 98) << "the other worker has given a many";
+}
+
+// What no flow table remembers goes where every balancer would send it, whatever the scheduler.
+TEST(Schedulers, TheHashDecidesForWhatNothingIsKnownOf) {
+  for (const Scheduler scheduler :
+       {Scheduler::kRoundRobin, Scheduler::kRandom, Scheduler::kLeastConnections}) {
+    const auto snapshot =
+        MakeSnapshot({{.backends = ThreeBackends(kUp, kUp), .scheduler = scheduler}});
+    Path by_hash(Web(ThreeBackends(kUp, kUp))), path(snapshot), full(snapshot, 8);
+    for (uint16_t port = 1; port <= 8; ++port) full.Send(TcpFrame(port, kTcpSyn));
+    full.now += kTicksPerSecond;
+    for (uint16_t port = 1; port <= 8; ++port) full.Send(TcpFrame(port, kTcpAck));
+    for (uint16_t port = 100; port < 150; ++port) {
+      const std::string expected = by_hash.Send(TcpFrame(port, kTcpSyn)).backend;
+      EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck)).backend, expected)
+          << "from the middle of a connection";
+      EXPECT_EQ(full.Send(TcpFrame(port, kTcpSyn)).backend, expected) << "no place to remember it";
+      EXPECT_EQ(full.Send(TcpFrame(port, kTcpAck)).backend, expected);
+    }
+    EXPECT_EQ(full.counters().flows_not_stored_count(), 50u);
+  }
+}
+
+TEST(Schedulers, WithoutABackendDrop) {
+  for (const Scheduler scheduler :
+       {Scheduler::kRoundRobin, Scheduler::kRandom, Scheduler::kLeastConnections}) {
+    Path path(MakeSnapshot({{.backends = ThreeBackends(kDown, kDrain), .scheduler = scheduler}}));
+    EXPECT_EQ(path.Send(TcpFrame(1, kTcpSyn)).text(), "drop no_backend");
+    EXPECT_EQ(path.Send(TcpFrame(1, kTcpAck)).text(), "drop no_backend");
+  }
+}
+
+TEST(Affinity, AClientHasOneBackend) {
+  const auto backends_of = [](Affinity affinity, const std::vector<std::string>& clients) {
+    Path path(MakeSnapshot({{.backends = ThreeBackends(kUp, kUp), .affinity = affinity}}));
+    std::set<std::string> backends;
+    for (const std::string& client : clients) {
+      for (uint16_t port = 1; port <= 20; ++port) {
+        backends.insert(path.Send(Ethernet{}.Around(Ipv4{.source = client.c_str()}.Around(
+                                      Tcp{.source_port = port, .flags = kTcpSyn}.Around({}))))
+                            .backend);
+      }
+    }
+    return backends.size();
+  };
+  std::vector<std::string> one = {"203.0.113.7"}, prefix, many;
+  for (int i = 0; i < 30; ++i) {
+    prefix.push_back(absl::StrCat("203.0.113.", i));
+    many.push_back(absl::StrCat("203.0.", i, ".7"));
+  }
+  EXPECT_EQ(backends_of({}, one), 3u);
+  EXPECT_EQ(backends_of({.to_client = true}, one), 1u);
+  EXPECT_EQ(backends_of({.to_client = true}, prefix), 3u);
+  EXPECT_EQ(backends_of({.to_client = true, .ipv4_bits = 24}, prefix), 1u);
+  EXPECT_EQ(backends_of({.to_client = true, .ipv4_bits = 24}, many), 3u);
 }
 
 // Whatever comes in, nothing is read or written outside the frame and its headroom (the buffers are

@@ -1,0 +1,47 @@
+// Slow start: a backend that is new, or comes back, gets its share of new connections in ten steps.
+//
+// The first tenth at once, all ten when `slow_start` of its service has passed since; in between a
+// tenth more every ninth of it. Which slots a tenth stands for is the lookup table's affair
+// (maglev/lookup_table.h), so balancers that are at the same step agree.
+//
+// A backend comes (back) when it begins to take new connections: it was down, drained or checked,
+// or not in the configuration. Where nobody else of its region takes any, there is nobody to take
+// its place while it starts, and it gets all at once; so do all at the start of the daemon.
+//
+// Thread contract: the control thread's. Time is passed in.
+#ifndef GUIDEWAY_CONTROL_SLOW_START_H_
+#define GUIDEWAY_CONTROL_SLOW_START_H_
+
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "control/compile.h"
+#include "control/config/config.h"
+
+namespace guideway {
+
+class SlowStart {
+ public:
+  // Sets the shares of a service's backends, whose states are set: what a Compile now should know.
+  void SetShares(const config::Service& service, absl::Duration now, ServiceFacts* facts) const;
+
+  // What was compiled with these shares is in force since `now`.
+  void Commit(const CompileInput& in_force, absl::Duration now);
+
+  // When the next step of any backend is due; InfiniteDuration if all have their full share.
+  absl::Duration NextStep(absl::Duration now) const;
+
+ private:
+  // A backend that takes new connections.
+  struct Started {
+    absl::Duration since;  // of one that got all at once: -InfiniteDuration
+    absl::Duration over;   // the service's slow_start
+  };
+
+  absl::flat_hash_map<BackendId, Started> started_;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_SLOW_START_H_
