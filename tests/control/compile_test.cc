@@ -1,12 +1,15 @@
 #include "control/compile.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 #include <string>
 
+#include "absl/strings/str_join.h"
+#include "maglev/choice.h"
 #include "tests/support/test_config.h"
 
 namespace guideway {
@@ -198,6 +201,135 @@ TEST(Compile, ServicesWithEqualPoolsShareATable) {
                                    ServiceText("three", 3, "{ name: a, address: 10.0.0.1 }"))));
   EXPECT_EQ(snapshot->services()[0]->pools[0].table, snapshot->services()[1]->pools[0].table);
   EXPECT_NE(snapshot->services()[0]->pools[0].table, snapshot->services()[2]->pools[0].table);
+}
+
+TEST(Compile, ServicesWithEqualPoolsAndStatesShareAnAssignment) {
+  CompileInput input = Input(ConfigText(ServiceText("one", 1, kAbc) + ServiceText("two", 2, kAbc)));
+  const auto all_up = MustCompile(input);
+  EXPECT_EQ(&Slots(all_up)[0], First(all_up).pools[0].table->homes().data()) << "no copy of them";
+  for (ServiceFacts& facts : input.services) facts.backends[1].state = BackendState::kDown;
+  input.previous = all_up;
+  const auto one_down = MustCompile(input);
+  EXPECT_EQ(one_down->services()[0]->pools[0].assignment,
+            one_down->services()[1]->pools[0].assignment);
+  input.services[1].backends[1].share = 3;
+  input.services[1].backends[1].state = BackendState::kUp;
+  input.previous = one_down;
+  const auto differing = MustCompile(input);
+  EXPECT_EQ(differing->services()[0], one_down->services()[0]);
+  EXPECT_NE(Slots(differing), *differing->services()[1]->pools[0].assignment);
+}
+
+constexpr char kRegions[] =
+    "scheduler: geographic, default_region: us, regions: [{ name: eu, prefixes: [192.0.2.0/25] }, "
+    "{ name: us, prefixes: [192.0.2.128/25, 192.0.2.64/26] }, "
+    "{ name: ap, prefixes: [\"2001:db8::/32\"], fallback: [us] }]";
+constexpr char kRegionBackends[] =
+    "{ name: u2, address: 10.0.0.2, region: us }, { name: e1, address: 10.0.0.1, region: eu }, "
+    "{ name: u1, address: 10.0.0.3, region: us }, { name: a1, address: 10.0.0.4, region: ap }";
+
+TEST(Compile, ARegionHasItsPoolAndItsStandIns) {
+  CompileInput input = Input(ConfigText(ServiceText("cdn", 1, kRegionBackends, kRegions)));
+  const auto snapshot = MustCompile(input);
+  const Service& cdn = First(snapshot);
+  ASSERT_EQ(cdn.pools.size(), 3u);
+  std::vector<std::string> names;
+  for (const Backend& b : cdn.backends) names.push_back(b.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"e1", "u1", "u2", "a1"})) << "by region, by name";
+  const auto backends_of = [](const Service& service, const char* client) {
+    std::set<std::string> backends;
+    for (uint64_t i = 0; i < 200; ++i) {
+      const FlowHash hash = {i * 0x9e3779b97f4a7c15u, 0};
+      const Backend* b = ChooseByHash(service, IpAddress::Parse(client).value(), hash, 7);
+      backends.insert(b == nullptr ? "nobody" : b->name);
+    }
+    return absl::StrJoin(backends, " ");
+  };
+  EXPECT_EQ(backends_of(cdn, "192.0.2.1"), "e1");
+  EXPECT_EQ(backends_of(cdn, "192.0.2.65"), "u1 u2") << "the longest prefix";
+  EXPECT_EQ(backends_of(cdn, "192.0.2.200"), "u1 u2");
+  EXPECT_EQ(backends_of(cdn, "2001:db8::1"), "a1");
+  EXPECT_EQ(backends_of(cdn, "8.8.8.8"), "u1 u2") << "the default region";
+  EXPECT_NEAR(cdn.connection_shares[1], 0.5, 0.01) << "a part of its region's";
+  EXPECT_EQ(cdn.connection_shares[3], 1);
+
+  // By file order: u2, e1, u1, a1.
+  struct {
+    const char* what;
+    std::vector<bool> up;
+    const char *eu, *us, *ap;
+  } const rows[] = {
+      {"eu without its own goes to the next in the file", {1, 0, 1, 1}, "u1 u2", "u1 u2", "a1"},
+      {"us by default goes to eu first", {0, 1, 0, 1}, "e1", "e1", "a1"},
+      {"ap falls back to us alone", {0, 1, 0, 0}, "e1", "e1", "nobody"},
+      {"ap falls back", {1, 1, 1, 0}, "e1", "u1 u2", "u1 u2"},
+      {"the last one standing", {0, 0, 0, 1}, "a1", "a1", "a1"},
+      {"nobody", {0, 0, 0, 0}, "nobody", "nobody", "nobody"},
+  };
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.up.size(); ++i) {
+      input.services[0].backends[i].state = row.up[i] ? BackendState::kUp : BackendState::kDown;
+    }
+    const auto changed = MustCompile(input);
+    EXPECT_EQ(backends_of(First(changed), "192.0.2.1"), row.eu) << row.what;
+    EXPECT_EQ(backends_of(First(changed), "192.0.2.200"), row.us) << row.what;
+    EXPECT_EQ(backends_of(First(changed), "2001:db8::1"), row.ap) << row.what;
+  }
+}
+
+TEST(Compile, SchedulersThatAreNoHash) {
+  const std::string backends =
+      "{ name: a, address: 10.0.0.1, weight: 3 }, { name: b, address: 10.0.0.2, weight: 1 }, "
+      "{ name: c, address: 10.0.0.3 }";
+  for (const char* scheduler : {"round_robin", "random", "least_connections"}) {
+    const std::string text = ConfigText(absl::StrCat(
+        "  - { name: s, vips: [198.51.100.1], protocol: tcp, ports: [80], forwarding: ipip, "
+        "scheduler: ",
+        scheduler, ", backends: [", backends, "] }\n"));
+    CompileInput input = Input(text);
+    input.services[0].backends[2].state = BackendState::kDrain;
+    input.services[0].backends[0].share = 5;
+    const auto snapshot = MustCompile(input);
+    const Service& service = First(snapshot);
+    EXPECT_DOUBLE_EQ(service.connection_shares[0], 0.6) << "half of weight 3, beside 1";
+    EXPECT_DOUBLE_EQ(service.connection_shares[1], 0.4);
+    EXPECT_EQ(service.connection_shares[2], 0);
+    EXPECT_EQ(service.turns.empty(), service.scheduler != Scheduler::kRoundRobin);
+    EXPECT_EQ(service.picks.empty(), service.scheduler == Scheduler::kRoundRobin);
+    EXPECT_GE(Slots(snapshot).size(), 1021u) << "the table it falls back to";
+  }
+}
+
+// 10,000 services of 10 backends with small tables: 2 bytes a slot are 20 MB, and as much again
+// where somebody is down.
+TEST(Compile, ManyServicesFitIntoMemory) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "AddressSanitizer counts memory its own way";
+#endif
+  std::string services;
+  for (int s = 0; s < 10000; ++s) {
+    absl::StrAppend(
+        &services, "  - { name: s", s, ", vips: [10.1.", s / 250, ".", s % 250 + 1,
+        "], protocol: tcp, ports: [80], forwarding: ipip, table_size: 1021, backends: [");
+    for (int b = 0; b < 10; ++b) {
+      absl::StrAppend(&services, "{ name: s", s, "-b", b, ", address: 10.2.", b, ".", s % 250,
+                      " },");
+    }
+    absl::StrAppend(&services, "] }\n");
+  }
+  CompileInput input = Input(ConfigText(services));
+  const auto in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = in_use();
+  auto snapshot = MustCompile(input);
+  EXPECT_LT(in_use() - before, 75u << 20) << "all are up: the homes are their tables";
+  for (ServiceFacts& facts : input.services) facts.backends[3].state = BackendState::kDown;
+  input.previous = std::move(snapshot);
+  snapshot = MustCompile(input);
+  input.previous = nullptr;
+  EXPECT_LT(in_use() - before, 100u << 20) << "one of each is down";
 }
 
 TEST(Compile, ARenamedServiceKeepsItsTableButIsAnother) {

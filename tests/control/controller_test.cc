@@ -145,6 +145,38 @@ TEST_F(ControllerTest, AHealthChangeIsPublishedAndLogged) {
   EXPECT_EQ(LastEvent(), "backend web/b up");
 }
 
+TEST_F(ControllerTest, WhoComesBackStartsSlowly) {
+  const std::string more = absl::StrCat(kTcpCheck, ", slow_start: 9s");
+  MustStart(ConfigText(ServiceText("web", 1, kAbc, more)));
+  EXPECT_EQ(Get("web", "c").tenths(), 10u) << "at the start all take everything";
+  prober_.Fail("10.0.0.3", "connection refused");
+  loop_.Advance(absl::Seconds(4));
+  ASSERT_EQ(States()["web/c"], "down");
+  prober_.Heal("10.0.0.3");
+  while (States()["web/c"] == "down") loop_.Advance(absl::Milliseconds(100));
+
+  uint32_t tenths = 0;
+  double share = 0;
+  std::vector<uint32_t> steps;
+  for (int ms = 0; ms < 10000; ms += 100) {
+    const api::Backend c = Get("web", "c");
+    EXPECT_GE(c.tenths(), tenths);
+    if (c.tenths() > tenths) {
+      EXPECT_GT(c.share(), share);
+      EXPECT_NEAR(c.share(), 0.0333 * c.tenths(), 0.03);
+      steps.push_back(c.tenths());
+    }
+    tenths = c.tenths();
+    share = c.share();
+    EXPECT_EQ(Get("web", "a").tenths(), 10u);
+    loop_.Advance(absl::Milliseconds(100));
+  }
+  EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+  const size_t published = dataplane_.published.size();
+  loop_.Advance(absl::Minutes(1));
+  EXPECT_EQ(dataplane_.published.size(), published) << "done, and quiet";
+}
+
 TEST_F(ControllerTest, OneProbeServesAllServicesThatAskTheSame) {
   MustStart(
       ConfigText(ServiceText("one", 1, kAb, kTcpCheck) + ServiceText("two", 2, kAb, kTcpCheck)));
