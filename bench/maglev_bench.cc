@@ -2,10 +2,21 @@
 // (Eisenbud et al., NSDI 2016, section 3.4) as the baseline, compiled the same way.
 //
 //   build/bench/maglev_bench --benchmark_repetitions=9 --benchmark_enable_random_interleaving
+//
+// At the end it says on standard error how each build and repair compares with the plain loop of
+// the same run: the medians' ratio.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <chrono>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "maglev/lookup_table.h"
 #include "tests/support/plain_maglev.h"
@@ -75,7 +86,50 @@ BENCHMARK(Repair)
     ->ArgsProduct({{1000}, kSizes, {1, 10, 50}})
     ->Unit(benchmark::kMillisecond);
 
+// Shows the results as ever, and the ratios to Plain after them.
+class WithRatios final : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context& context) override { return display_->ReportContext(context); }
+
+  void ReportRuns(const std::vector<Run>& runs) override {
+    for (const Run& run : runs) {
+      if (run.run_type != Run::RT_Iteration || run.error_occurred) continue;
+      ms_[{run.run_name.args, run.run_name.function_name}].push_back(
+          run.counters.at("ms_per_build"));
+    }
+    display_->ReportRuns(runs);
+  }
+
+  void Finalize() override {
+    display_->Finalize();
+    for (const auto& [name, ms] : ms_) {
+      const auto& [args, function] = name;
+      const auto plain = ms_.find({args.substr(0, args.find("/down:")), "Plain"});
+      if (function == "Plain" || plain == ms_.end()) continue;
+      const double ratio = Median(ms) / Median(plain->second);
+      std::cerr << absl::StreamFormat("%-45s %.4f of Plain\n", absl::StrCat(function, "/", args),
+                                      ratio);
+    }
+  }
+
+ private:
+  static double Median(std::vector<double> values) {
+    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+    return values[values.size() / 2];
+  }
+
+  const std::unique_ptr<benchmark::BenchmarkReporter> display_{
+      benchmark::CreateDefaultDisplayReporter()};
+  std::map<std::pair<std::string, std::string>, std::vector<double>> ms_;  // by args and function
+};
+
 }  // namespace
 }  // namespace guideway
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  guideway::WithRatios reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  return 0;
+}

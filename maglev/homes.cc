@@ -44,14 +44,17 @@ class FreeSlots {
 // less than the distance, so fractions compare as their numbers of steps do.
 uint64_t StepsPerSlot(uint32_t skip, uint32_t size) {
   // Extended Euclid: inverse·skip ≡ remainder (mod size) all along.
-  int64_t inverse = 0, next_inverse = 1, remainder = size, next_remainder = skip;
+  int32_t inverse = 0, next_inverse = 1;
+  uint32_t remainder = size, next_remainder = skip;
   while (next_remainder != 0) {
-    const int64_t quotient = remainder / next_remainder;
-    inverse = std::exchange(next_inverse, inverse - quotient * next_inverse);
+    const uint32_t quotient = remainder / next_remainder;
+    inverse = std::exchange(next_inverse, inverse - static_cast<int32_t>(quotient) * next_inverse);
     remainder = std::exchange(next_remainder, remainder - quotient * next_remainder);
   }
-  const uint64_t positive = static_cast<uint64_t>(inverse < 0 ? inverse + size : inverse);
-  return static_cast<uint64_t>((static_cast<unsigned __int128>(positive) << 64) / size) + 1;
+  // Digit by digit, of 32 bits: a division of 128 bits takes longer.
+  const uint64_t high = static_cast<uint64_t>(inverse < 0 ? inverse + size : inverse) << 32;
+  const uint64_t low = high % size << 32;
+  return (high / size << 32 | low / size) + 1;
 }
 
 class HomeTaker {
@@ -123,13 +126,12 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
   // Looks at the walker's next eight slots. Leaves it at the first that is free, or behind them
   // all and returns true.
   const auto misses = [&](Walker & walker) __attribute__((target("avx2"), always_inline)) {
-    // slot + lane·skip modulo size: what is above size wraps around when size is subtracted from
-    // what is below, so the minimum of both is the one that is right.
+    // slot + lane·skip, less than 8·size, modulo size. Where 4·size is too much to subtract, the
+    // difference wraps around and is huge, so the minimum is right either way; then 2·size, size.
     __m256i slots = _mm256_mullo_epi32(_mm256_set1_epi32(static_cast<int>(walker.skip)), lanes);
+    slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.slot)));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size4));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size2));
-    slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size1));
-    slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.slot)));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size1));
     // Each slot's bit, moved to its lane's sign.
     __m256i bits = _mm256_i32gather_epi32(words, _mm256_srli_epi32(slots, 5), 4);
@@ -175,11 +177,9 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
 
 void HomeTaker::Rank() {
   std::vector<uint32_t> free = free_.List();
-  std::vector<uint64_t> steps_per_slot(walkers_.size());  // 0: not known yet
   for (; turn_ < size_; ++turn_) {
     const uint16_t owner = turns_[turn_];
-    uint64_t& steps = steps_per_slot[owner];
-    if (steps == 0) steps = StepsPerSlot(walkers_[owner].skip, size_);
+    const uint64_t steps = StepsPerSlot(walkers_[owner].skip, size_);
     const uint64_t from = walkers_[owner].slot;
     uint64_t nearest = UINT64_MAX;
     size_t best = 0;
