@@ -59,14 +59,11 @@ uint64_t StepsPerSlot(uint32_t skip, uint32_t size) {
 
 class HomeTaker {
  public:
-  HomeTaker(absl::Span<const Permutation> permutations, absl::Span<const uint16_t> turns)
-      : turns_(turns), size_(static_cast<uint32_t>(turns.size())), free_(size_) {
-    walkers_.reserve(permutations.size());
-    for (const Permutation& p : permutations) {
-      const uint32_t two = AddModulo(p.skip, p.skip, size_);
-      const uint32_t four = AddModulo(two, two, size_);
-      walkers_.push_back({p.offset, p.skip, AddModulo(four, four, size_)});
-    }
+  HomeTaker(std::vector<Permutation> permutations, absl::Span<const uint16_t> turns)
+      : turns_(turns),
+        size_(static_cast<uint32_t>(turns.size())),
+        walkers_(std::move(permutations)),
+        free_(size_) {
     homes_.owners.resize(size_);
   }
 
@@ -82,12 +79,6 @@ class HomeTaker {
   }
 
  private:
-  struct Walker {
-    uint32_t slot;  // the next to be tried; those before it are taken
-    uint32_t skip;
-    uint32_t skip8;  // eight steps
-  };
-
   void Take(uint32_t slot, uint16_t owner) {
     free_.Take(slot);
     homes_.owners[slot] = owner;
@@ -96,11 +87,11 @@ class HomeTaker {
   // Turns up to `end`, one after the other, one probe after the other.
   void Walk(uint32_t end) {
     for (; turn_ < end; ++turn_) {
-      Walker& walker = walkers_[turns_[turn_]];
-      while (!free_.Contains(walker.slot)) {
-        walker.slot = AddModulo(walker.slot, walker.skip, size_);
+      Permutation& walker = walkers_[turns_[turn_]];
+      while (!free_.Contains(walker.offset)) {
+        walker.offset = AddModulo(walker.offset, walker.skip, size_);
       }
-      Take(walker.slot, turns_[turn_]);
+      Take(walker.offset, turns_[turn_]);
     }
   }
 
@@ -109,7 +100,8 @@ class HomeTaker {
 
   const absl::Span<const uint16_t> turns_;
   const uint32_t size_;
-  std::vector<Walker> walkers_;
+  // What is left of each permutation: `offset` is the next slot, all before it are taken.
+  std::vector<Permutation> walkers_;
   FreeSlots free_;
   Homes homes_;
   uint32_t turn_ = 0;
@@ -125,11 +117,10 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
 
   // Looks at the walker's next eight slots. Leaves it at the first that is free, or behind them
   // all and returns true.
-  const auto misses = [&](Walker & walker) __attribute__((target("avx2"), always_inline)) {
-    // slot + lane·skip, less than 8·size, modulo size. Where 4·size is too much to subtract, the
-    // difference wraps around and is huge, so the minimum is right either way; then 2·size, size.
+  const auto misses = [&](Permutation & walker) __attribute__((target("avx2"), always_inline)) {
+    // slot + lane·skip, less than 8·size, modulo size, as in AddModulo.
     __m256i slots = _mm256_mullo_epi32(_mm256_set1_epi32(static_cast<int>(walker.skip)), lanes);
-    slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.slot)));
+    slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.offset)));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size4));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size2));
     slots = _mm256_min_epu32(slots, _mm256_sub_epi32(slots, size1));
@@ -137,13 +128,12 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
     __m256i bits = _mm256_i32gather_epi32(words, _mm256_srli_epi32(slots, 5), 4);
     bits = _mm256_sllv_epi32(bits, _mm256_andnot_si256(slots, low5));
     const auto found = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(bits)));
-    const __m256i lane = _mm256_castsi128_si256(_mm_cvtsi32_si128(std::countr_zero(found | 256)));
-    const auto first =
+    // The first that is free, or a step behind the last; without a branch, a coin's toss.
+    const __m256i lane = _mm256_castsi128_si256(_mm_cvtsi32_si128(std::countr_zero(found | 128)));
+    const auto slot =
         static_cast<uint32_t>(_mm256_cvtsi256_si32(_mm256_permutevar8x32_epi32(slots, lane)));
     const bool missed = found == 0;
-    // Without a branch, for it would be a coin's toss.
-    const uint32_t behind = AddModulo(walker.slot, walker.skip8, size_);
-    walker.slot = first ^ ((first ^ behind) & (0u - missed));
+    walker.offset = AddModulo(slot, walker.skip & (0u - missed), size_);
     return missed;
   };
 
@@ -168,9 +158,9 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
       left = still;
     }
     for (; batch > 0; --batch, ++turn_) {
-      Walker& walker = walkers_[turns_[turn_]];
-      while (!free_.Contains(walker.slot)) misses(walker);
-      Take(walker.slot, turns_[turn_]);
+      Permutation& walker = walkers_[turns_[turn_]];
+      while (!free_.Contains(walker.offset)) misses(walker);
+      Take(walker.offset, turns_[turn_]);
     }
   }
 }
@@ -180,7 +170,7 @@ void HomeTaker::Rank() {
   for (; turn_ < size_; ++turn_) {
     const uint16_t owner = turns_[turn_];
     const uint64_t steps = StepsPerSlot(walkers_[owner].skip, size_);
-    const uint64_t from = walkers_[owner].slot;
+    const uint64_t from = walkers_[owner].offset;
     uint64_t nearest = UINT64_MAX;
     size_t best = 0;
     for (size_t i = 0; i < free.size(); ++i) {
@@ -199,13 +189,13 @@ void HomeTaker::Rank() {
 
 }  // namespace
 
-Homes TakeHomes(absl::Span<const Permutation> permutations, absl::Span<const uint16_t> turns) {
-  return HomeTaker(permutations, turns).Run(__builtin_cpu_supports("avx2"));
+Homes TakeHomes(std::vector<Permutation> permutations, absl::Span<const uint16_t> turns) {
+  return HomeTaker(std::move(permutations), turns).Run(__builtin_cpu_supports("avx2"));
 }
 
-Homes internal::TakeHomesPortably(absl::Span<const Permutation> permutations,
+Homes internal::TakeHomesPortably(std::vector<Permutation> permutations,
                                   absl::Span<const uint16_t> turns) {
-  return HomeTaker(permutations, turns).Run(false);
+  return HomeTaker(std::move(permutations), turns).Run(false);
 }
 
 }  // namespace guideway

@@ -19,6 +19,7 @@
 #ifndef GUIDEWAY_MAGLEV_HOMES_H_
 #define GUIDEWAY_MAGLEV_HOMES_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -32,10 +33,10 @@ struct Permutation {
   uint32_t skip;    // 1 to size - 1
 };
 
-// a + b modulo size, both below it.
+// a + b modulo size, both below it. Where size is too much to subtract, the difference wraps around
+// and is huge: the minimum is right either way, without a branch that nobody could predict.
 inline uint32_t AddModulo(uint32_t a, uint32_t b, uint32_t size) {
-  const uint32_t sum = a + b;
-  return sum < size ? sum : sum - size;
+  return std::min(a + b, a + b - size);
 }
 
 struct Homes {
@@ -45,12 +46,11 @@ struct Homes {
 
 // `turns` has an entry for each slot of the table, an index into `permutations`; its size is a
 // prime below 2^29.
-Homes TakeHomes(absl::Span<const Permutation> permutations, absl::Span<const uint16_t> turns);
+Homes TakeHomes(std::vector<Permutation> permutations, absl::Span<const uint16_t> turns);
 
 namespace internal {
 // The same without Walk's vector instructions, as on a machine that has no AVX2.
-Homes TakeHomesPortably(absl::Span<const Permutation> permutations,
-                        absl::Span<const uint16_t> turns);
+Homes TakeHomesPortably(std::vector<Permutation> permutations, absl::Span<const uint16_t> turns);
 }  // namespace internal
 
 }  // namespace guideway

@@ -22,18 +22,21 @@ uint32_t Scale(uint64_t hash, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * n) >> 64);
 }
 
-// The pool's indices in the order of the names; of two equal names, in the order given.
-std::vector<uint16_t> OrderByName(absl::Span<const PoolMember> pool) {
+// The pool's indices in the order of the names. An error if two are equal.
+absl::StatusOr<std::vector<uint16_t>> OrderByName(absl::Span<const PoolMember> pool) {
   std::vector<uint16_t> order(pool.size());
   std::iota(order.begin(), order.end(), uint16_t{0});
-  const auto by_name = [&](uint16_t a, uint16_t b) { return pool[a].name < pool[b].name; };
-  if (!std::is_sorted(order.begin(), order.end(), by_name)) {
-    std::stable_sort(order.begin(), order.end(), by_name);
-  }
-  return order;
+  const auto ascending = [&](uint16_t a, uint16_t b) { return pool[a].name < pool[b].name; };
+  const auto not_ascending = [&](uint16_t a, uint16_t b) { return !ascending(a, b); };
+  if (std::adjacent_find(order.begin(), order.end(), not_ascending) == order.end()) return order;
+
+  std::sort(order.begin(), order.end(), ascending);
+  const auto twice = std::adjacent_find(order.begin(), order.end(), not_ascending);
+  if (twice == order.end()) return order;
+  return absl::InvalidArgumentError(absl::StrCat("two backends are named ", pool[*twice].name));
 }
 
-absl::Status ValidateSizes(absl::Span<const PoolMember> pool, uint32_t size) {
+absl::Status Validate(absl::Span<const PoolMember> pool, uint32_t size) {
   if (!IsPrime(size) || size > LookupTable::kMaxSize) {
     return absl::InvalidArgumentError(
         absl::StrCat("table size ", size, " is not a prime up to ", LookupTable::kMaxSize));
@@ -46,20 +49,10 @@ absl::Status ValidateSizes(absl::Span<const PoolMember> pool, uint32_t size) {
     return absl::InvalidArgumentError(
         absl::StrCat("table size ", size, " is less than the ", pool.size(), " backends"));
   }
-  return absl::OkStatus();
-}
-
-absl::Status ValidateMembers(absl::Span<const PoolMember> pool,
-                             absl::Span<const uint16_t> by_name) {
-  for (size_t i = 0; i < by_name.size(); ++i) {
-    const PoolMember& member = pool[by_name[i]];
-    if (i > 0 && member.name == pool[by_name[i - 1]].name) {
-      return absl::InvalidArgumentError(absl::StrCat("two backends are named ", member.name));
-    }
-    if (member.weight > LookupTable::kMaxWeight) {
-      return absl::InvalidArgumentError(absl::StrCat("weight ", member.weight, " of ", member.name,
-                                                     " is over ", LookupTable::kMaxWeight));
-    }
+  for (const PoolMember& member : pool) {
+    if (member.weight <= LookupTable::kMaxWeight) continue;
+    return absl::InvalidArgumentError(absl::StrCat("weight ", member.weight, " of ", member.name,
+                                                   " is over ", LookupTable::kMaxWeight));
   }
   return absl::OkStatus();
 }
@@ -81,14 +74,16 @@ uint32_t NextPrime(uint32_t n) {
 
 absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool, uint32_t size,
                                                uint64_t seed) {
-  if (absl::Status status = ValidateSizes(pool, size); !status.ok()) return status;
+  if (absl::Status status = Validate(pool, size); !status.ok()) return status;
   // By name, so that the order of the pool does not matter.
-  const std::vector<uint16_t> by_name = OrderByName(pool);
-  if (absl::Status status = ValidateMembers(pool, by_name); !status.ok()) return status;
+  const absl::StatusOr<std::vector<uint16_t>> by_name = OrderByName(pool);
+  if (!by_name.ok()) return by_name.status();
 
   std::vector<uint32_t> weights;
   std::vector<Permutation> permutations;
-  for (uint16_t i : by_name) {
+  weights.reserve(pool.size());
+  permutations.reserve(pool.size());
+  for (uint16_t i : *by_name) {
     const std::string& name = pool[i].name;
     const XXH128_hash_t h = XXH3_128bits_withSeed(name.data(), name.size(), seed);
     weights.push_back(pool[i].weight);
@@ -98,16 +93,16 @@ absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool
   const std::vector<uint16_t> turns = TakeTurns(quotas, Pace::kInRounds);
   if (turns.empty()) return LookupTable(Assignment(size, kNoMember), seed);
 
-  Homes homes = TakeHomes(permutations, turns);
-  if (!std::is_sorted(by_name.begin(), by_name.end())) {
-    for (Member& owner : homes.owners) owner = by_name[owner];
+  std::vector<Place> places(pool.size());
+  for (size_t i = 0; i < pool.size(); ++i) places[(*by_name)[i]] = {permutations[i], quotas[i]};
+
+  Homes homes = TakeHomes(std::move(permutations), turns);
+  if (!std::is_sorted(by_name->begin(), by_name->end())) {
+    for (Member& owner : homes.owners) owner = (*by_name)[owner];
   }
   LookupTable table(std::move(homes.owners), seed);
   table.ranked_ = std::move(homes.ranked);
-  table.places_.resize(pool.size());
-  for (size_t i = 0; i < by_name.size(); ++i) {
-    table.places_[by_name[i]] = {permutations[i], quotas[i]};
-  }
+  table.places_ = std::move(places);
   return table;
 }
 

@@ -14,10 +14,15 @@ std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t tot
   // Remainders are below 2^36; with the index, reversed, beneath them, all keys differ.
   std::vector<uint64_t> remainders(weights.size());
   uint32_t left = total;
+  uint64_t whole = 0, remainder = 0;  // of the weight before: they are often equal
   for (size_t i = 0; i < weights.size(); ++i) {
-    const uint64_t share = uint64_t{total} * weights[i];
-    quotas[i] = static_cast<uint32_t>(share / sum);
-    remainders[i] = share % sum << 16 | (0xffff - i);
+    if (i == 0 || weights[i] != weights[i - 1]) {
+      const uint64_t share = uint64_t{total} * weights[i];
+      whole = share / sum;
+      remainder = share % sum;
+    }
+    quotas[i] = static_cast<uint32_t>(whole);
+    remainders[i] = remainder << 16 | (0xffff - i);
     left -= quotas[i];
   }
   std::nth_element(remainders.begin(), remainders.begin() + left, remainders.end(),
@@ -34,12 +39,13 @@ std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
   std::vector<uint16_t> turns(total);
 
   if (pace == Pace::kInRounds && *most - *least <= 1) {
-    // Equal weights: j·R/q is j.
+    // Equal weights: j·R/q is j. Everybody in each round but the last.
     auto out = turns.begin();
-    for (uint32_t round = 0; round < rounds; ++round) {
-      for (size_t i = 0; i < quotas.size(); ++i) {
-        if (round < quotas[i]) *out++ = static_cast<uint16_t>(i);
-      }
+    for (uint32_t round = 0; round < *least; ++round, out += quotas.size()) {
+      std::iota(out, out + quotas.size(), uint16_t{0});
+    }
+    for (size_t i = 0; out != turns.end(); ++i) {
+      if (quotas[i] > *least) *out++ = static_cast<uint16_t>(i);
     }
     return turns;
   }
