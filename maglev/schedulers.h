@@ -26,10 +26,10 @@ enum class Scheduler : uint8_t {
   kGeographic,        // by the lookup table of the client's region
 };
 
-// Turns in proportion to weights, spread as evenly as can be (1:2 is b a b, not b b a), to be gone
-// through again and again. As long as the sum of the weights without their common divisor, but at
-// most kMaxTurns, where the proportions are rounded. Empty if every weight is 0. Weights are up to
-// 655350, at most 65535 of them.
+// Turns in proportion to weights, spread as evenly as can be (SpreadTurns: 1:2 is b a b, not b b
+// a), to be gone through again and again. As long as the sum of the weights without their common
+// divisor, but at most kMaxTurns, where the proportions are rounded. Empty if every weight is 0.
+// Weights are up to 655350, at most 65535 of them.
 inline constexpr uint32_t kMaxTurns = 65536;
 std::vector<uint16_t> TurnsByWeight(absl::Span<const uint32_t> weights);
 

@@ -17,17 +17,17 @@ namespace guideway {
 // 2^20, at most 65536 of them; weight 0 gets none. All 0 if every weight is.
 std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t total);
 
-// When the turns of one with few quotas fall between those of one with many.
-enum class Pace : uint8_t {
-  kFromTheFirst,  // everybody's first turn is in the first round, as in Maglev
-  kCentred,       // spread around the middle, so that any stretch of turns is fair: round robin
-};
-
 // Everybody's turns in one sequence, as long as the sum of the quotas: entry t is the index of
 // whose turn it is. There are as many rounds as the largest quota R; one with quota q has its j-th
-// turn in round j·R/q (kCentred: (j + 1/2)·R/q), rounded down. So nobody has two turns in a round;
-// within one the lower index comes first. At most 65536 quotas, of less than 2^32 together.
-std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace);
+// turn in round j·R/q, rounded down. So, as in Maglev, everybody's first turn is in the first round
+// and nobody has two turns in a round; within one the lower index comes first. At most 65536
+// quotas, of less than 2^32 together.
+std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas);
+
+// The same turns in the fairest sequence: of the first n of T turns, one with quota q has the floor
+// or the ceiling of n·q/T, for every n. So in any stretch, too, he is off by less than 2. (Rounds
+// cannot do that: with quotas 10 and ten times 1, the ten would come in a row.)
+std::vector<uint16_t> SpreadTurns(absl::Span<const uint32_t> quotas);
 
 }  // namespace guideway
 
