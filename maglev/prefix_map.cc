@@ -93,7 +93,7 @@ absl::StatusOr<PrefixMap> PrefixMap::Build(absl::Span<const std::pair<Prefix, ui
     std::array<uint32_t, kSlots> values;
     values.fill(value);
     while (item != end) {
-      const auto slot_of = [&](const Item* x) {
+      const auto slot_of = [depth = depth](const Item* x) {  // clang 14 cannot capture the binding
         return static_cast<int>((x->bits << depth) >> (128 - kStride));
       };
       const int slot = slot_of(item);

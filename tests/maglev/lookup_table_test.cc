@@ -170,7 +170,7 @@ TEST(LookupTable, SharesAreExactByWeight) {
 TEST(LookupTable, IsThePlainRules) {
   std::mt19937 random(4);
   size_t lent = 0, in_part = 0;
-  for (int round = 0; round < 250 && !::testing::Test::HasFailure(); ++round) {
+  for (int round = 0; round < 150 && !::testing::Test::HasFailure(); ++round) {
     SCOPED_TRACE(round);
     const uint32_t size = std::array{2u, 7u, 31u, 127u, 509u, 521u, 1021u}[random() % 7];
     const size_t n = 1 + random() % std::min(size, round % 3 ? 40u : size);
@@ -366,12 +366,12 @@ TEST(LookupTable, OneThatIsAloneTakesAllInPartToo) {
 }
 
 TEST(LookupTable, OfTheLargestSize) {
-  const auto table = LookupTable::Build({{{"a", 2}, {"b", 1}}}, LookupTable::kMaxSize, 1);
+  const auto table = LookupTable::Build({{{"a", 30}, {"b", 1}}}, LookupTable::kMaxSize, 1);
   ASSERT_TRUE(table.ok());
   EXPECT_EQ(table->size(), LookupTable::kMaxSize);
   const auto slots = SlotsOf(table->homes(), 2);
-  EXPECT_EQ(slots[0], 11184809u);  // 2/3 of 16777213 is 11184808.67
-  EXPECT_EQ(slots[1], 5592404u);
+  EXPECT_EQ(slots[0], 16236013u);  // 30/31 of 16777213 is 16236012.58
+  EXPECT_EQ(slots[1], 541200u);
   EXPECT_EQ(std::ranges::count(*table->Assign({10, 0}), 0), LookupTable::kMaxSize);
 }
 

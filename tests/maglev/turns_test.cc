@@ -80,7 +80,7 @@ TEST(Apportion, ServesAPoolOfTheLargestSize) {
 
 TEST(TakeTurns, AreTheDefinitions) {
   std::mt19937 random(2);
-  for (int round = 0; round < 1500; ++round) {
+  for (int round = 0; round < 800; ++round) {
     const Weights quotas = Apportion(RandomWeights(random, 1 + round % 300),
                                      1 + random() % (round % 4 ? 3000 : 40000));
     const std::vector<uint16_t> turns = TakeTurns(quotas);
