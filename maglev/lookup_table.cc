@@ -90,7 +90,7 @@ absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool
     permutations.push_back({Scale(h.low64, size), 1 + Scale(h.high64, size - 1)});
   }
   const std::vector<uint32_t> quotas = Apportion(weights, size);
-  const std::vector<uint16_t> turns = TakeTurns(quotas, Pace::kInRounds);
+  const std::vector<uint16_t> turns = TakeTurns(quotas);
   if (turns.empty()) return LookupTable(Assignment(size, kNoMember), seed);
 
   std::vector<Place> places(pool.size());

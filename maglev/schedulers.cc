@@ -16,7 +16,7 @@ std::vector<uint16_t> TurnsByWeight(absl::Span<const uint32_t> weights) {
   }
   if (sum == 0) return {};
   const auto length = static_cast<uint32_t>(std::min<uint64_t>(sum / divisor, kMaxTurns));
-  return TakeTurns(Apportion(weights, length), Pace::kSmooth);
+  return SpreadTurns(Apportion(weights, length));
 }
 
 WeightedPicks::WeightedPicks(absl::Span<const uint32_t> weights) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <queue>
+#include <utility>
 
 namespace guideway {
 
@@ -31,14 +33,13 @@ std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t tot
   return quotas;
 }
 
-std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
+std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas) {
   if (quotas.empty()) return {};
   const auto [least, most] = std::minmax_element(quotas.begin(), quotas.end());
-  const auto total = std::accumulate(quotas.begin(), quotas.end(), uint32_t{0});
-  const uint32_t rounds = pace == Pace::kInRounds ? *most : total;
-  std::vector<uint16_t> turns(total);
+  const uint32_t rounds = *most;
+  std::vector<uint16_t> turns(std::accumulate(quotas.begin(), quotas.end(), size_t{0}));
 
-  if (pace == Pace::kInRounds && *most - *least <= 1) {
+  if (*most - *least <= 1) {
     // Equal weights: j·R/q is j. Everybody in each round but the last.
     auto out = turns.begin();
     for (uint32_t round = 0; round < *least; ++round, out += quotas.size()) {
@@ -56,19 +57,14 @@ std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
     for (size_t i = 0; i < quotas.size(); ++i) {
       const uint64_t q = quotas[i];
       if (q == 0) continue;
-      // In 2q-ths, so that the half turn at which kSmooth begins is a whole number of them.
-      const uint64_t whole = rounds / q, fraction = 2 * (rounds % q);
-      uint64_t round = 0, above = 0;
-      if (pace == Pace::kSmooth) {
-        round = rounds / (2 * q);
-        above = rounds % (2 * q);
-      }
+      const uint64_t whole = rounds / q, fraction = rounds % q;
+      uint64_t round = 0, above = 0;  // in q-ths
       for (uint32_t j = 0; j < q; ++j) {
         visit(round, static_cast<uint16_t>(i));
         round += whole;
         above += fraction;
-        if (above >= 2 * q) {
-          above -= 2 * q;
+        if (above >= q) {
+          above -= q;
           ++round;
         }
       }
@@ -78,6 +74,41 @@ std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace) {
   each_turn([&](uint64_t round, uint16_t) { ++next[round + 1]; });
   std::partial_sum(next.begin(), next.end(), next.begin());
   each_turn([&](uint64_t round, uint16_t i) { turns[next[round]++] = i; });
+  return turns;
+}
+
+// The floor and the ceiling mean that the j-th turn of one with quota q is not before j·T/q,
+// rounded down, and is over by (j + 1)·T/q, rounded up. Jobs of length one with such limits always
+// fit (Baruah et al., Algorithmica 15, 1996: proportionate progress), and if they do, then whoever
+// has to be done first may always go first.
+std::vector<uint16_t> SpreadTurns(absl::Span<const uint32_t> quotas) {
+  const uint64_t total = std::accumulate(quotas.begin(), quotas.end(), uint64_t{0});
+  constexpr uint32_t kNobody = UINT32_MAX;
+  std::vector<uint32_t> first(total + 1, kNobody);          // who waits until then: a list for each
+  std::vector<uint32_t> following(quotas.size(), kNobody);  // after the first in such a list
+  std::vector<uint32_t> taken(quotas.size());
+  // Those who may go now, by when they have to be done and then by index.
+  using Ready = std::pair<uint64_t, uint32_t>;
+  std::priority_queue<Ready, std::vector<Ready>, std::greater<>> ready;
+  const auto wait_until = [&](uint64_t turn, uint32_t i) {
+    following[i] = std::exchange(first[turn], i);
+  };
+  for (uint32_t i = 0; i < quotas.size(); ++i) {
+    if (quotas[i] > 0) wait_until(0, i);
+  }
+  std::vector<uint16_t> turns;
+  turns.reserve(total);
+  for (uint64_t turn = 0; turn < total; ++turn) {
+    for (uint32_t i = first[turn]; i != kNobody; i = following[i]) {
+      const uint64_t q = quotas[i];
+      ready.emplace(((taken[i] + 1) * total + q - 1) / q, i);
+    }
+    const uint32_t i = ready.top().second;
+    ready.pop();
+    turns.push_back(static_cast<uint16_t>(i));
+    if (++taken[i] == quotas[i]) continue;
+    wait_until(std::max(turn + 1, taken[i] * total / quotas[i]), i);
+  }
   return turns;
 }
 

@@ -17,18 +17,17 @@ namespace guideway {
 // 2^20, at most 65536 of them; weight 0 gets none. All 0 if every weight is.
 std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t total);
 
-// When the turns of one with a small quota fall between those of one with a large one.
-enum class Pace : uint8_t {
-  kInRounds,  // as many rounds as the largest quota has turns; everybody's first is in the first
-  kSmooth,    // as evenly as can be: every stretch of turns is fair
-};
+// Everybody's turns in one sequence, as long as the sum of the quotas: entry t is the index of
+// whose turn it is. There are as many rounds as the largest quota R; one with quota q has its j-th
+// turn in round j·R/q, rounded down. So, as in Maglev, everybody's first turn is in the first round
+// and nobody has two turns in a round; within one the lower index comes first. At most 65536
+// quotas, of less than 2^32 together.
+std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas);
 
-// Everybody's turns in one sequence of T, the sum of the quotas: entry t is the index of whose turn
-// it is. With quota q, of which R is the largest, the j-th turn is in round j·R/q (kInRounds) or at
-// (j + 1/2)·T/q (kSmooth), both rounded down, where j counts from 0. So nobody has two turns in a
-// round, or in one place; where several meet the lower index comes first. At most 65536 quotas, of
-// less than 2^32 together.
-std::vector<uint16_t> TakeTurns(absl::Span<const uint32_t> quotas, Pace pace);
+// The same turns in the fairest sequence: of the first n of T turns, one with quota q has the floor
+// or the ceiling of n·q/T, for every n. So in any stretch, too, he is off by less than 2. (Rounds
+// cannot do that: with quotas 10 and ten times 1, the ten would come in a row.)
+std::vector<uint16_t> SpreadTurns(absl::Span<const uint32_t> quotas);
 
 }  // namespace guideway
 

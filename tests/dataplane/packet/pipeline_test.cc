@@ -571,7 +571,7 @@ TEST(Schedulers, RoundRobinGoesByTurnsAndConnectionsStay) {
     EXPECT_EQ(path.Send(TcpFrame(port, kTcpAck, {1})).backend, backend);
     EXPECT_EQ(path.Send(TcpFrame(port, kTcpSyn)).backend, backend) << "a repeated SYN is no turn";
   }
-  EXPECT_EQ(turns, "abaabaaba");
+  EXPECT_EQ(turns, "aabaabaab");
 }
 
 TEST(Schedulers, EveryUdpFlowIsATurn) {
