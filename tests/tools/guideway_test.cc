@@ -2,17 +2,13 @@
 // this one. GUIDEWAY in the environment names the program.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <memory>
-#include <sstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/api_daemon.h"
+#include "tests/support/program.h"
 
 namespace guideway {
 namespace {
@@ -27,11 +23,6 @@ constexpr char kAbc[] =
     "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, "
     "{ name: c, address: 10.0.0.3, state: drain }";
 
-struct Result {
-  int exit_status;
-  std::string out, err;
-};
-
 class GuidewayTest : public testing::Test {
  protected:
   GuidewayTest() : daemon_(ConfigText(ServiceText("web", 1, kAbc))) {}
@@ -43,20 +34,9 @@ class GuidewayTest : public testing::Test {
   }
 
   // `arguments` as in a shell.
-  Result Run(const std::string& arguments) {
-    const std::string out = daemon_.directory() + "/out", err = daemon_.directory() + "/err";
-    const int status = std::system(
-        absl::StrCat(std::getenv("GUIDEWAY"), " ", arguments, " >", out, " 2>", err).c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
-  }
+  Result Run(const std::string& arguments) { return RunGuideway(daemon_.directory(), arguments); }
   Result Live(const std::string& arguments) {
     return Run(absl::StrCat("--socket ", daemon_.socket(), " ", arguments));
-  }
-
-  static std::string Slurp(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path).rdbuf();
-    return text.str();
   }
 
   ApiDaemon daemon_;
