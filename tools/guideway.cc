@@ -376,6 +376,7 @@ const Verb kVerbs[] = {
      "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
      "error,\n"
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
+    TableVerb(),
     {"status", "", true, 0, RunStatus, "what the daemon is, does and last refused",
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state."},

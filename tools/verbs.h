@@ -58,6 +58,8 @@ struct Verb {
   absl::Span<const Option> options = {};  // beyond those that every verb takes
 };
 
+Verb TableVerb();  // table_verb.cc
+
 // «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall.
 int WrongCall(absl::string_view why, absl::string_view verb = "");
 // What the status says, to standard error. Returns kNo.

@@ -46,7 +46,7 @@ TEST_F(GuidewayTest, HelpIsEverywhere) {
   const Result all = Run("--help");
   EXPECT_EQ(all.exit_status, 0);
   EXPECT_THAT(all.err, IsEmpty());
-  for (const char* verb : {"check", "status", "get", "drain", "undrain", "apply"}) {
+  for (const char* verb : {"check", "table", "status", "get", "drain", "undrain", "apply"}) {
     EXPECT_THAT(all.out, HasSubstr(absl::StrCat("\n  ", verb, " ")));
     const Result one = Run(absl::StrCat(verb, " --help"));
     EXPECT_EQ(one.exit_status, 0) << verb;
@@ -64,6 +64,7 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"bogus", "\"bogus\""},
       {"check", "FILE"},
       {"check a b", "\"b\""},
+      {"check a --size 7", "--size has no effect with check"},
       {"status extra", "\"extra\""},
       {"status --nonsense", "--nonsense"},
       {"status --socket", "--socket"},
