@@ -7,15 +7,13 @@
 #include <set>
 #include <utility>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "control/config/config.h"
 #include "control/config/rules.pb.h"
+#include "tools/made_up_pool.h"
 #include "tools/table_report.h"
 #include "tools/verbs.h"
 
@@ -207,19 +205,6 @@ bool ReadSize(const Call& call, uint32_t backends, uint32_t* size) {
   return false;
 }
 
-// All backends in the order in which they go down.
-std::vector<size_t> OrderOfFailures(size_t backends, uint64_t seed) {
-  std::vector<std::pair<uint64_t, size_t>> order;
-  for (uint64_t i = 0; i < backends; ++i) {
-    order.emplace_back(XXH3_64bits_withSeed(&i, sizeof(i), seed), i);
-  }
-  std::sort(order.begin(), order.end());
-  std::vector<size_t> indices;
-  indices.reserve(backends);
-  for (const auto& [hash, i] : order) indices.push_back(i);
-  return indices;
-}
-
 int AskMadeUp(const Call& call, Question* question) {
   if (!call.Has("backends") || !call.Has("size")) {
     return Wrong("table needs both --backends N and --size M");
@@ -236,10 +221,7 @@ int AskMadeUp(const Call& call, Question* question) {
     return kWrongCall;
   }
   question->subject = "a made-up pool";
-  for (uint32_t i = 0; i < backends; ++i) {
-    question->pool.push_back(
-        {absl::StrFormat("backend-%05d", i), weights == 0 ? 100 : 1 + i % weights});
-  }
+  question->pool = MadeUpPool(backends, weights);
   const std::vector<size_t> order = OrderOfFailures(backends, question->seed);
   question->was_down.insert(order.begin(), order.begin() + was_down);
   question->down.insert(order.begin(), order.begin() + down);
