@@ -1,5 +1,6 @@
 // `guideway`: the command line. A verb is a row of kVerbs; the rest of this file is what the rows
-// point to. Exit status: 0 success, 1 «no», 2 a wrong call.
+// point to, but for verbs that have a file of their own. Exit status: 0 success, 1 «no», 2 a wrong
+// call.
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <iostream>
@@ -15,49 +16,14 @@
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "tools/api_client.h"
-#include "tools/output.h"
+#include "tools/verbs.h"
 
 namespace guideway {
 namespace {
 
 namespace po = boost::program_options;
 
-constexpr int kYes = 0;
-constexpr int kNo = 1;
-constexpr int kWrongCall = 2;
-
 constexpr char kDefaultSocket[] = "/run/guideway/guideway.sock";
-
-enum class Format { kTable, kJson, kYaml };
-
-// A call that was understood.
-struct Call {
-  std::vector<std::string> args;  // after the verb
-  Format format = Format::kTable;
-  std::string socket;
-  Terminal terminal;
-};
-
-struct Verb {
-  absl::string_view name;
-  absl::string_view arguments;  // as --help shows them
-  bool live;                    // talks to a running guidewayd
-  size_t arguments_count;
-  int (*run)(const Call& call);
-  absl::string_view summary;
-  absl::string_view help;
-};
-
-int WrongCall(absl::string_view why, absl::string_view verb = "") {
-  std::cerr << "guideway: " << why << "; see `guideway "
-            << (verb.empty() ? "" : absl::StrCat(verb, " ")) << "--help`\n";
-  return kWrongCall;
-}
-
-int No(const absl::Status& status) {
-  std::cerr << status.message() << "\n";
-  return kNo;
-}
 
 // For verbs whose JSON and YAML are just the message.
 bool ShowMessage(const Call& call, const google::protobuf::Message& message) {
@@ -405,11 +371,12 @@ int RunApply(const Call& call) {
 
 // --- the call ------------------------------------------------------------------------------------
 
-constexpr Verb kVerbs[] = {
+const Verb kVerbs[] = {
     {"check", "FILE", false, 1, RunCheck, "validate a configuration and show it with its defaults",
      "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
      "error,\n"
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
+    TableVerb(),
     {"status", "", true, 0, RunStatus, "what the daemon is, does and last refused",
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state."},
@@ -437,8 +404,7 @@ void PrintVerbs(std::ostream& out, bool live) {
   }
 }
 
-constexpr char kOptionsHelp[] =
-    "Options:\n"
+constexpr char kCommonOptionsHelp[] =
     "  -o, --output FORMAT       table, json or yaml; table if not given\n"
     "      --socket PATH         the daemon's control socket; /run/guideway/guideway.sock if not "
     "given\n"
@@ -451,14 +417,44 @@ void PrintHelp(std::ostream& out) {
   PrintVerbs(out, false);
   out << "\nLive, asks a running guidewayd over its Unix socket:\n";
   PrintVerbs(out, true);
-  out << "\n" << kOptionsHelp << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
+  out << "\nOptions:\n"
+      << kCommonOptionsHelp << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
 }
 
 void PrintHelp(std::ostream& out, const Verb& verb) {
   out << "usage: guideway " << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments
       << " [OPTION]...\n\n"
-      << verb.help << "\n\n"
-      << kOptionsHelp;
+      << verb.help << "\n\nOptions:\n";
+  for (const Option& option : verb.options) {
+    out << absl::StreamFormat("      --%-20s%s\n", absl::StrCat(option.name, " ", option.argument),
+                              option.help);
+  }
+  out << kCommonOptionsHelp;
+}
+
+using Strings = std::vector<std::string>;
+
+// Moves the options that only some verbs take into the call. If one of them is not the verb's, or
+// came too often, says so and returns false.
+bool TakeOptions(const po::variables_map& parsed, const Verb& verb, Call* call) {
+  for (const Verb& any : kVerbs) {
+    for (const Option& option : any.options) {
+      const std::string name(option.name);
+      if (parsed.count(name) == 0) continue;
+      const auto own = std::find_if(verb.options.begin(), verb.options.end(),
+                                    [&](const Option& o) { return o.name == option.name; });
+      if (own == verb.options.end()) {
+        WrongCall(absl::StrCat("--", name, " has no effect with ", verb.name), verb.name);
+        return false;
+      }
+      const Strings& values = call->options[name] = parsed[name].as<Strings>();
+      if (values.size() > 1 && !own->repeats) {
+        WrongCall(absl::StrCat("--", name, " cannot be given more than once"), verb.name);
+        return false;
+      }
+    }
+  }
+  return true;
 }
 
 int Main(int argc, char** argv) {
@@ -466,7 +462,14 @@ int Main(int argc, char** argv) {
   options.add_options()("help,h", "")("version", "")(
       "output,o", po::value<std::string>()->default_value("table"), "")(
       "socket", po::value<std::string>()->default_value(kDefaultSocket), "")(
-      "words", po::value<std::vector<std::string>>(), "");
+      "words", po::value<Strings>(), "");
+  for (const Verb& verb : kVerbs) {
+    for (const Option& option : verb.options) {
+      const std::string name(option.name);
+      if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
+      options.add_options()(name.c_str(), po::value<Strings>(), "");
+    }
+  }
   po::positional_options_description words;
   words.add("words", -1);
 
@@ -482,7 +485,7 @@ int Main(int argc, char** argv) {
   }
 
   Call call;
-  if (parsed.count("words") > 0) call.args = parsed["words"].as<std::vector<std::string>>();
+  if (parsed.count("words") > 0) call.args = parsed["words"].as<Strings>();
   if (parsed.count("version") > 0) {
     std::cout << "guideway " GUIDEWAY_VERSION "\n";
     return kYes;
@@ -521,6 +524,7 @@ int Main(int argc, char** argv) {
                                   verb->name),
                      verb->name);
   }
+  if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
   return verb->run(call);

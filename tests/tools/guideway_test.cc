@@ -2,17 +2,13 @@
 // this one. GUIDEWAY in the environment names the program.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <memory>
-#include <sstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/api_daemon.h"
+#include "tests/support/program.h"
 
 namespace guideway {
 namespace {
@@ -27,11 +23,6 @@ constexpr char kAbc[] =
     "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, "
     "{ name: c, address: 10.0.0.3, state: drain }";
 
-struct Result {
-  int exit_status;
-  std::string out, err;
-};
-
 class GuidewayTest : public testing::Test {
  protected:
   GuidewayTest() : daemon_(ConfigText(ServiceText("web", 1, kAbc))) {}
@@ -43,20 +34,9 @@ class GuidewayTest : public testing::Test {
   }
 
   // `arguments` as in a shell.
-  Result Run(const std::string& arguments) {
-    const std::string out = daemon_.directory() + "/out", err = daemon_.directory() + "/err";
-    const int status = std::system(
-        absl::StrCat(std::getenv("GUIDEWAY"), " ", arguments, " >", out, " 2>", err).c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Slurp(out), Slurp(err)};
-  }
+  Result Run(const std::string& arguments) { return RunGuideway(daemon_.directory(), arguments); }
   Result Live(const std::string& arguments) {
     return Run(absl::StrCat("--socket ", daemon_.socket(), " ", arguments));
-  }
-
-  static std::string Slurp(const std::string& path) {
-    std::ostringstream text;
-    text << std::ifstream(path).rdbuf();
-    return text.str();
   }
 
   ApiDaemon daemon_;
@@ -66,7 +46,7 @@ TEST_F(GuidewayTest, HelpIsEverywhere) {
   const Result all = Run("--help");
   EXPECT_EQ(all.exit_status, 0);
   EXPECT_THAT(all.err, IsEmpty());
-  for (const char* verb : {"check", "status", "get", "drain", "undrain", "apply"}) {
+  for (const char* verb : {"check", "table", "status", "get", "drain", "undrain", "apply"}) {
     EXPECT_THAT(all.out, HasSubstr(absl::StrCat("\n  ", verb, " ")));
     const Result one = Run(absl::StrCat(verb, " --help"));
     EXPECT_EQ(one.exit_status, 0) << verb;
@@ -84,6 +64,7 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"bogus", "\"bogus\""},
       {"check", "FILE"},
       {"check a b", "\"b\""},
+      {"check a --size 7", "--size has no effect with check"},
       {"status extra", "\"extra\""},
       {"status --nonsense", "--nonsense"},
       {"status --socket", "--socket"},

@@ -1,0 +1,20 @@
+#include "tools/verbs.h"
+
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+
+namespace guideway {
+
+int WrongCall(absl::string_view why, absl::string_view verb) {
+  std::cerr << "guideway: " << why << "; see `guideway "
+            << (verb.empty() ? "" : absl::StrCat(verb, " ")) << "--help`\n";
+  return kWrongCall;
+}
+
+int No(const absl::Status& status) {
+  std::cerr << status.message() << "\n";
+  return kNo;
+}
+
+}  // namespace guideway

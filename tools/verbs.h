@@ -1,0 +1,70 @@
+// What the verbs of `guideway` share: a call that was understood, and the ways it can end.
+//
+// A verb with few lines lives in guideway.cc, beside the table of them all; one with a file of its
+// own gives that table its row.
+#ifndef GUIDEWAY_TOOLS_VERBS_H_
+#define GUIDEWAY_TOOLS_VERBS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "tools/output.h"
+
+namespace guideway {
+
+// Exit statuses.
+inline constexpr int kYes = 0;
+inline constexpr int kNo = 1;
+inline constexpr int kWrongCall = 2;
+
+enum class Format { kTable, kJson, kYaml };
+
+// An option that not every verb takes. With a verb that does not list it, it is a wrong call, and
+// so it is a second time if it does not repeat. Verbs may share a name.
+struct Option {
+  absl::string_view name;      // without the dashes
+  absl::string_view argument;  // as --help shows it
+  absl::string_view help;
+  bool repeats = false;
+};
+
+// A call that was understood.
+struct Call {
+  std::vector<std::string> args;                            // after the verb
+  std::map<std::string, std::vector<std::string>> options;  // the verb's own that were given
+  Format format = Format::kTable;
+  std::string socket;
+  Terminal terminal;
+
+  bool Has(const std::string& option) const { return options.count(option) > 0; }
+  // In the order given; none if the option was not.
+  std::vector<std::string> Values(const std::string& option) const {
+    return Has(option) ? options.at(option) : std::vector<std::string>();
+  }
+};
+
+struct Verb {
+  absl::string_view name;
+  absl::string_view arguments;  // as --help shows them
+  bool live;                    // talks to a running guidewayd
+  size_t arguments_count;
+  int (*run)(const Call& call);
+  absl::string_view summary;
+  absl::string_view help;
+  absl::Span<const Option> options = {};  // beyond those that every verb takes
+};
+
+Verb TableVerb();  // table_verb.cc
+
+// «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall.
+int WrongCall(absl::string_view why, absl::string_view verb = "");
+// What the status says, to standard error. Returns kNo.
+int No(const absl::Status& status);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_TOOLS_VERBS_H_
