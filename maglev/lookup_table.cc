@@ -109,8 +109,14 @@ absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool
 // One Assign: repairs the slots of homes that do not take all of them.
 class LookupTable::Repair {
  public:
-  Repair(const LookupTable& table, absl::Span<const Share> shares, Assignment* assignment)
-      : table_(table), shares_(shares), assignment_(*assignment), had_(table.places_.size()) {}
+  // `up`: how many that have slots take any.
+  Repair(const LookupTable& table, absl::Span<const Share> shares, uint32_t up,
+         Assignment* assignment)
+      : table_(table),
+        shares_(shares),
+        up_(up),
+        assignment_(*assignment),
+        had_(table.places_.size()) {}
 
   // Finds somebody for each slot of `home` that `home` does not take itself. False if some are
   // left to be lent from upward: they are kNoMember.
@@ -137,6 +143,7 @@ class LookupTable::Repair {
 
   const LookupTable& table_;
   const absl::Span<const Share> shares_;
+  const uint32_t up_;
   Assignment& assignment_;
   std::vector<Seeker> seekers_;  // the slots of one home
   size_t unsettled_ = 0;         // seekers that have found nobody yet
@@ -200,7 +207,7 @@ bool LookupTable::Repair::SlotsOf(Member home) {
 
   // Whoever has found somebody goes on looking as long as others do: where their rounds lead must
   // not depend on who is up.
-  bool is_going_on = true;
+  bool is_going_on = up_ > (shares_[home] != kDown);  // else there is nobody to be found
   while (unsettled_ > 0 && is_going_on) {
     is_going_on = false;
     for (Seeker& seeker : seekers_) {
@@ -240,17 +247,17 @@ void LookupTable::Repair::LendFromUpward() {
 std::shared_ptr<const LookupTable::Assignment> LookupTable::Assign(
     absl::Span<const Share> shares) const {
   std::vector<Member> in_part;  // homes that do not take all of their slots
-  bool somebody_is_up = false;
+  uint32_t up = 0;
   for (size_t i = 0; i < places_.size(); ++i) {
     if (places_[i].slots == 0) continue;
     if (shares[i] < kFullShare) in_part.push_back(static_cast<Member>(i));
-    somebody_is_up |= shares[i] != kDown;
+    up += shares[i] != kDown;
   }
   if (in_part.empty()) return homes_;
-  if (!somebody_is_up) return std::make_shared<const Assignment>(size(), kNoMember);
+  if (up == 0) return std::make_shared<const Assignment>(size(), kNoMember);
 
   auto assignment = std::make_shared<Assignment>(*homes_);
-  Repair repair(*this, shares, assignment.get());
+  Repair repair(*this, shares, up, assignment.get());
   bool all_settled = true;
   for (Member home : in_part) all_settled &= repair.SlotsOf(home);
   if (!all_settled) repair.LendFromUpward();
