@@ -17,6 +17,10 @@ namespace {
 // needs more is 2^-64.
 constexpr uint32_t kMaxAttempts = 64;
 
+// Rounds in which the slots of one home spread evenly. More change nothing that can be measured,
+// since few slots get so far, but every slot of the home takes part in them.
+constexpr int kEvenRounds = 2;
+
 // Maps 64 random bits to 0 … n-1.
 uint32_t Scale(uint64_t hash, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(hash) * n) >> 64);
@@ -132,12 +136,15 @@ class LookupTable::Repair {
     uint8_t attempt = 0;            // the next one
     bool has_found = false;         // somebody who takes the slot
     Member any_up = kNoMember;      // the first in its order that is up, whatever its share
-    Member substitute = kNoMember;  // of this round; kNoMember: out of attempts
+    Member substitute = kNoMember;  // of this round
   };
 
   bool Takes(Member member, uint32_t slot) const;
   void CollectSlots(Member home);
-  Member NextSubstitute(Member home, Seeker& seeker);
+  // The next of the seeker's attempts that is not its home and, if `evenly`, not one that has had
+  // its share in this round; kNoMember if it is out of attempts.
+  Member NextSubstitute(Member home, Seeker& seeker, bool evenly);
+  void SeekSubstitutes(Member home);
   // Offers the seeker's slot to `member`, the next in its order.
   void Offer(Member member, Seeker& seeker);
 
@@ -177,16 +184,17 @@ void LookupTable::Repair::CollectSlots(Member home) {
   for (uint32_t found : ranked) seekers_.push_back({.slot = found});
 }
 
-LookupTable::Member LookupTable::Repair::NextSubstitute(Member home, Seeker& seeker) {
+LookupTable::Member LookupTable::Repair::NextSubstitute(Member home, Seeker& seeker, bool evenly) {
   const uint64_t slots = table_.places_[home].slots;
   const uint64_t others = table_.size() - slots;
   while (seeker.attempt < kMaxAttempts) {
     const uint32_t key[2] = {seeker.slot, seeker.attempt++};
     const uint64_t hash = XXH3_64bits_withSeed(key, sizeof(key), table_.seed_);
     const Member member = table_.homes()[Scale(hash, table_.size())];
+    if (member == home) continue;
     // Its share of the home's slots: slots · (its own)/others, rounded up.
-    const bool is_served = had_[member] * others >= slots * table_.places_[member].slots;
-    if (member != home && !is_served) return member;
+    const bool has_had_its_share = had_[member] * others >= slots * table_.places_[member].slots;
+    if (!evenly || !has_had_its_share) return member;
   }
   return kNoMember;
 }
@@ -200,20 +208,13 @@ void LookupTable::Repair::Offer(Member member, Seeker& seeker) {
   --unsettled_;
 }
 
-bool LookupTable::Repair::SlotsOf(Member home) {
-  CollectSlots(home);
-  unsettled_ = seekers_.size();
-  for (Seeker& seeker : seekers_) Offer(home, seeker);
-
-  // Whoever has found somebody goes on looking as long as others do: where their rounds lead must
-  // not depend on who is up.
-  bool is_going_on = up_ > (shares_[home] != kDown);  // else there is nobody to be found
-  while (unsettled_ > 0 && is_going_on) {
-    is_going_on = false;
+// Whoever has found somebody takes part in the rounds as long as others do: where they lead must
+// not depend on who is up.
+void LookupTable::Repair::SeekSubstitutes(Member home) {
+  for (int round = 0; round < kEvenRounds && unsettled_ > 0; ++round) {
     for (Seeker& seeker : seekers_) {
-      seeker.substitute = NextSubstitute(home, seeker);
+      seeker.substitute = NextSubstitute(home, seeker, /*evenly=*/true);
       if (seeker.substitute == kNoMember) continue;
-      is_going_on = true;
       ++had_[seeker.substitute];
       Offer(seeker.substitute, seeker);
     }
@@ -221,6 +222,21 @@ bool LookupTable::Repair::SlotsOf(Member home) {
       if (seeker.substitute != kNoMember) had_[seeker.substitute] = 0;
     }
   }
+  for (Seeker& seeker : seekers_) {
+    while (!seeker.has_found && seeker.attempt < kMaxAttempts) {
+      const Member next = NextSubstitute(home, seeker, /*evenly=*/false);
+      if (next != kNoMember) Offer(next, seeker);
+    }
+  }
+}
+
+bool LookupTable::Repair::SlotsOf(Member home) {
+  CollectSlots(home);
+  unsettled_ = seekers_.size();
+  for (Seeker& seeker : seekers_) Offer(home, seeker);
+  const bool others_are_up = up_ > (shares_[home] != kDown);
+  if (others_are_up) SeekSubstitutes(home);
+
   bool all_settled = true;
   for (const Seeker& seeker : seekers_) {
     if (seeker.has_found) continue;

@@ -11,10 +11,10 @@
 //
 // The order of substitutes. A hash of seed, slot and attempt names other slots, up to 64, and so
 // their homes. The slots of one home look for their first substitutes one after the other, then for
-// their second ones, and so on; in each of these rounds a backend that has had its share of this
-// home's slots, rounded up, is passed over. So what one failed backend leaves is spread evenly, not
-// at random. Where all of a slot's substitutes are down, the next slot upward that has its home up
-// lends it.
+// their second ones; in each of these two rounds a backend that has had its share of this home's
+// slots, rounded up, is passed over, so that what one failed backend leaves is spread evenly, not
+// at random. From the third on each slot goes on by itself. Where all of a slot's substitutes are
+// down, the next slot upward that has its home up lends it.
 //
 // Gradual return. A backend that comes back, or is new, need not be given all of its share at once.
 // With a share of t tenths it takes slot s if hash(s, backend) is under t/10: a tenth more adds

@@ -162,8 +162,8 @@ class PlainTable {
     if (slots.size() == size_) return;  // there is nobody else
     const uint64_t others = size_ - slots.size();
     std::vector<uint32_t> attempts(slots.size());
-    for (bool going_on = true; going_on;) {
-      going_on = false;
+    for (int round = 0; round < 64; ++round) {
+      const bool evenly = round < 2;
       std::map<Member, uint64_t> had;
       for (size_t i = 0; i < slots.size(); ++i) {
         for (bool found = false; !found && attempts[i] < 64;) {
@@ -172,10 +172,10 @@ class PlainTable {
           const Member member = homes_[PlainScale(hash, size_)];
           if (member == home) continue;
           const uint64_t share = (slots.size() * slots_of[member].size() + others - 1) / others;
-          if (had[member] == share) continue;
+          if (evenly && had[member] == share) continue;
           ++had[member];
           orders_[slots[i]].push_back(member);
-          found = going_on = true;
+          found = true;
         }
       }
     }
