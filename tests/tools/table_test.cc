@@ -41,7 +41,7 @@ class TableTest : public testing::Test {
   ~TableTest() override { std::filesystem::remove_all(directory_); }
 
   std::string WriteFile(const std::string& text) {
-    const std::string path = directory_ + "/guideway.yaml";
+    std::string path = directory_ + "/guideway.yaml";
     std::ofstream(path, std::ios::binary) << text;
     return path;
   }
