@@ -13,8 +13,8 @@
 namespace guideway {
 namespace {
 
-// Attempts to find substitutes for a slot. With half of all backends down, the chance that a slot
-// needs more is 2^-64.
+// Attempts to find substitutes for a slot: so many that few slots need more even where nine of ten
+// backends are down.
 constexpr uint32_t kMaxAttempts = 64;
 
 // Rounds in which the slots of one home spread evenly. More change nothing that can be measured,
