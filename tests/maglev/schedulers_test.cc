@@ -134,6 +134,12 @@ TEST(WeightedPicks, ByEvenlySpacedNumbers) {
   }
 }
 
+TEST(WeightedPicks, AreExactWhereTheColumnsCanBe) {
+  EXPECT_EQ(Probabilities(WeightedPicks(Weights{1, 3}), 2), (std::vector{0.25, 0.75}));
+  EXPECT_EQ(Probabilities(WeightedPicks(Weights{1, 2, 4, 1}), 4),
+            (std::vector{0.125, 0.25, 0.5, 0.125}));
+}
+
 TEST(WeightedPicks, OfOneAndOfNobody) {
   const WeightedPicks one(Weights{0, 0, 7, 0});
   EXPECT_EQ(one.size(), 1u);

@@ -91,6 +91,13 @@ TEST(TakeTurns, AreTheDefinitions) {
   }
 }
 
+TEST(TakeTurns, AreTheDefinitionsOfAllSmallQuotas) {
+  for (uint32_t code = 0; code < 7 * 7 * 7 * 7; ++code) {
+    const Weights quotas = {code % 7, code / 7 % 7, code / 49 % 7, code / 343};
+    ASSERT_EQ(TakeTurns(quotas), testing::PlainTurns(quotas)) << code;
+  }
+}
+
 TEST(TakeTurns, ByHand) {
   EXPECT_EQ(Letters(TakeTurns(Weights{2, 2, 2})), "abcabc");
   EXPECT_EQ(Letters(TakeTurns(Weights{2, 3, 2})), "abcabcb");
@@ -146,6 +153,9 @@ TEST(SpreadTurns, EveryPrefixIsFairToEverybody) {
     ExpectFairPrefixes(
         Apportion(RandomWeights(random, 1 + round % 200), random() % (round % 10 ? 3000 : 65537)));
   }
+  for (uint32_t code = 0; code < 7 * 7 * 7 * 7 && !::testing::Test::HasFailure(); ++code) {
+    ExpectFairPrefixes({code % 7, code / 7 % 7, code / 49 % 7, code / 343});
+  }
   ExpectFairPrefixes(Weights(65536, 1));
   Weights one_large(1001, 1);
   one_large[500] = 1000;
@@ -157,6 +167,7 @@ TEST(SpreadTurns, ByHand) {
   EXPECT_EQ(Letters(SpreadTurns(Weights{1, 1, 1})), "abc");
   EXPECT_EQ(Letters(SpreadTurns(Weights{2, 2})), "abab");
   EXPECT_EQ(Letters(SpreadTurns(Weights{4, 1, 1, 1, 1})), "abacadae");
+  EXPECT_EQ(Letters(SpreadTurns(Weights{1, 2, 5})), "cbcccabc");
   EXPECT_EQ(Letters(SpreadTurns(Weights{0, 3})), "bbb");
   EXPECT_EQ(Letters(SpreadTurns(Weights{0})), "");
   EXPECT_EQ(Letters(SpreadTurns(Weights{})), "");
