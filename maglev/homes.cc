@@ -138,7 +138,8 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
   };
 
   while (turn_ < end) {
-    // The turns of a batch: each walker once, so within a round, where their numbers go up.
+    // The turns of a batch, within a round, where their numbers go up: a walker that had two would
+    // find one slot for both, and search for the second once more.
     const uint32_t most = std::min(
         {kMostTurnsAtOnce, end - turn_, std::max(1u, (size_ - turn_) / kFreeSlotsPerTurn)});
     uint16_t searching[kMostTurnsAtOnce];

@@ -38,14 +38,13 @@ WeightedPicks::WeightedPicks(absl::Span<const uint32_t> weights) {
     const size_t c = under.back();
     under.pop_back();
     const size_t filler = over.back();
-    columns_[c].own = (static_cast<unsigned __int128>(rest[c]) << 32) / sum;
+    columns_[c].own = static_cast<uint32_t>((static_cast<unsigned __int128>(rest[c]) << 32) / sum);
     columns_[c].other = columns_[filler].owner;
     rest[filler] -= sum - rest[c];
     if (rest[filler] >= sum) continue;
     over.pop_back();
     under.push_back(filler);
   }
-  for (size_t c : over) columns_[c].own = uint64_t{1} << 32;
 }
 
 }  // namespace guideway

@@ -55,7 +55,7 @@ class WeightedPicks {
 
  private:
   struct Column {
-    uint64_t own;  // the owner's part of the column, of 2^32
+    uint32_t own;  // the owner's part of the column, of 2^32; any where both are the same
     uint16_t owner, other;
   };
   std::vector<Column> columns_;  // one for each that has a weight
