@@ -81,10 +81,12 @@ bool SameSources(const Service& a, const Service& b) {
                     [](const Pool& x, const Pool& y) { return SameSources(x, y); });
 }
 
-// Of the table that a scheduler without `table_size` falls back to: enough for an even spread.
+// Of the table that a scheduler without `table_size` falls back to: a hundred slots a backend or
+// more. In coarse steps, since another size is another table.
 uint32_t FallbackTableSize(size_t backends) {
-  constexpr uint32_t kSlotsPerBackend = 100;
-  return NextPrime(std::max(1021u, static_cast<uint32_t>(backends) * kSlotsPerBackend));
+  uint32_t size = 1024;
+  while (size < 100 * backends) size *= 4;
+  return size < LookupTable::kMaxSize ? NextPrime(size) : LookupTable::kMaxSize;
 }
 
 void Compiler::ReadRoutes() {

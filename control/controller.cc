@@ -400,7 +400,7 @@ void Controller::Impl::Commit(Round& round) {
 }
 
 void Controller::Impl::ArmStepTimer() {
-  const absl::Duration next = slow_start_.NextStep(loop_->Now());
+  const absl::Duration next = slow_start_.NextStep();
   if (next == absl::InfiniteDuration()) return step_timer_->Cancel();
   step_timer_->Set(next, [this] {
     dirty_ = true;
@@ -583,6 +583,7 @@ api::BackendList Controller::Impl::GetBackends() const {
                      : IsDrained(*now_.revision, place)     ? "drain"
                                                             : "checking");
       out->set_tenths(member->share);
+      out->set_region(config.backends(b).region());
       out->set_share(service.connection_shares[member - service.backends.data()]);
       const BackendCounts counts = CountsOfBackend(planned.id);
       out->set_packets(counts.packets);

@@ -1,42 +1,35 @@
 #include "control/slow_start.h"
 
 #include <algorithm>
-#include <string>
-
-#include "absl/container/flat_hash_set.h"
 
 namespace guideway {
 namespace {
 
-// From the first tenth to the last.
+constexpr absl::Duration kGrid = absl::Milliseconds(250);
+
+// Steps from the first tenth to the last.
 constexpr int kSteps = kFullShare - 1;
 
-// Steps that have been taken `elapsed` after the start.
-int64_t StepsAfter(absl::Duration elapsed, absl::Duration over) {
-  if (elapsed >= over) return kSteps;
+// What one has that started `elapsed` ago.
+Share ShareAfter(absl::Duration elapsed, absl::Duration over) {
+  if (elapsed >= over) return kFullShare;
   absl::Duration rest;
-  return absl::IDivDuration(elapsed * kSteps, over, &rest);
+  return static_cast<Share>(1 + absl::IDivDuration(elapsed * kSteps, over, &rest));
 }
 
 }  // namespace
 
 void SlowStart::SetShares(const config::Service& service, absl::Duration now,
                           ServiceFacts* facts) const {
-  absl::flat_hash_set<std::string> served_regions;
-  for (int i = 0; i < service.backends_size(); ++i) {
-    if (started_.contains(facts->backends[i].id)) {
-      served_regions.insert(service.backends(i).region());
-    }
-  }
   const absl::Duration over = ToDuration(service.slow_start());
-  for (int i = 0; i < service.backends_size(); ++i) {
-    BackendFacts& backend = facts->backends[i];
+  for (BackendFacts& backend : facts->backends) {
     backend.share = kFullShare;
-    if (backend.state != BackendState::kUp) continue;
-    if (auto it = started_.find(backend.id); it != started_.end()) {
-      backend.share = static_cast<Share>(1 + StepsAfter(now - it->second.since, over));
-    } else if (served_regions.contains(service.backends(i).region())) {
-      backend.share = static_cast<Share>(1 + StepsAfter(absl::ZeroDuration(), over));
+    if (backend.state != BackendState::kUp || is_first_) continue;
+    const auto it = started_.find(backend.id);
+    if (it == started_.end()) {
+      backend.share = ShareAfter(absl::ZeroDuration(), over);
+    } else if (it->second.share < kFullShare) {
+      backend.share = ShareAfter(now - it->second.since, over);
     }
   }
 }
@@ -44,29 +37,27 @@ void SlowStart::SetShares(const config::Service& service, absl::Duration now,
 void SlowStart::Commit(const CompileInput& in_force, absl::Duration now) {
   absl::flat_hash_map<BackendId, Started> before;
   before.swap(started_);
+  is_first_ = false;
   for (size_t s = 0; s < in_force.services.size(); ++s) {
     const absl::Duration over =
         ToDuration(in_force.loaded->config.services(static_cast<int>(s)).slow_start());
     for (const BackendFacts& backend : in_force.services[s].backends) {
       if (backend.state != BackendState::kUp) continue;
-      absl::Duration since = backend.share < kFullShare ? now : -absl::InfiniteDuration();
-      if (auto it = before.find(backend.id); it != before.end()) since = it->second.since;
-      started_.emplace(backend.id, Started{since, over});
+      const auto it = before.find(backend.id);
+      const absl::Duration since = it != before.end() ? it->second.since : now;
+      started_.emplace(backend.id, Started{since, over, backend.share});
     }
   }
 }
 
-absl::Duration SlowStart::NextStep(absl::Duration now) const {
+absl::Duration SlowStart::NextStep() const {
   absl::Duration next = absl::InfiniteDuration();
   for (const auto& [id, started] : started_) {
-    const absl::Duration elapsed = now - started.since;
-    if (elapsed >= started.over) continue;
-    // Rounded up: a step that is asked for a moment too early would be asked for again and again.
-    const int64_t step = StepsAfter(elapsed, started.over) + 1;
-    const absl::Duration due = started.since + started.over * step / kSteps;
-    next = std::min(next, due + absl::Nanoseconds(1));
+    if (started.share >= kFullShare) continue;
+    next = std::min(next, started.since + started.over * started.share / kSteps);
   }
-  return next;
+  // Rounded up by the division, and so never a moment before the step.
+  return next == absl::InfiniteDuration() ? next : absl::Ceil(next, kGrid);
 }
 
 }  // namespace guideway

@@ -2,11 +2,15 @@
 //
 // The first tenth at once, all ten when `slow_start` of its service has passed since; in between a
 // tenth more every ninth of it. Which slots a tenth stands for is the lookup table's affair
-// (maglev/lookup_table.h), so balancers that are at the same step agree.
+// (maglev/lookup_table.h), so balancers that are at the same step agree. Where all of a pool are in
+// their first tenth, each has what its weight says.
 //
 // A backend comes (back) when it begins to take new connections: it was down, drained or checked,
-// or not in the configuration. Where nobody else of its region takes any, there is nobody to take
-// its place while it starts, and it gets all at once; so do all at the start of the daemon.
+// or not in the configuration. At the start of the daemon all get all at once. Who has all has
+// arrived: nothing takes it back but a failure or a drain.
+//
+// Steps are taken on a grid, a quarter of a second apart, so that those of many backends are one
+// change of the Snapshot.
 //
 // Thread contract: the control thread's. Time is passed in.
 #ifndef GUIDEWAY_CONTROL_SLOW_START_H_
@@ -29,17 +33,20 @@ class SlowStart {
   // What was compiled with these shares is in force since `now`.
   void Commit(const CompileInput& in_force, absl::Duration now);
 
-  // When the next step of any backend is due; InfiniteDuration if all have their full share.
-  absl::Duration NextStep(absl::Duration now) const;
+  // When a backend is to have more than it has in force, maybe in the past; InfiniteDuration if all
+  // have their full share.
+  absl::Duration NextStep() const;
 
  private:
   // A backend that takes new connections.
   struct Started {
-    absl::Duration since;  // of one that got all at once: -InfiniteDuration
-    absl::Duration over;   // the service's slow_start
+    absl::Duration since;
+    absl::Duration over;  // the service's slow_start
+    Share share;          // in force
   };
 
   absl::flat_hash_map<BackendId, Started> started_;
+  bool is_first_ = true;  // nothing has been in force yet
 };
 
 }  // namespace guideway

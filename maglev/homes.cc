@@ -1,6 +1,11 @@
 #include "maglev/homes.h"
 
+#if defined(__x86_64__)
 #include <immintrin.h>
+#define GUIDEWAY_AVX2 __attribute__((target("avx2")))
+#else
+#define GUIDEWAY_AVX2
+#endif
 
 #include <algorithm>
 #include <bit>
@@ -67,9 +72,9 @@ class HomeTaker {
     homes_.owners.resize(size_);
   }
 
-  Homes Run(bool has_avx2) {
+  Homes Run(bool side_by_side) {
     const uint32_t ranked = std::min(size_, static_cast<uint32_t>(std::sqrt(size_)));
-    if (has_avx2 && size_ > kMostTurnsAtOnce * kFreeSlotsPerTurn) {
+    if (side_by_side && size_ > kMostTurnsAtOnce * kFreeSlotsPerTurn) {
       WalkSideBySide(size_ - ranked);
     } else {
       Walk(size_ - ranked);
@@ -95,7 +100,8 @@ class HomeTaker {
     }
   }
 
-  __attribute__((target("avx2"))) void WalkSideBySide(uint32_t end);
+  // The same, many turns at once.
+  GUIDEWAY_AVX2 void WalkSideBySide(uint32_t end);
   void Rank();
 
   const absl::Span<const uint16_t> turns_;
@@ -107,7 +113,11 @@ class HomeTaker {
   uint32_t turn_ = 0;
 };
 
-void HomeTaker::WalkSideBySide(uint32_t end) {
+#if defined(__x86_64__)
+
+bool HasVectors() { return __builtin_cpu_supports("avx2"); }
+
+GUIDEWAY_AVX2 void HomeTaker::WalkSideBySide(uint32_t end) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256i size1 = _mm256_set1_epi32(static_cast<int>(size_));
   const __m256i size2 = _mm256_set1_epi32(static_cast<int>(2 * size_));
@@ -166,6 +176,14 @@ void HomeTaker::WalkSideBySide(uint32_t end) {
   }
 }
 
+#else
+
+bool HasVectors() { return false; }
+
+void HomeTaker::WalkSideBySide(uint32_t end) { Walk(end); }
+
+#endif
+
 void HomeTaker::Rank() {
   std::vector<uint32_t> free = free_.List();
   for (; turn_ < size_; ++turn_) {
@@ -191,7 +209,7 @@ void HomeTaker::Rank() {
 }  // namespace
 
 Homes TakeHomes(std::vector<Permutation> permutations, absl::Span<const uint16_t> turns) {
-  return HomeTaker(std::move(permutations), turns).Run(__builtin_cpu_supports("avx2"));
+  return HomeTaker(std::move(permutations), turns).Run(HasVectors());
 }
 
 Homes internal::TakeHomesPortably(std::vector<Permutation> permutations,

@@ -27,7 +27,7 @@
 // the paper, moves slots of other backends as well. docs/maglev.md has the proof and the figures.
 //
 // The result is a function of names, weights, size, seed and shares. It does not depend on the
-// order of the pool, on history, machine or compiler.
+// order of the pool, on history, machine (as long as it is little-endian) or compiler.
 //
 // Immutable after Build; safe from any thread. 2 bytes a slot, 12 a backend, and 4·√M.
 #ifndef GUIDEWAY_MAGLEV_LOOKUP_TABLE_H_

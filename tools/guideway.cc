@@ -288,11 +288,18 @@ const api::Backend* Find(const api::BackendList& list, const api::BackendRef& re
   return nullptr;
 }
 
-// «web-1 50.0%, web-3 50.0%»: who takes new connections of the service.
-std::string SharesText(const api::BackendList& list, const std::string& service) {
+// Whose new connections a backend has a share of: «web», or «region eu of web».
+std::string PoolText(const api::Backend& backend) {
+  return backend.region().empty()
+             ? backend.service()
+             : absl::StrCat("region ", backend.region(), " of ", backend.service());
+}
+
+// «web-1 50.0%, web-3 50.0%»: who takes new connections of the backend's pool.
+std::string SharesText(const api::BackendList& list, const api::Backend& backend) {
   std::vector<std::string> shares;
   for (const api::Backend& b : list.backends()) {
-    if (b.service() != service || b.share() <= 0) continue;
+    if (PoolText(b) != PoolText(backend) || b.share() <= 0) continue;
     shares.push_back(absl::StrCat(b.name(), " ", HumanPercent(b.share())));
   }
   constexpr size_t kShown = 10;
@@ -328,23 +335,23 @@ int ByHand(const Call& call, bool drain) {
   if (drain) {
     std::cout << name << " is drained: it gets no new connections";
     if (was != nullptr && was->share() > 0) {
-      std::cout << " (it got " << HumanPercent(was->share()) << " of " << ref.service() << "'s)";
+      std::cout << " (it got " << HumanPercent(was->share()) << " of " << PoolText(*is) << "'s)";
     }
     std::cout << "; " << Counted(is->active_flows(), "open connection")
               << (is->active_flows() == 1 ? " stays" : " stay") << " until done\n";
   } else if (is->share() > 0) {
-    std::cout << name << " gets " << HumanPercent(is->share()) << " of " << ref.service()
+    std::cout << name << " gets " << HumanPercent(is->share()) << " of " << PoolText(*is)
               << "'s new connections\n";
   } else {
     std::cout << name << " is not drained by hand any more; it is " << is->state()
               << (is->health().empty() ? "" : absl::StrCat(" (", is->health(), ")"))
               << " with weight " << is->weight() << " and gets no new connections yet\n";
   }
-  const std::string shares = SharesText(after, ref.service());
+  const std::string shares = SharesText(after, *is);
   if (shares.empty()) {
-    std::cout << "nobody takes new connections of " << ref.service() << " now\n";
+    std::cout << "nobody takes new connections of " << PoolText(*is) << " now\n";
   } else {
-    std::cout << "new connections of " << ref.service() << " now go to " << shares << "\n";
+    std::cout << "new connections of " << PoolText(*is) << " now go to " << shares << "\n";
   }
   return kYes;
 }
@@ -527,7 +534,11 @@ int Main(int argc, char** argv) {
   if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
-  return verb->run(call);
+  const int status = verb->run(call);
+  std::cout.flush();
+  if (std::cout) return status;
+  std::cerr << "guideway: the output could not be written\n";
+  return kNo;
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ struct Question {
   uint32_t size = 0;
   uint64_t seed = 0;
   std::set<size_t> drained, was_down, down;
+  std::string fallback;  // the regions that stand in for this one, as text
 };
 
 int Wrong(absl::string_view why) { return WrongCall(why, "table"); }
@@ -96,6 +97,7 @@ std::optional<std::string> ChooseRegion(const Call& call, const config::Service&
   std::set<std::string> with_backends;
   for (const config::Backend& backend : service.backends()) with_backends.insert(backend.region());
   if (with_backends.size() == 1) return *with_backends.begin();
+  if (service.regions_size() == 1) return service.regions(0).name();
   *why = absl::StrCat("service ", service.name(), " has a table for each region; choose by ",
                       "--region one of ", regions);
   return std::nullopt;
@@ -150,6 +152,10 @@ int AskFile(const Call& call, Question* question) {
       absl::StrCat("service ", name, region->empty() ? "" : absl::StrCat(", region ", *region));
   question->size = TableSize(*service);
   question->seed = *seed;
+  if (!region->empty()) {
+    const config::Region& asked = service->regions(*RegionIndex(*service, *region));
+    question->fallback = Listed({asked.fallback().begin(), asked.fallback().end()});
+  }
   std::vector<config::Backend> backends(service->backends().begin(), service->backends().end());
   std::erase_if(backends, [&](const config::Backend& b) { return b.region() != *region; });
   // By name, as the daemon has them.
@@ -372,7 +378,11 @@ int RunTable(const Call& call) {
   return No(absl::FailedPreconditionError(
       absl::StrCat("nobody takes new connections of ", question.subject, ": of ",
                    Counted(question.pool.size(), "backend"), " ", question.down.size(), " down, ",
-                   DrainedAndNotDown(question), " drained, none of the others with a weight")));
+                   DrainedAndNotDown(question), " drained, none of the others with a weight",
+                   question.fallback.empty()
+                       ? ""
+                       : absl::StrCat("; its clients go to the first of these that serves: ",
+                                      question.fallback))));
 }
 
 }  // namespace

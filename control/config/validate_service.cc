@@ -105,7 +105,7 @@ class ServiceValidator {
   void CheckScheduler() {
     if (!UsesTable(service_)) {
       NoEffect(&service_, "table_size",
-               absl::StrCat("with scheduler: ", SchedulerName(), ", which has no table"));
+               absl::StrCat("with scheduler: ", SchedulerName(), ", which does not go by a table"));
       if (service_.affinity() != config::Affinity::connection) {
         NoEffect(&service_, "affinity",
                  absl::StrCat("with scheduler: ", SchedulerName(), ", which is no hash"));
@@ -359,7 +359,7 @@ class ServiceValidator {
                 region.empty() ? "0 for every backend of the service, so that no connection finds "
                                  "one (no_backend)"
                                : absl::StrCat("0 for every backend of region ", region,
-                                              ", so that no connection finds one there"));
+                                              ", so that its clients go to its fallback"));
       } else if (UsesTable(service_)) {
         CheckSlots(size, pool);
       }

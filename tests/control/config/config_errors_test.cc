@@ -362,8 +362,8 @@ const Row kRows[] = {
      "ports: [80]\n"
      "    scheduler: round_robin\n"
      "    table_size: 65537",
-     "12:5: services[web].table_size: has no effect with scheduler: round_robin, which has no "
-     "table; leave it out"},
+     "12:5: services[web].table_size: has no effect with scheduler: round_robin, which does not "
+     "go by a table; leave it out"},
     {"affinity without a hash", "ports: [80]",
      "ports: [80]\n"
      "    scheduler: random\n"

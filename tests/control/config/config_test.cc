@@ -221,8 +221,8 @@ TEST(Config, WarningsAreExact) {
        "    backends:\n"
        "      - { name: b1, address: 10.0.0.1, region: eu }\n"
        "      - { name: b2, address: 10.0.0.2, region: us, weight: 0 }",
-       {"f:18:60: services[web].backends[b2].weight: 0 for every backend of region us, so that no "
-        "connection finds one there"}},
+       {"f:18:60: services[web].backends[b2].weight: 0 for every backend of region us, so that its "
+        "clients go to its fallback"}},
       {"a VIP without backends may nest in another",
        "198.51.100.10",
        "198.51.100.0/24, 198.51.100.1",

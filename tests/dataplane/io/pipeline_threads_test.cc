@@ -76,5 +76,38 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
   EXPECT_EQ(active, counters.flow_count());
 }
 
+// What least_connections reads of the other workers while they write it.
+TEST(PipelineThreads, WorkersReadEachOthersConnections) {
+  const auto snapshot = MakeSnapshot({{.backends = {{"a", "10.0.0.1"}, {"b", "10.0.0.2"}},
+                                       .scheduler = Scheduler::kLeastConnections}});
+  WorkerCounters counters[2];
+  Pipeline pipelines[2] = {{1024, PageSize::kLazy, {&counters[0], &counters[1]}, 0},
+                           {1024, PageSize::kLazy, {&counters[0], &counters[1]}, 1}};
+  const auto run = [&](int worker) {
+    Burst burst;
+    for (uint16_t port = 1; port <= 300; ++port) {
+      Bytes buffer(Burst::kHeadroom, 0);
+      const Bytes frame =
+          Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
+      buffer.insert(buffer.end(), frame.begin(), frame.end());
+      burst.size = 1;
+      burst.frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+                         .length = static_cast<uint32_t>(frame.size()),
+                         .headroom = Burst::kHeadroom};
+      pipelines[worker].Process(*snapshot, 0, burst);
+      pipelines[worker].Account(burst);
+    }
+  };
+  std::thread other([&] { run(1); });
+  run(0);
+  other.join();
+  uint64_t flows[2] = {};
+  for (BackendId id : {0, 1}) {
+    for (const WorkerCounters& c : counters) flows[id] += c.backend_counts(id).active_flows;
+  }
+  EXPECT_EQ(flows[0] + flows[1], 600u);
+  EXPECT_NEAR(static_cast<double>(flows[0]), 300, 30);
+}
+
 }  // namespace
 }  // namespace guideway
