@@ -13,18 +13,18 @@ std::vector<uint32_t> Apportion(absl::Span<const uint32_t> weights, uint32_t tot
   const uint64_t sum = std::accumulate(weights.begin(), weights.end(), uint64_t{0});
   if (sum == 0) return quotas;
 
+  if (std::adjacent_find(weights.begin(), weights.end(), std::not_equal_to<>()) == weights.end()) {
+    const auto n = static_cast<uint32_t>(weights.size());
+    for (uint32_t i = 0; i < n; ++i) quotas[i] = total / n + (i < total % n);
+    return quotas;
+  }
   // Remainders are below 2^36; with the index, reversed, beneath them, all keys differ.
   std::vector<uint64_t> remainders(weights.size());
   uint32_t left = total;
-  uint64_t whole = 0, remainder = 0;  // of the weight before: they are often equal
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (i == 0 || weights[i] != weights[i - 1]) {
-      const uint64_t share = uint64_t{total} * weights[i];
-      whole = share / sum;
-      remainder = share % sum;
-    }
-    quotas[i] = static_cast<uint32_t>(whole);
-    remainders[i] = remainder << 16 | (0xffff - i);
+    const uint64_t share = uint64_t{total} * weights[i];
+    quotas[i] = static_cast<uint32_t>(share / sum);
+    remainders[i] = share % sum << 16 | (0xffff - i);
     left -= quotas[i];
   }
   std::nth_element(remainders.begin(), remainders.begin() + left, remainders.end(),
