@@ -124,10 +124,11 @@ GUIDEWAY_AVX2 void HomeTaker::WalkSideBySide(uint32_t end) {
   const __m256i size4 = _mm256_set1_epi32(static_cast<int>(4 * size_));
   const __m256i low5 = _mm256_set1_epi32(31);
   const int* words = reinterpret_cast<const int*>(free_.words());
+  const uint32_t size = size_;
 
   // Looks at the walker's next eight slots. Leaves it at the first that is free, or behind them
   // all and returns true.
-  const auto misses = [&](Permutation & walker) __attribute__((target("avx2"), always_inline)) {
+  const auto misses = [=](Permutation & walker) __attribute__((target("avx2"), always_inline)) {
     // slot + lane·skip, less than 8·size, modulo size, as in AddModulo.
     __m256i slots = _mm256_mullo_epi32(_mm256_set1_epi32(static_cast<int>(walker.skip)), lanes);
     slots = _mm256_add_epi32(slots, _mm256_set1_epi32(static_cast<int>(walker.offset)));
@@ -143,37 +144,43 @@ GUIDEWAY_AVX2 void HomeTaker::WalkSideBySide(uint32_t end) {
     const auto slot =
         static_cast<uint32_t>(_mm256_cvtsi256_si32(_mm256_permutevar8x32_epi32(slots, lane)));
     const bool missed = found == 0;
-    walker.offset = AddModulo(slot, walker.skip & (0u - missed), size_);
+    walker.offset = AddModulo(slot, walker.skip & (0u - missed), size);
     return missed;
   };
 
-  while (turn_ < end) {
+  // Of the batch's turns: whose they are, and how many of them still search.
+  uint16_t searching[kMostTurnsAtOnce];
+  Permutation* const walkers = walkers_.data();
+  for (uint32_t turn = turn_; turn < end;) {
     // The turns of a batch, within a round, where their numbers go up: a walker that had two would
     // find one slot for both, and search for the second once more.
-    const uint32_t most = std::min(
-        {kMostTurnsAtOnce, end - turn_, std::max(1u, (size_ - turn_) / kFreeSlotsPerTurn)});
-    uint16_t searching[kMostTurnsAtOnce];
-    uint32_t left = 0, batch = 0;
-    do {
-      const uint16_t owner = turns_[turn_ + batch++];
-      searching[left] = owner;
-      left += misses(walkers_[owner]);
-    } while (batch < most && turns_[turn_ + batch] > turns_[turn_ + batch - 1]);
+    const uint16_t* const batch = &turns_[turn];
+    const uint32_t most =
+        std::min({kMostTurnsAtOnce, end - turn, std::max(1u, (size - turn) / kFreeSlotsPerTurn)});
+    uint32_t count = 1;
+    while (count < most && batch[count] > batch[count - 1]) ++count;
 
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      searching[left] = batch[i];
+      left += misses(walkers[batch[i]]);
+    }
     while (left > 0) {
       uint32_t still = 0;
       for (uint32_t i = 0; i < left; ++i) {
         searching[still] = searching[i];
-        still += misses(walkers_[searching[i]]);
+        still += misses(walkers[searching[i]]);
       }
       left = still;
     }
-    for (; batch > 0; --batch, ++turn_) {
-      Permutation& walker = walkers_[turns_[turn_]];
+    for (uint32_t i = 0; i < count; ++i) {
+      Permutation& walker = walkers[batch[i]];
       while (!free_.Contains(walker.offset)) misses(walker);
-      Take(walker.offset, turns_[turn_]);
+      Take(walker.offset, batch[i]);
     }
+    turn += count;
   }
+  turn_ = end;
 }
 
 #else
