@@ -44,7 +44,7 @@ constexpr char kHelp[] =
     "They have to if their backend went down, or if they go to one that came back.\n"
     "Backends that the file drains take no new connections in either state. Who is down in a pool\n"
     "that is made up is a fixed choice: K + 1 are the same K and one more.\n"
-    "Exit status 1: nobody takes new connections now, or the file is not valid.";
+    "Exit status 1: nobody takes new connections now, or the file cannot be read or is not valid.";
 
 // What to make a table of. The sets are of indices into the pool.
 struct Question {
