@@ -9,15 +9,22 @@
 namespace guideway {
 namespace {
 
+template <typename Word>
+Word Load(const uint8_t* bytes) {
+  static_assert(std::endian::native == std::endian::little);
+  Word word;
+  std::memcpy(&word, bytes, sizeof(word));
+  return word;
+}
+
+// The address as a number: its first byte is the highest.
 template <typename Key>
 Key KeyOf(const IpAddress& address) {
-  static_assert(std::endian::native == std::endian::little);
-  Key key;
-  std::memcpy(&key, address.bytes(), sizeof(key));
   if constexpr (sizeof(Key) == 4) {
-    return __builtin_bswap32(key);
+    return __builtin_bswap32(Load<uint32_t>(address.bytes()));
   } else {
-    return __builtin_bswap128(key);
+    return Key{__builtin_bswap64(Load<uint64_t>(address.bytes()))} << 64 |
+           __builtin_bswap64(Load<uint64_t>(address.bytes() + 8));
   }
 }
 
