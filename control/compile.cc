@@ -179,16 +179,12 @@ Service Compiler::Draft(int index) const {
   std::sort(by_region.begin(), by_region.end(), [](const auto& a, const auto& b) {
     return std::tie(a.first, a.second.name) < std::tie(b.first, b.second.name);
   });
-  size_t regions_begun = 0;
-  for (auto& [region, backend] : by_region) {
-    while (regions_begun <= region) {
-      draft.pools[regions_begun++].first = static_cast<uint32_t>(draft.backends.size());
-    }
-    draft.backends.push_back(std::move(backend));
+  for (uint16_t i = 0; i < draft.pools.size(); ++i) {
+    const auto first = std::find_if(by_region.begin(), by_region.end(),
+                                    [&](const auto& b) { return b.first >= i; });
+    draft.pools[i].first = static_cast<uint32_t>(first - by_region.begin());
   }
-  while (regions_begun < draft.pools.size()) {
-    draft.pools[regions_begun++].first = static_cast<uint32_t>(draft.backends.size());
-  }
+  for (auto& [region, backend] : by_region) draft.backends.push_back(std::move(backend));
   return draft;
 }
 

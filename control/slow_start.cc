@@ -56,7 +56,7 @@ absl::Duration SlowStart::NextStep() const {
     if (started.share >= kFullShare) continue;
     next = std::min(next, started.since + started.over * started.share / kSteps);
   }
-  // Rounded up by the division, and so never a moment before the step.
+  // Rounded up to the grid, so never a moment before the step is due.
   return next == absl::InfiniteDuration() ? next : absl::Ceil(next, kGrid);
 }
 
