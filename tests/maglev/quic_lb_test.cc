@@ -169,7 +169,7 @@ TEST(QuicLb, TheFirstThreeBitsChooseTheConfig) {
       {.id = 2, .server_id_length = 4, .nonce_length = 5, .key = KeyOf(kDraftKey)},
       {.id = 6, .server_id_length = 4, .nonce_length = 5, .key = Key{}},
   };
-  const Servers servers = {{Raw("01020304"), 1}, {Raw("05060708"), 2}};
+  const Servers servers = {{Raw("01020304"), 1}, {Raw("05060708"), 2}, {Raw("00000000"), 3}};
   const QuicLb lb = QuicLb::Build(configs, servers).value();
   for (const Config& config : configs) {
     for (const auto& [server_id, value] : servers) {
