@@ -30,55 +30,139 @@ absl::string_view ForwardingName(Forwarding forwarding) {
   return "unknown";
 }
 
-Snapshot::Snapshot(uint64_t version, uint64_t hash_seed, FlowTimeouts timeouts,
-                   std::vector<std::shared_ptr<const Service>> services)
-    : version_(version),
-      hash_seed_(hash_seed),
-      timeouts_(timeouts),
-      services_(std::move(services)) {
-  absl::flat_hash_set<ServiceId> service_ids;
-  for (const auto& service : services_) {
+Routes::Routes(absl::Span<const std::pair<Prefix, NextHop>> routes) {
+  absl::flat_hash_set<Prefix> seen;
+  std::vector<std::pair<Prefix, uint32_t>> indices;
+  for (const auto& [prefix, hop] : routes) {
+    if (!seen.insert(prefix).second) continue;
+    indices.emplace_back(prefix, static_cast<uint32_t>(hops_.size()));
+    hops_.push_back(hop);
+  }
+  prefixes_ = PrefixMap::Build(indices).value();
+}
+
+const Service* Vip::Find(uint8_t protocol, uint16_t port) const {
+  if (any_ != nullptr) return any_;
+  if (protocol != static_cast<uint8_t>(Protocol::kTcp) &&
+      protocol != static_cast<uint8_t>(Protocol::kUdp)) {
+    return nullptr;
+  }
+  const std::vector<Served>& served =
+      protocol == static_cast<uint8_t>(Protocol::kTcp) ? tcp_ : udp_;
+  const auto after =
+      std::upper_bound(served.begin(), served.end(), port,
+                       [](uint16_t p, const Served& s) { return p < s.ports.first; });
+  if (after == served.begin() || !std::prev(after)->ports.Contains(port)) return nullptr;
+  return std::prev(after)->service;
+}
+
+Snapshot::Snapshot(SnapshotParts parts) : parts_(std::move(parts)) {
+  if (parts_.routes == nullptr) parts_.routes = std::make_shared<const Routes>();
+  own_.insert(parts_.own_addresses.begin(), parts_.own_addresses.end());
+  for (const auto& service : parts_.services) {
     Require(service->id < kMaxServices, "service ids are below their bound");
-    Require(service_ids.insert(service->id).second, "service ids are unique");
+    if (service->id >= services_.size()) services_.resize(service->id + 1, nullptr);
+    Require(services_[service->id] == nullptr, "service ids are unique");
+    services_[service->id] = service.get();
     for (const Pool& pool : service->pools) {
       Require(pool.table != nullptr && pool.assignment->size() == pool.table->size(),
               "an assignment is as long as its table");
       Require(pool.stand_in < service->pools.size(), "a pool has a stand-in");
     }
     Require(service->default_region < service->pools.size(), "a service has its default pool");
-    for (const IpAddress& vip : service->vips) {
-      vips_.insert(vip);
-      std::vector<Served>& served =
-          endpoints_[Endpoint{vip, static_cast<uint8_t>(service->protocol)}];
+    AddBackends(*service);
+  }
+  AddVips();
+}
+
+void Snapshot::AddVips() {
+  absl::flat_hash_map<Prefix, uint32_t> by_prefix;
+  std::vector<std::pair<Prefix, uint32_t>> prefixes;
+  for (const auto& service : parts_.services) {
+    for (const Prefix& prefix : service->vips) {
+      const auto [at, is_new] = by_prefix.try_emplace(prefix, static_cast<uint32_t>(vips_.size()));
+      if (is_new) {
+        vips_.emplace_back();
+        if (prefix.is_host()) {
+          vip_addresses_.emplace(prefix.address, at->second);
+        } else {
+          prefixes.emplace_back(prefix, at->second);
+        }
+      }
+      Vip& vip = vips_[at->second];
+      Require(vip.any_ == nullptr, "one service has a VIP, protocol and port");
+      if (service->protocol == Protocol::kAny) {
+        Require(vip.tcp_.empty() && vip.udp_.empty(), "one service has a VIP, protocol and port");
+        vip.any_ = service.get();
+        continue;
+      }
+      auto& served = service->protocol == Protocol::kTcp ? vip.tcp_ : vip.udp_;
       for (const PortRange& ports : service->ports) served.push_back({ports, service.get()});
     }
-    for (const Backend& backend : service->backends) {
-      Require(backend.id < kMaxBackends, "backend ids are below their bound");
-      Require(backend.service == service->id, "a backend names its service");
-      if (backend.id >= backends_.size()) backends_.resize(backend.id + 1, nullptr);
-      Require(backends_[backend.id] == nullptr, "backend ids are unique");
-      backends_[backend.id] = &backend;
+  }
+  for (Vip& vip : vips_) {
+    for (auto* served : {&vip.tcp_, &vip.udp_}) {
+      std::sort(served->begin(), served->end(),
+                [](const auto& a, const auto& b) { return a.ports < b.ports; });
+      for (size_t i = 1; i < served->size(); ++i) {
+        Require((*served)[i - 1].ports.last < (*served)[i].ports.first,
+                "one service has a VIP, protocol and port");
+      }
     }
   }
-  for (auto& [endpoint, served] : endpoints_) {
-    std::sort(served.begin(), served.end(),
-              [](const Served& a, const Served& b) { return a.ports < b.ports; });
-    for (size_t i = 1; i < served.size(); ++i) {
-      Require(served[i - 1].ports.last < served[i].ports.first,
-              "one service has a VIP, protocol and port");
+  has_vip_prefixes_ = !prefixes.empty();
+  vip_prefixes_ = PrefixMap::Build(prefixes).value();
+}
+
+void Snapshot::AddBackends(const Service& service) {
+  const bool tunnelled =
+      service.forwarding != Forwarding::kDirect && service.forwarding != Forwarding::kNat;
+  for (const Backend& backend : service.backends) {
+    Require(backend.id < kMaxBackends, "backend ids are below their bound");
+    Require(backend.service == service.id, "a backend names its service");
+    if (backend.id >= backends_.size()) backends_.resize(backend.id + 1, nullptr);
+    Require(backends_[backend.id] == nullptr, "backend ids are unique");
+    backends_[backend.id] = &backend;
+    if (tunnelled) {
+      tunnel_ends_.insert(backend.address);
+      if (std::find(tunnel_sources_.begin(), tunnel_sources_.end(), backend.tunnel_source) ==
+          tunnel_sources_.end()) {
+        tunnel_sources_.push_back(backend.tunnel_source);
+      }
+    }
+    if (service.forwarding != Forwarding::kNat) continue;
+    for (PortRange ports : service.ports) {
+      if (backend.port != 0) ports = {backend.port, backend.port};
+      nat_[backend.address].push_back({service.protocol, ports, &backend});
     }
   }
 }
 
-const Service* Snapshot::FindService(const IpAddress& vip, uint8_t protocol, uint16_t port) const {
-  const auto found = endpoints_.find(Endpoint{vip, protocol});
-  if (found == endpoints_.end()) return nullptr;
-  const std::vector<Served>& served = found->second;
-  const auto after =
-      std::upper_bound(served.begin(), served.end(), port,
-                       [](uint16_t p, const Served& s) { return p < s.ports.first; });
-  if (after == served.begin() || !std::prev(after)->ports.Contains(port)) return nullptr;
-  return std::prev(after)->service;
+const Vip* Snapshot::FindVip(const IpAddress& address) const {
+  if (const auto found = vip_addresses_.find(address); found != vip_addresses_.end()) {
+    return &vips_[found->second];
+  }
+  if (!has_vip_prefixes_) return nullptr;
+  const uint32_t index = vip_prefixes_.Find(address);
+  return index == PrefixMap::kNone ? nullptr : &vips_[index];
+}
+
+const Backend* Snapshot::FindNatBackend(const IpAddress& address, uint8_t protocol,
+                                        uint16_t port) const {
+  const auto found = nat_.find(address);
+  if (found == nat_.end()) return nullptr;
+  for (const NatPorts& nat : found->second) {
+    if (nat.protocol == Protocol::kAny ||
+        (static_cast<uint8_t>(nat.protocol) == protocol && nat.ports.Contains(port))) {
+      return nat.backend;
+    }
+  }
+  return nullptr;
+}
+
+bool Snapshot::IsTunnelSource(const IpAddress& address) const {
+  return std::any_of(tunnel_sources_.begin(), tunnel_sources_.end(),
+                     [&](const Prefix& p) { return p.Contains(address); });
 }
 
 }  // namespace guideway

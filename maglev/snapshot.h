@@ -15,16 +15,20 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
 #include "maglev/prefix_map.h"
 #include "maglev/schedulers.h"
 
 namespace guideway {
+
+class QuicLb;
 
 using ServiceId = uint32_t;
 using BackendId = uint32_t;
@@ -59,6 +63,25 @@ struct NextHop {
   friend bool operator==(const NextHop&, const NextHop&) = default;
 };
 
+// From a destination to its next hop: the longest prefix wins.
+class Routes {
+ public:
+  // Leads nowhere.
+  Routes() = default;
+  // Of a prefix that comes twice, the first counts.
+  explicit Routes(absl::Span<const std::pair<Prefix, NextHop>> routes);
+
+  // Not known if no route leads there.
+  const NextHop& Find(const IpAddress& destination) const {
+    const uint32_t found = prefixes_.Find(destination);
+    return hops_[found == PrefixMap::kNone ? 0 : found];
+  }
+
+ private:
+  PrefixMap prefixes_;
+  std::vector<NextHop> hops_ = {NextHop()};  // the first: nowhere
+};
+
 // One backend in one service.
 struct Backend {
   std::string name;
@@ -68,8 +91,9 @@ struct Backend {
   BackendState state = BackendState::kUp;
   Share share = kFullShare;  // while kUp: less than full when it comes back gradually
   IpAddress address;
-  IpAddress tunnel_source;  // outer source address
-  NextHop next_hop;         // toward `address`; unknown if there is no route
+  uint16_t port = 0;     // with kNat, of the backend; 0: the one the client sent to
+  Prefix tunnel_source;  // outer source: one address, or the prefix over which the hash spreads it
+  NextHop next_hop;      // toward `address`; unknown if there is no route
 
   friend bool operator==(const Backend&, const Backend&) = default;
 };
@@ -93,13 +117,24 @@ struct Pool {
   std::shared_ptr<const LookupTable::Assignment> assignment;  // by the backends' shares
 };
 
+// What a tunnel says besides addresses.
+struct TunnelSettings {
+  uint16_t port = 0;     // kGue, kVxlan: UDP destination port
+  uint32_t vni = 0;      // kVxlan: network identifier, 24 bits
+  MacAddress inner_mac;  // kVxlan: destination of the inner Ethernet header
+
+  friend bool operator==(const TunnelSettings&, const TunnelSettings&) = default;
+};
+
 struct Service {
   std::string name;
   ServiceId id = 0;
-  std::vector<IpAddress> vips;
-  Protocol protocol = Protocol::kTcp;  // kTcp or kUdp
-  std::vector<PortRange> ports;
+  std::vector<Prefix> vips;
+  Protocol protocol = Protocol::kTcp;
+  std::vector<PortRange> ports;  // with kAny: all
   Forwarding forwarding = Forwarding::kIpip;
+  TunnelSettings tunnel;
+  uint32_t new_flows_per_second = 0;  // bound, all workers together; 0: none
   Scheduler scheduler = Scheduler::kMaglev;
   Affinity affinity;
   std::vector<Backend> backends;  // by region, then by name
@@ -108,6 +143,8 @@ struct Service {
   std::vector<Pool> pools;
   std::shared_ptr<const PrefixMap> regions;  // index of a client's pool; null: all in one
   uint16_t default_region = 0;               // of the clients that `regions` does not know
+  // From a QUIC connection id to the index of its backend; null: ids say nothing.
+  std::shared_ptr<const QuicLb> quic;
   // For connections that open, if the scheduler is no hash: indices of backends.
   std::vector<uint16_t> turns;  // kRoundRobin
   WeightedPicks picks;          // kRandom, kLeastConnections
@@ -126,53 +163,101 @@ struct FlowTimeouts {
   friend bool operator==(const FlowTimeouts&, const FlowTimeouts&) = default;
 };
 
-class Snapshot {
+// Of an access list: what the longest prefix around a source says.
+enum class Access : uint32_t { kAllow, kDeny };
+
+// What a Snapshot is made of.
+struct SnapshotParts {
+  uint64_t version = 1;
+  uint64_t hash_seed = 0;
+  FlowTimeouts timeouts = {};
+  uint32_t replies_per_second = 1000;  // answers by the balancer itself, each worker
+  std::vector<std::shared_ptr<const Service>> services = {};
+  std::shared_ptr<const Routes> routes = {};     // of what does not go to a backend; null: none
+  std::shared_ptr<const PrefixMap> access = {};  // values of Access; null: everybody may send
+  std::vector<IpAddress> own_addresses = {};  // of this host: what comes for them is the kernel's
+};
+
+// An address, or a prefix of addresses, that clients send to, with the services at it.
+class Vip {
  public:
-  // `version` counts Snapshots from 1. Service and backend ids are unique and below their bounds,
-  // and no two services share a VIP, protocol and port: CHECKed, since Compile refuses it before.
-  Snapshot(uint64_t version, uint64_t hash_seed, FlowTimeouts timeouts,
-           std::vector<std::shared_ptr<const Service>> services);
-
-  Snapshot(const Snapshot&) = delete;
-  Snapshot& operator=(const Snapshot&) = delete;
-
-  uint64_t version() const { return version_; }
-  uint64_t hash_seed() const { return hash_seed_; }
-  const FlowTimeouts& timeouts() const { return timeouts_; }
-  const std::vector<std::shared_ptr<const Service>>& services() const { return services_; }
-
-  // The service at this address, protocol (of the IP header) and port (host order), or null.
-  const Service* FindService(const IpAddress& vip, uint8_t protocol, uint16_t port) const;
-  bool IsVip(const IpAddress& address) const { return vips_.contains(address); }
-
-  // Null once the backend has left the configuration. `id` may be any number.
-  const Backend* FindBackend(BackendId id) const {
-    return id < backends_.size() ? backends_[id] : nullptr;
-  }
+  // The service at this protocol (of the IP header) and port (host order), or null.
+  const Service* Find(uint8_t protocol, uint16_t port) const;
 
  private:
-  struct Endpoint {
-    IpAddress vip;
-    uint8_t protocol;
-
-    friend bool operator==(const Endpoint&, const Endpoint&) = default;
-    template <typename H>
-    friend H AbslHashValue(H h, const Endpoint& e) {
-      return H::combine(std::move(h), e.vip, e.protocol);
-    }
-  };
+  friend class Snapshot;
   struct Served {
     PortRange ports;
     const Service* service;
   };
+  // Ports ascending, no overlap.
+  std::vector<Served> tcp_, udp_;
+  const Service* any_ = nullptr;  // then there is no other
+};
 
-  const uint64_t version_;
-  const uint64_t hash_seed_;
-  const FlowTimeouts timeouts_;
-  const std::vector<std::shared_ptr<const Service>> services_;
-  absl::flat_hash_map<Endpoint, std::vector<Served>> endpoints_;  // ports ascending, no overlap
-  absl::flat_hash_set<IpAddress> vips_;
-  std::vector<const Backend*> backends_;  // by id
+class Snapshot {
+ public:
+  // `version` counts Snapshots from 1. Service and backend ids are unique and below their bounds,
+  // and no two services share a VIP, protocol and port, or, with kNat, a backend's: CHECKed, since
+  // the configuration's validation refuses it before.
+  explicit Snapshot(SnapshotParts parts);
+
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+
+  uint64_t version() const { return parts_.version; }
+  uint64_t hash_seed() const { return parts_.hash_seed; }
+  const FlowTimeouts& timeouts() const { return parts_.timeouts; }
+  uint32_t replies_per_second() const { return parts_.replies_per_second; }
+  const std::vector<std::shared_ptr<const Service>>& services() const { return parts_.services; }
+  const Routes& routes() const { return *parts_.routes; }
+
+  // The longest VIP around an address, or null.
+  const Vip* FindVip(const IpAddress& address) const;
+  bool IsDenied(const IpAddress& source) const {
+    return parts_.access != nullptr &&
+           parts_.access->Find(source) == static_cast<uint32_t>(Access::kDeny);
+  }
+
+  // Null once it has left the configuration. `id` may be any number.
+  const Backend* FindBackend(BackendId id) const {
+    return id < backends_.size() ? backends_[id] : nullptr;
+  }
+  const Service* FindService(ServiceId id) const {
+    return id < services_.size() ? services_[id] : nullptr;
+  }
+
+  // The backend of a kNat service that answers from this address, protocol and port; or null.
+  const Backend* FindNatBackend(const IpAddress& address, uint8_t protocol, uint16_t port) const;
+  bool IsNatBackend(const IpAddress& address) const { return nat_.contains(address); }
+  // An address of this host's, by which the kernel is meant.
+  bool IsOwn(const IpAddress& address) const { return own_.contains(address); }
+
+  // Whether outer packets come from this address, and whether they go to that one.
+  bool IsTunnelSource(const IpAddress& address) const;
+  bool IsTunnelEnd(const IpAddress& address) const { return tunnel_ends_.contains(address); }
+
+ private:
+  struct NatPorts {
+    Protocol protocol;  // kAny: every one, with or without ports
+    PortRange ports;
+    const Backend* backend;
+  };
+
+  void AddVips();
+  void AddBackends(const Service& service);
+
+  SnapshotParts parts_;
+  std::vector<Vip> vips_;
+  absl::flat_hash_map<IpAddress, uint32_t> vip_addresses_;  // to an index of vips_
+  PrefixMap vip_prefixes_;                                  // those that are no single address
+  bool has_vip_prefixes_ = false;
+  std::vector<const Backend*> backends_;                       // by id
+  std::vector<const Service*> services_;                       // by id
+  absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
+  absl::flat_hash_set<IpAddress> own_;
+  absl::flat_hash_set<IpAddress> tunnel_ends_;
+  std::vector<Prefix> tunnel_sources_;
 };
 
 }  // namespace guideway

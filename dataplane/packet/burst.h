@@ -28,24 +28,52 @@ struct Frame {
   uint16_t headroom = 0;   // at least Burst::kHeadroom on entry
   uint16_t interface = 0;  // index in the configuration: came in by; after Process: leaves by
   bool ip_checksum_good = false;  // the NIC has checked the IPv4 header checksum
+  bool was_held = false;          // a fragment that waited for its first one: not to wait again
+  uint64_t number = 0;            // the caller's own; a held fragment comes again with it
 };
 
-// What Parse found in a packet.
+// What Parse found in a packet. Offsets of IP's parts count from the IP header.
 struct ParsedPacket {
-  uint16_t ip_offset;      // of the IP header, in bytes from the start of the frame
-  uint16_t ip_length;      // IP header and payload, in bytes
-  uint8_t header_length;   // of the IP header with its options, in bytes
-  uint8_t tcp_flags;       // 0 if not TCP
-  bool has_payload;        // bytes after the TCP or UDP header
-  bool is_fragment;        // of a larger packet: the first or a later one
-  bool is_later_fragment;  // no transport header in it
+  uint16_t ip_offset;         // of the IP header, in bytes from the start of the frame
+  uint16_t transport_offset;  // behind the IP header with its options or extension headers
+  uint32_t ip_length;         // all of the IP packet, in bytes
+  uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
+  uint8_t tcp_flags;          // 0 if not TCP
+  uint8_t icmp_type;          // of ICMP and ICMPv6
+  bool has_payload;           // bytes after the TCP or UDP header
+  bool is_fragment;           // of a larger packet: the first or a later one
+  bool is_later_fragment;     // no transport header in it
+  bool dont_fragment;         // IPv4: the DF bit
   IpAddress source;
   IpAddress destination;
+
+  uint32_t transport_length() const { return ip_length - transport_offset; }
+};
+
+// Which way a packet goes.
+enum class Direction : uint8_t {
+  kToBackend,    // from a client
+  kFromBackend,  // the answer of a nat backend
+  kToBalancer,   // an echo request
+};
+
+// What the flow table knew of a packet's connection.
+enum class FlowLookup : uint8_t {
+  kNone,  // was not asked, or has no place
+  kNew,   // nothing usable: the connection was entered
+  kHit,
+};
+
+// Frames beyond the first that a packet became: the fragments of one that did not fit.
+struct ExtraFrame {
+  uint8_t* data;
+  uint32_t length;
+  uint8_t packet;  // leaves behind this packet's frame, by the same interface
 };
 
 struct Burst {
   static constexpr uint32_t kSize = 32;
-  // What the largest outer headers (IPv6, UDP, GUE or VXLAN, Ethernet) put in front.
+  // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
   static constexpr uint16_t kHeadroom = 96;
 
   uint32_t size = 0;  // packets in it: entries 0 … size-1 of each array
@@ -54,16 +82,27 @@ struct Burst {
   // Parse
   std::array<ParsedPacket, kSize> packets;
   std::array<FlowKey, kSize> keys;
+  bool has_fragments;
   // Match
+  std::array<Direction, kSize> directions;
   std::array<const Service*, kSize> services;  // null: not to a service
   std::array<FlowHash, kSize> hashes;
-  // Choose
+  // Of an ICMP error about a connection: where the packet that it quotes begins, in bytes from the
+  // IP header; else 0. Key and hash are the connection's, as the client sends it.
+  std::array<uint16_t, kSize> quotes;
+  // Choose; Match for kFromBackend
   std::array<const Backend*, kSize> backends;  // null: none chosen
-  std::array<bool, kSize> opened;              // the packet opened a connection
+  std::array<FlowLookup, kSize> lookups;
+  std::array<bool, kSize> opened;  // the packet opened a connection
 
   // What has become of each packet. Valid for all after Process; while it runs, for those decided.
   std::array<Verdict, kSize> verdicts;
   std::array<Reason, kSize> reasons;  // of a kDrop
+  // Kept back, without a verdict as yet: a copy of it will come again.
+  std::array<bool, kSize> held;
+  uint32_t held_count;
+  // In the order of their packets. Their memory is the pipeline's, until it is next called.
+  std::span<const ExtraFrame> extras;
 
   // The packets that no stage has decided yet, in order of arrival.
   std::span<const uint8_t> undecided() const { return {undecided_.data(), undecided_count_}; }
@@ -71,11 +110,16 @@ struct Burst {
   // Starts over with packets 0 … size-1 undecided.
   void Begin() {
     undecided_count_ = size;
+    has_fragments = false;
+    held_count = 0;
+    extras = {};
     for (uint32_t i = 0; i < size; ++i) {
       undecided_[i] = static_cast<uint8_t>(i);
       services[i] = nullptr;
       backends[i] = nullptr;
+      lookups[i] = FlowLookup::kNone;
       opened[i] = false;
+      held[i] = false;
     }
   }
 
@@ -100,6 +144,15 @@ struct Burst {
     verdicts[i] = Verdict::kDrop;
     reasons[i] = reason;
     return false;
+  }
+  bool Hold(uint32_t i) {
+    held[i] = true;
+    ++held_count;
+    return false;
+  }
+  // A frame leaves: it, and what extras it has.
+  bool IsSent(uint32_t i) const {
+    return !held[i] && (verdicts[i] == Verdict::kForward || verdicts[i] == Verdict::kReply);
   }
 
  private:

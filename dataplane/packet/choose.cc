@@ -1,6 +1,7 @@
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/choice.h"
+#include "maglev/quic_lb.h"
 
 namespace guideway {
 namespace {
@@ -24,7 +25,7 @@ const Backend* BackendOf(const Flow& flow, const Snapshot& snapshot, const Servi
 }
 
 FlowState FirstState(const ParsedPacket& packet, uint8_t protocol) {
-  if (protocol == kProtocolUdp) return FlowState::kUdp;
+  if (protocol != kProtocolTcp) return FlowState::kUdp;
   if (OpensConnection(packet)) return FlowState::kTcpHandshake;
   return (packet.tcp_flags & (kTcpFin | kTcpRst)) != 0 ? FlowState::kTcpClosing
                                                        : FlowState::kTcpEstablished;
@@ -40,96 +41,182 @@ FlowState NextState(FlowState state, const ParsedPacket& packet) {
   return FlowState::kTcpEstablished;
 }
 
-}  // namespace
+// One burst's choices.
+class Choosing {
+ public:
+  Choosing(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
+           Chooser& chooser, WorkerCounters& counters, Burst& burst)
+      : snapshot_(snapshot),
+        now_(now),
+        clock_(TicksOf(now), snapshot.timeouts()),
+        shared_(shared),
+        flows_(flows),
+        chooser_(chooser),
+        counters_(counters),
+        burst_(burst) {}
 
-void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, Chooser& chooser,
-            WorkerCounters& counters, std::span<const WorkerCounters* const> all_workers,
-            Burst& burst) {
-  const FlowClock clock(now, snapshot.timeouts());
-
-  const auto by_hash = [&](uint8_t i) {
-    return ChooseByHash(*burst.services[i], burst.packets[i].source, burst.hashes[i],
-                        snapshot.hash_seed());
-  };
-  const auto live = [&](BackendId id) {
-    uint64_t flows_of_all = 0;
-    for (const WorkerCounters* worker : all_workers) {
-      flows_of_all += worker->backend_counts(id).active_flows;
+  bool Choose(uint8_t i) {
+    if (burst_.directions[i] != Direction::kToBackend || burst_.packets[i].is_later_fragment) {
+      return true;
     }
-    return flows_of_all;
-  };
+    if (const Backend* backend = ByQuicId(i)) {
+      burst_.backends[i] = backend;
+      return true;
+    }
+    if (burst_.quotes[i] != 0) return FollowConnection(i);
+    if (FlowTable::Entry* entry = flows_.Find(burst_.hashes[i])) return Continue(i, *entry);
+    if (burst_.packets[i].is_fragment && FindElsewhere(i)) return true;
+    return Open(i);
+  }
+
+ private:
+  // The backend that the packet's QUIC connection id names, if it takes packets; else null.
+  const Backend* ByQuicId(uint8_t i) const {
+    const Service& service = *burst_.services[i];
+    if (service.quic == nullptr || burst_.quotes[i] != 0) return nullptr;
+    const ParsedPacket& packet = burst_.packets[i];
+    const uint8_t* udp = burst_.frames[i].data + packet.ip_offset + packet.transport_offset;
+    const uint32_t index = service.quic->FindInPacket(
+        absl::MakeConstSpan(udp, packet.transport_length()).subspan(sizeof(UdpHeader)));
+    if (index == QuicLb::kNone) return nullptr;
+    const Backend& backend = service.backends[index];
+    return backend.state == BackendState::kDown ? nullptr : &backend;
+  }
+
+  // The client of the packet's connection.
+  IpAddress Client(uint8_t i) const {
+    if (burst_.quotes[i] == 0) return burst_.packets[i].source;
+    const FlowKey& key = burst_.keys[i];
+    return key.version == 4 ? IpAddress::V4(key.source) : IpAddress::V6(key.source);
+  }
+
+  const Backend* ByHash(uint8_t i) const {
+    return ChooseByHash(*burst_.services[i], Client(i), burst_.hashes[i], snapshot_.hash_seed());
+  }
+
   // A connection is given away once: by the scheduler when it opens. What comes in the middle of
   // one that nothing is known of goes where every balancer would send it.
-  const auto choose = [&](uint8_t i) {
-    const bool opens = burst.keys[i].protocol != kProtocolTcp || OpensConnection(burst.packets[i]);
-    if (!opens) return by_hash(i);
-    return chooser.Choose(*burst.services[i], burst.packets[i].source, burst.hashes[i],
-                          snapshot.hash_seed(), live);
-  };
+  const Backend* ByScheduler(uint8_t i) {
+    const bool opens =
+        burst_.keys[i].protocol != kProtocolTcp || OpensConnection(burst_.packets[i]);
+    if (!opens) return ByHash(i);
+    return chooser_.Choose(*burst_.services[i], Client(i), burst_.hashes[i], snapshot_.hash_seed(),
+                           [&](BackendId id) { return shared_.LiveConnections(id); });
+  }
+
+  // Whether the service's limit lets this connection open. What is in the middle of one may pass.
+  bool MayOpen(uint8_t i) {
+    const Service& service = *burst_.services[i];
+    if (service.new_flows_per_second == 0) return true;
+    if (burst_.keys[i].protocol == kProtocolTcp && !OpensConnection(burst_.packets[i])) return true;
+    return shared_.new_flows(service.id).Take(service.new_flows_per_second, now_);
+  }
+
+  // An ICMP error goes where its connection goes, in whichever worker's table that is.
+  bool FollowConnection(uint8_t i) {
+    if (FindElsewhere(i)) return true;
+    burst_.backends[i] = ByHash(i);
+    return burst_.backends[i] != nullptr || burst_.Drop(i, Reason::kNoBackend);
+  }
+
+  // The backend of the packet's connection by any worker's table, if it takes such packets.
+  bool FindElsewhere(uint8_t i) {
+    for (size_t worker = 0; worker < shared_.workers(); ++worker) {
+      const SharedState& shared = shared_;
+      const FlowTable::Entry* entry = shared.flows(worker).Find(burst_.hashes[i]);
+      if (entry == nullptr) continue;
+      const Flow flow = entry->flow();
+      if (flow.IsTimedOut(clock_)) continue;
+      burst_.backends[i] = BackendOf(flow, snapshot_, *burst_.services[i], burst_.packets[i]);
+      if (burst_.backends[i] == nullptr) continue;
+      burst_.lookups[i] = FlowLookup::kHit;
+      return true;
+    }
+    return false;
+  }
 
   // The packet's connection has an entry: keeps its backend, or takes another.
-  const auto continue_flow = [&](uint8_t i, FlowTable::Entry& entry) {
-    const ParsedPacket& packet = burst.packets[i];
+  bool Continue(uint8_t i, FlowTable::Entry& entry) {
+    const ParsedPacket& packet = burst_.packets[i];
     Flow flow = entry.flow();
     // Another connection with the same addresses and ports, or the same one again.
-    const bool is_over =
-        flow.IsTimedOut(clock) || (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
+    const bool is_over = flow.IsTimedOut(clock_) ||
+                         (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
     const Backend* backend =
-        is_over ? nullptr : BackendOf(flow, snapshot, *burst.services[i], packet);
+        is_over ? nullptr : BackendOf(flow, snapshot_, *burst_.services[i], packet);
+    burst_.lookups[i] = FlowLookup::kHit;
     if (backend == nullptr) {
-      backend = choose(i);
-      if (backend == nullptr) return false;
-      counters.backend(flow.backend).active_flows.Sub(1);
-      counters.backend(backend->id).active_flows.Add(1);
+      backend = ByScheduler(i);
+      burst_.lookups[i] = FlowLookup::kNone;
+      if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
+      if (is_over && !MayOpen(i)) return burst_.Drop(i, Reason::kRateLimited);
+      counters_.backend(flow.backend).active_flows.Sub(1);
+      counters_.backend(backend->id).active_flows.Add(1);
       flow.backend = backend->id;
-      burst.opened[i] = true;
+      burst_.opened[i] = true;
+      burst_.lookups[i] = FlowLookup::kNew;
     }
     if (is_over) {
-      flow.state = FirstState(packet, burst.keys[i].protocol);
+      flow.state = FirstState(packet, burst_.keys[i].protocol);
       flow.unconfirmed = true;
-      flow.touched = now;
+      flow.touched = clock_.now;
     } else {
       flow.state = NextState(flow.state, packet);
-      if (flow.unconfirmed && now - flow.touched >= kTicksPerSecond) flow.unconfirmed = false;
-      if (!flow.unconfirmed) flow.touched = now;
+      if (flow.unconfirmed && clock_.now - flow.touched >= kTicksPerSecond) {
+        flow.unconfirmed = false;
+      }
+      if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
-    burst.backends[i] = backend;
+    burst_.backends[i] = backend;
     return true;
-  };
+  }
 
-  const auto open_flow = [&](uint8_t i) {
-    const Backend* backend = choose(i);
-    if (backend == nullptr) return false;
+  bool Open(uint8_t i) {
+    const Backend* backend = ByScheduler(i);
+    if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
+    if (!MayOpen(i)) return burst_.Drop(i, Reason::kRateLimited);
     const Flow flow{.backend = backend->id,
-                    .state = FirstState(burst.packets[i], burst.keys[i].protocol),
+                    .state = FirstState(burst_.packets[i], burst_.keys[i].protocol),
                     .unconfirmed = true,
-                    .touched = now};
-    const FlowTable::Inserted inserted = flows.Insert(burst.hashes[i], flow, clock);
+                    .touched = clock_.now};
+    const FlowTable::Inserted inserted = flows_.Insert(burst_.hashes[i], flow, clock_);
     // Of a connection without an entry every packet comes here; its first one counts.
-    burst.opened[i] = inserted.stored || OpensConnection(burst.packets[i]);
+    burst_.opened[i] = inserted.stored || OpensConnection(burst_.packets[i]);
     if (inserted.stored) {
-      counters.backend(backend->id).active_flows.Add(1);
-      counters.flows().Add(1);
+      burst_.lookups[i] = FlowLookup::kNew;
+      counters_.backend(backend->id).active_flows.Add(1);
+      counters_.flows().Add(1);
     } else {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
-      backend = by_hash(i);
-      if (backend == nullptr) return false;
-      if (burst.opened[i]) counters.flows_not_stored().Add(1);
+      backend = ByHash(i);
+      if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
+      if (burst_.opened[i]) counters_.flows_not_stored().Add(1);
     }
     if (inserted.evicted != kNoBackend) {
-      counters.backend(inserted.evicted).active_flows.Sub(1);
-      counters.flows().Sub(1);
+      counters_.backend(inserted.evicted).active_flows.Sub(1);
+      counters_.flows().Sub(1);
     }
-    burst.backends[i] = backend;
+    burst_.backends[i] = backend;
     return true;
-  };
+  }
 
-  burst.ForUndecided([&](uint8_t i) {
-    FlowTable::Entry* entry = flows.Find(burst.hashes[i]);
-    const bool chosen = entry != nullptr ? continue_flow(i, *entry) : open_flow(i);
-    return chosen || burst.Drop(i, Reason::kNoBackend);
-  });
+  const Snapshot& snapshot_;
+  const Nanoseconds now_;
+  const FlowClock clock_;
+  SharedState& shared_;
+  FlowTable& flows_;
+  Chooser& chooser_;
+  WorkerCounters& counters_;
+  Burst& burst_;
+};
+
+}  // namespace
+
+void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
+            Chooser& chooser, WorkerCounters& counters, Burst& burst) {
+  Choosing choosing(snapshot, now, shared, flows, chooser, counters, burst);
+  burst.ForUndecided([&](uint8_t i) { return choosing.Choose(i); });
 }
 
 }  // namespace guideway

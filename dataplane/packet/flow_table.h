@@ -30,16 +30,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dataplane/packet/clock.h"
 #include "dataplane/packet/pages.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
-
-// The worker's clock: quarters of a second since some start. Coarse, so that a busy connection
-// dirties its cache line four times a second and not with every packet.
-using Ticks = uint32_t;
-inline constexpr Ticks kTicksPerSecond = 4;
 
 enum class FlowState : uint8_t { kTcpHandshake, kTcpEstablished, kTcpClosing, kUdp };
 inline constexpr size_t kFlowStates = 4;
@@ -97,6 +93,8 @@ class FlowTable {
 
   // The entry of this connection, timed out or not; null if there is none. Valid until Insert.
   Entry* Find(const FlowHash& hash);
+  // The same for a reader, on any thread.
+  const Entry* Find(const FlowHash& hash) const { return const_cast<FlowTable*>(this)->Find(hash); }
 
   struct Inserted {
     bool stored;

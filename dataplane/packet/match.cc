@@ -1,35 +1,186 @@
 #include "dataplane/packet/headers.h"
+#include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
 
 namespace guideway {
 namespace {
 
-// The checksum covers the whole message, so it is looked at only where it matters: to a VIP.
+// The checksum covers the whole message, so it is looked at only where it matters.
 bool HasWrongIcmpChecksum(const Frame& frame, const ParsedPacket& packet, const FlowKey& key) {
-  if (key.protocol != kProtocolIcmp || packet.is_fragment) return false;
-  return InternetChecksum(frame.data + packet.ip_offset + packet.header_length,
-                          packet.ip_length - packet.header_length) != 0;
+  if (!IsIcmp(key) || packet.is_fragment) return false;
+  uint32_t sum = 0;
+  if (key.version == 6) {
+    sum = PseudoHeaderSum(key.source, key.destination, sizeof(key.source), key.protocol,
+                          packet.transport_length());
+  }
+  sum = SumOf(frame.data + packet.ip_offset + packet.transport_offset, packet.transport_length(),
+              sum);
+  return FoldedSum(sum) != 0xffff;
 }
+
+// The packet that an ICMP error quotes.
+struct Quote {
+  uint16_t offset = 0;  // from the IP header of the error
+  IpAddress source;
+  IpAddress destination;
+  FlowKey key;
+};
+
+// False if it is cut short before its ports, or does not look like a packet. One without ports (a
+// later fragment, another protocol) has ports 0.
+bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
+  const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
+  const std::span<const uint8_t> bytes(frame.data + packet.ip_offset + offset,
+                                       packet.ip_length - offset);
+  ParsedPacket quoted;
+  if (!ReadIp(bytes, true, true, quoted, quote.key)) return false;
+  quote.offset = static_cast<uint16_t>(offset);
+  quote.source = quoted.source;
+  quote.destination = quoted.destination;
+  const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
+  if (!has_ports || quoted.is_later_fragment) return true;
+  constexpr size_t kLeast = 8;  // of the transport header: RFC 792
+  if (bytes.size() < quoted.transport_offset + kLeast) return false;
+  quote.key.source_port = Read<uint16_t>(bytes.data() + quoted.transport_offset);
+  quote.key.destination_port = Read<uint16_t>(bytes.data() + quoted.transport_offset + 2);
+  return true;
+}
+
+// The key of the connection whose answer is quoted: as the client sends it.
+FlowKey Reversed(FlowKey key) {
+  std::swap(key.source, key.destination);
+  std::swap(key.source_port, key.destination_port);
+  return key;
+}
+
+class Matcher {
+ public:
+  Matcher(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
+          Burst& burst)
+      : snapshot_(snapshot), now_(now), flows_(flows), path_mtus_(path_mtus), burst_(burst) {}
+
+  bool Match(uint8_t i) {
+    burst_.quotes[i] = 0;
+    const Vip* vip = snapshot_.FindVip(burst_.packets[i].destination);
+    return vip != nullptr ? MatchToVip(i, *vip) : MatchFromBackend(i);
+  }
+
+ private:
+  bool MatchToVip(uint8_t i, const Vip& vip) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const FlowKey& key = burst_.keys[i];
+    if (packet.source == packet.destination ||
+        HasWrongIcmpChecksum(burst_.frames[i], packet, key)) {
+      return burst_.Drop(i, Reason::kMalformed);
+    }
+    if (snapshot_.IsDenied(packet.source)) return burst_.Drop(i, Reason::kAccessDenied);
+    burst_.directions[i] = Direction::kToBackend;
+    if (packet.is_later_fragment) return true;
+    if (IsEchoRequest(packet, key)) {
+      burst_.directions[i] = Direction::kToBalancer;
+      return true;
+    }
+    if (IsIcmpError(key, packet.icmp_type)) return MatchErrorToVip(i, vip);
+    return MatchService(i, vip);
+  }
+
+  // Only a whole one can be answered.
+  static bool IsEchoRequest(const ParsedPacket& packet, const FlowKey& key) {
+    return IsIcmp(key) && !packet.is_fragment &&
+           packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
+  }
+
+  // Somebody says that an answer from the VIP did not arrive.
+  bool MatchErrorToVip(uint8_t i, const Vip& vip) {
+    Quote quote;
+    if (!ReadQuote(burst_.frames[i], burst_.packets[i], quote)) {
+      return burst_.Drop(i, Reason::kMalformed);
+    }
+    if (quote.source != burst_.packets[i].destination) {
+      return burst_.Drop(i, Reason::kPortNotServed);
+    }
+    burst_.quotes[i] = quote.offset;
+    burst_.keys[i] = Reversed(quote.key);
+    return MatchService(i, vip);
+  }
+
+  bool MatchService(uint8_t i, const Vip& vip) {
+    const FlowKey& key = burst_.keys[i];
+    burst_.services[i] = vip.Find(key.protocol, NetworkOrder(key.destination_port));
+    if (burst_.services[i] == nullptr) return burst_.Drop(i, Reason::kPortNotServed);
+    burst_.hashes[i] = HashFlow(key, snapshot_.hash_seed());
+    flows_.Prefetch(burst_.hashes[i]);
+    return true;
+  }
+
+  // Not to a VIP: the answer of a nat backend, or not ours.
+  bool MatchFromBackend(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const FlowKey& key = burst_.keys[i];
+    burst_.directions[i] = Direction::kFromBackend;
+    if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
+      return MatchErrorAboutOurs(i);
+    }
+    if (!snapshot_.IsNatBackend(packet.source) || snapshot_.IsOwn(packet.destination)) {
+      return burst_.Finish(i, Verdict::kPunt);
+    }
+    if (packet.is_later_fragment) return true;
+    return Answer(
+        i, snapshot_.FindNatBackend(packet.source, key.protocol, NetworkOrder(key.source_port)));
+  }
+
+  // Somebody says that a packet did not arrive which we sent: one in a tunnel, or one to a nat
+  // backend, whose client is told.
+  bool MatchErrorAboutOurs(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    Quote quote;
+    if (!ReadQuote(burst_.frames[i], packet, quote)) return burst_.Finish(i, Verdict::kPunt);
+    if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination)) {
+      LearnPathMtu(i, quote.destination);
+    }
+    if (quote.source != packet.destination || snapshot_.IsOwn(packet.destination)) {
+      return burst_.Finish(i, Verdict::kPunt);
+    }
+    burst_.quotes[i] = quote.offset;
+    return Answer(i, snapshot_.FindNatBackend(quote.destination, quote.key.protocol,
+                                              NetworkOrder(quote.key.destination_port)));
+  }
+
+  bool Answer(uint8_t i, const Backend* backend) {
+    if (backend == nullptr) return burst_.Finish(i, Verdict::kPunt);
+    burst_.backends[i] = backend;
+    burst_.services[i] = snapshot_.FindService(backend->service);
+    burst_.lookups[i] = FlowLookup::kHit;
+    return true;
+  }
+
+  void LearnPathMtu(uint8_t i, const IpAddress& backend) {
+    const Frame& frame = burst_.frames[i];
+    const ParsedPacket& packet = burst_.packets[i];
+    const auto icmp = Read<IcmpHeader>(frame.data + packet.ip_offset + packet.transport_offset);
+    if (HasWrongIcmpChecksum(frame, packet, burst_.keys[i])) return;
+    if (burst_.keys[i].version == 4) {
+      if (icmp.type != kIcmpUnreachable || icmp.code != kIcmpFragmentationNeeded) return;
+      path_mtus_.Learn(backend, NetworkOrder(icmp.rest[1]), now_);
+    } else if (icmp.type == kIcmpv6TooBig) {
+      const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
+      path_mtus_.Learn(backend, mtu, now_);
+    }
+  }
+
+  const Snapshot& snapshot_;
+  const Nanoseconds now_;
+  const FlowTable& flows_;
+  PathMtus& path_mtus_;
+  Burst& burst_;
+};
 
 }  // namespace
 
-void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
-  burst.ForUndecided([&](uint8_t i) {
-    const ParsedPacket& packet = burst.packets[i];
-    const FlowKey& key = burst.keys[i];
-    if (!snapshot.IsVip(packet.destination)) return burst.Finish(i, Verdict::kPunt);
-    if (packet.source == packet.destination || HasWrongIcmpChecksum(burst.frames[i], packet, key)) {
-      return burst.Drop(i, Reason::kMalformed);
-    }
-    if (packet.is_later_fragment) return burst.Drop(i, Reason::kFragmentUnknown);
-
-    burst.services[i] =
-        snapshot.FindService(packet.destination, key.protocol, NetworkOrder(key.destination_port));
-    if (burst.services[i] == nullptr) return burst.Drop(i, Reason::kPortNotServed);
-    burst.hashes[i] = HashFlow(key, snapshot.hash_seed());
-    flows.Prefetch(burst.hashes[i]);
-    return true;
-  });
+void Match(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
+           Burst& burst) {
+  Matcher matcher(snapshot, now, flows, path_mtus, burst);
+  burst.ForUndecided([&](uint8_t i) { return matcher.Match(i); });
 }
 
 }  // namespace guideway

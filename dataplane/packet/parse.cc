@@ -1,94 +1,205 @@
+#include "dataplane/packet/parse.h"
+
+#include <algorithm>
+
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/stages.h"
 
 namespace guideway {
 namespace {
 
-constexpr size_t kIcmpHeaderSize = 8;
 constexpr size_t kMaxIpLength = 65535;
+constexpr int kMaxVlanTags = 2;
 
-// Reads the ports and flags of the transport header at `p`, of which `length` bytes are there.
-// False if it is malformed. A fragment's transport length is that of the whole packet, so only a
-// packet that is not a fragment is held to it.
-bool ParseTransport(const uint8_t* p, size_t length, ParsedPacket& packet, FlowKey& key) {
-  if (key.protocol == kProtocolTcp) {
-    if (length < sizeof(TcpHeader)) return false;
-    const TcpHeader tcp = Read<TcpHeader>(p);
-    const size_t header_length = (tcp.data_offset >> 4) * 4;
-    if (header_length < sizeof(TcpHeader) || header_length > length) return false;
-    key.source_port = tcp.source_port;
-    key.destination_port = tcp.destination_port;
-    packet.tcp_flags = tcp.flags;
-    packet.has_payload = length > header_length;
-  } else if (key.protocol == kProtocolUdp) {
-    if (length < sizeof(UdpHeader)) return false;
-    const UdpHeader udp = Read<UdpHeader>(p);
-    const size_t udp_length = NetworkOrder(udp.length);
-    if (udp_length < sizeof(UdpHeader) || (!packet.is_fragment && udp_length > length))
-      return false;
-    key.source_port = udp.source_port;
-    key.destination_port = udp.destination_port;
-    packet.has_payload = udp_length > sizeof(UdpHeader);
-  } else if (key.protocol == kProtocolIcmp) {
-    if (length < kIcmpHeaderSize) return false;
-  }
-  return true;
+bool IsVlanTag(uint16_t type) {
+  return type == kEtherTypeVlan || type == kEtherTypeQinq || type == kEtherTypeOldQinq;
 }
 
-bool ParseIpv4(Frame& frame, ParsedPacket& packet, FlowKey& key) {
-  const uint8_t* start = frame.data + packet.ip_offset;
-  const size_t available = frame.length - packet.ip_offset;
-  if (available < sizeof(Ipv4Header)) return false;
-  const Ipv4Header ip = Read<Ipv4Header>(start);
+// An extension header, which says how long it is and what comes next (RFC 8200, section 4; RFC
+// 7045). What is encrypted (ESP) and «no next header» end the chain.
+bool IsExtensionHeader(uint8_t protocol) {
+  switch (protocol) {
+    case kProtocolHopByHop:
+    case kProtocolRouting:
+    case kProtocolFragment:
+    case kProtocolAuthentication:
+    case kProtocolDestinationOptions:
+    case kProtocolMobility:
+    case kProtocolHip:
+    case kProtocolShim6: return true;
+    default: return false;
+  }
+}
+
+// `offset`: where the fragment's bytes belong in the whole. All but the last are a multiple of 8
+// bytes, and the whole is no longer than an IP packet can be.
+bool ReadFragment(size_t offset, size_t length, bool more, bool quoted, ParsedPacket& packet) {
+  packet.is_later_fragment = offset != 0;
+  packet.is_fragment = offset != 0 || more;
+  return quoted || (offset + length <= kMaxIpLength && !(more && length % 8 != 0));
+}
+
+bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
+              FlowKey& key) {
+  if (bytes.size() < sizeof(Ipv4Header)) return false;
+  const Ipv4Header ip = Read<Ipv4Header>(bytes.data());
   const size_t header_length = (ip.version_and_length & 0x0f) * 4;
-  const size_t total_length = NetworkOrder(ip.total_length);
+  size_t total_length = NetworkOrder(ip.total_length);
+  if (quoted) total_length = std::min(total_length, bytes.size());
   if (ip.version_and_length >> 4 != 4 || header_length < sizeof(Ipv4Header) ||
-      header_length > total_length || total_length > available) {
+      header_length > total_length || total_length > bytes.size()) {
     return false;
   }
-  if (!frame.ip_checksum_good && InternetChecksum(start, header_length) != 0) return false;
+  if (!quoted && !checksum_good && InternetChecksum(bytes.data(), header_length) != 0) return false;
 
-  const size_t fragment_offset = NetworkOrder(ip.fragment & kFragmentOffset) * 8;
-  if (fragment_offset + total_length > kMaxIpLength) return false;  // once it is whole
-
-  packet.ip_length = static_cast<uint16_t>(total_length);
-  packet.tcp_flags = 0;
-  packet.has_payload = false;
-  packet.header_length = static_cast<uint8_t>(header_length);
-  packet.is_later_fragment = fragment_offset != 0;
-  packet.is_fragment = packet.is_later_fragment || (ip.fragment & kMoreFragments) != 0;
+  packet.ip_length = static_cast<uint32_t>(total_length);
+  packet.transport_offset = static_cast<uint16_t>(header_length);
+  packet.fragment_id = ip.identification;
+  packet.dont_fragment = (ip.fragment & kDontFragment) != 0;
   packet.source = IpAddress::V4(ip.source);
   packet.destination = IpAddress::V4(ip.destination);
-  if (packet.source.is_multicast() || packet.source.v4_word() == 0xffffffff) return false;
-
   key = FlowKey{};
   std::memcpy(key.source, ip.source, sizeof(ip.source));
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
   key.protocol = ip.protocol;
   key.version = 4;
-  if (!packet.is_later_fragment &&
-      !ParseTransport(start + header_length, total_length - header_length, packet, key)) {
+  return ReadFragment(NetworkOrder(ip.fragment & kFragmentOffset) * 8u,
+                      total_length - header_length, (ip.fragment & kMoreFragments) != 0, quoted,
+                      packet);
+}
+
+// Walks the extension headers of a packet that ends at `end`. False for a chain that overruns it or
+// has too many links.
+bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t next,
+                          ParsedPacket& packet, FlowKey& key) {
+  size_t offset = sizeof(Ipv6Header);
+  for (int count = 0; IsExtensionHeader(next) && !packet.is_later_fragment; ++count) {
+    if (count == kMaxExtensionHeaders || offset + 8 > bytes.size()) return false;
+    const uint8_t* header = bytes.data() + offset;
+    if (next == kProtocolFragment) {
+      const auto fragment = Read<Ipv6FragmentHeader>(header);
+      offset += sizeof(fragment);
+      packet.fragment_id = fragment.identification;
+      if (!ReadFragment(NetworkOrder(fragment.offset_and_more) & 0xfff8, bytes.size() - offset,
+                        (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, quoted, packet)) {
+        return false;
+      }
+    } else {
+      offset += next == kProtocolAuthentication ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
+      if (offset > bytes.size()) return false;
+    }
+    next = header[0];
+  }
+  packet.transport_offset = static_cast<uint16_t>(offset);
+  key.protocol = next;
+  return true;
+}
+
+bool ReadIpv6(std::span<const uint8_t> bytes, bool quoted, ParsedPacket& packet, FlowKey& key) {
+  if (bytes.size() < sizeof(Ipv6Header)) return false;
+  const Ipv6Header ip = Read<Ipv6Header>(bytes.data());
+  size_t total_length = sizeof(ip) + NetworkOrder(ip.payload_length);
+  if (quoted) total_length = std::min(total_length, bytes.size());
+  if (bytes[0] >> 4 != 6 || total_length > bytes.size()) return false;
+
+  packet.ip_length = static_cast<uint32_t>(total_length);
+  packet.dont_fragment = true;  // by routers
+  packet.is_fragment = packet.is_later_fragment = false;
+  packet.source = IpAddress::V6(ip.source);
+  packet.destination = IpAddress::V6(ip.destination);
+  key = FlowKey{};
+  std::memcpy(key.source, ip.source, sizeof(ip.source));
+  std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
+  key.version = 6;
+  return WalkExtensionHeaders(bytes.first(total_length), quoted, ip.next_header, packet, key);
+}
+
+// Reads the ports and flags of the transport header `p`. False if it is malformed. A fragment's
+// transport length is that of the whole packet, so only a packet that is not a fragment is held to
+// it.
+bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& key) {
+  packet.tcp_flags = 0;
+  packet.icmp_type = 0;
+  packet.has_payload = false;
+  if (packet.is_later_fragment) return true;
+  if (key.protocol == kProtocolTcp) {
+    if (p.size() < sizeof(TcpHeader)) return false;
+    const TcpHeader tcp = Read<TcpHeader>(p.data());
+    const size_t header_length = (tcp.data_offset >> 4) * 4;
+    if (header_length < sizeof(TcpHeader) || header_length > p.size()) return false;
+    key.source_port = tcp.source_port;
+    key.destination_port = tcp.destination_port;
+    packet.tcp_flags = tcp.flags;
+    packet.has_payload = p.size() > header_length;
+  } else if (key.protocol == kProtocolUdp) {
+    if (p.size() < sizeof(UdpHeader)) return false;
+    const UdpHeader udp = Read<UdpHeader>(p.data());
+    const size_t udp_length = NetworkOrder(udp.length);
+    if (udp_length < sizeof(UdpHeader) || (!packet.is_fragment && udp_length > p.size()))
+      return false;
+    key.source_port = udp.source_port;
+    key.destination_port = udp.destination_port;
+    packet.has_payload = udp_length > sizeof(UdpHeader);
+  } else if (IsIcmp(key)) {
+    if (p.size() < sizeof(IcmpHeader)) return false;
+    packet.icmp_type = p[0];
+  }
+  return true;
+}
+
+bool ParseFrame(Frame& frame, ParsedPacket& packet, FlowKey& key) {
+  const std::span<const uint8_t> bytes(frame.data + packet.ip_offset,
+                                       frame.length - packet.ip_offset);
+  if (!ReadIp(bytes, false, frame.ip_checksum_good, packet, key)) return false;
+  if (packet.source.is_multicast() || (key.version == 4 && packet.source.v4_word() == 0xffffffff)) {
+    return false;
+  }
+  if (!ReadTransport(bytes.first(packet.ip_length).subspan(packet.transport_offset), packet, key)) {
     return false;
   }
   // Padding of a short frame does not travel.
-  frame.length = static_cast<uint32_t>(packet.ip_offset + total_length);
+  frame.length = packet.ip_offset + packet.ip_length;
   return true;
 }
 
 }  // namespace
 
+bool ReadIp(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
+            FlowKey& key) {
+  if (bytes.empty()) return false;
+  return bytes[0] >> 4 == 4 ? ReadIpv4(bytes, quoted, checksum_good, packet, key)
+                            : ReadIpv6(bytes, quoted, packet, key);
+}
+
+bool IsIcmpError(const FlowKey& key, uint8_t type) {
+  if (!IsIcmp(key)) return false;
+  if (key.version == 6) return type != 0 && type < kIcmpv6Informational;
+  return type == kIcmpUnreachable || type == kIcmpSourceQuench || type == kIcmpTimeExceeded ||
+         type == kIcmpParameterProblem;
+}
+
 void Parse(Burst& burst) {
   burst.ForUndecided([&](uint8_t i) {
     Frame& frame = burst.frames[i];
-    if (frame.length < sizeof(EthernetHeader)) return burst.Drop(i, Reason::kMalformed);
-    if (Read<EthernetHeader>(frame.data).type != kEtherTypeIpv4) {
-      return burst.Finish(i, Verdict::kPunt);
+    ParsedPacket& packet = burst.packets[i];
+    packet.is_fragment = false;  // read of malformed packets, too
+    size_t offset = sizeof(EthernetHeader);
+    for (int tags = 0;; ++tags, offset += kVlanTagSize) {
+      if (frame.length < offset) return burst.Drop(i, Reason::kMalformed);
+      const uint16_t type = Read<uint16_t>(frame.data + offset - sizeof(type));
+      if (type == kEtherTypeIpv4 || type == kEtherTypeIpv6) {
+        packet.ip_offset = static_cast<uint16_t>(offset);
+        const bool version_fits =
+            frame.length > offset && frame.data[offset] >> 4 == (type == kEtherTypeIpv4 ? 4 : 6);
+        if (!version_fits || !ParseFrame(frame, packet, burst.keys[i])) {
+          packet.is_fragment = false;
+          return burst.Drop(i, Reason::kMalformed);
+        }
+        burst.has_fragments |= packet.is_fragment;
+        return true;
+      }
+      if (!IsVlanTag(type) || tags == kMaxVlanTags) return burst.Finish(i, Verdict::kPunt);
     }
-    burst.packets[i].ip_offset = sizeof(EthernetHeader);
-    if (!ParseIpv4(frame, burst.packets[i], burst.keys[i])) {
-      return burst.Drop(i, Reason::kMalformed);
-    }
-    return true;
   });
 }
 

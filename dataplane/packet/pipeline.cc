@@ -4,27 +4,31 @@
 
 namespace guideway {
 
-Pipeline::Pipeline(size_t flow_entries, PageSize page_size, std::vector<WorkerCounters*> counters,
-                   size_t worker)
-    : flows_(flow_entries, page_size),
-      chooser_(worker),
-      counters_(*counters[worker]),
-      all_workers_(counters.begin(), counters.end()) {}
+Pipeline::Pipeline(SharedState& shared, size_t worker)
+    : shared_(shared),
+      flows_(shared.flows(worker)),
+      counters_(shared.counters(worker)),
+      chooser_(worker) {}
 
-void Pipeline::Process(const Snapshot& snapshot, Ticks now, Burst& burst) {
+void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
   burst.Begin();
-  counters_.received().Add(burst.size);
   Parse(burst);
-  Match(snapshot, flows_, burst);
-  Choose(snapshot, now, flows_, chooser_, counters_, all_workers_, burst);
-  Encapsulate(identification_, burst);
+  Match(snapshot, now, flows_, shared_.path_mtus(), burst);
+  Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);
+  Follow(snapshot, now, fragments_, burst);
+  Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);
+  counters_.received().Add(burst.size - burst.held_count);
 }
 
 void Pipeline::Account(const Burst& burst) {
   PacketCounts counts;
+  std::array<uint32_t, Burst::kSize> sent_bytes;
+  for (uint32_t i = 0; i < burst.size; ++i) sent_bytes[i] = burst.frames[i].length;
+  for (const ExtraFrame& extra : burst.extras) sent_bytes[extra.packet] += extra.length;
+
   for (uint32_t i = 0; i < burst.size; ++i) {
+    if (burst.held[i]) continue;
     const Verdict verdict = burst.verdicts[i];
-    const uint32_t length = burst.frames[i].length;
     ++counts.verdicts[static_cast<size_t>(verdict)];
     if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
 
@@ -32,14 +36,15 @@ void Pipeline::Account(const Burst& burst) {
       WorkerCounters::PerService& s = counters_.service(service->id);
       s.packets.Add(1);
       s.bytes.Add(burst.packets[i].ip_offset + burst.packets[i].ip_length);
-      (verdict == Verdict::kForward ? s.forwarded : s.dropped).Add(1);
+      if (verdict == Verdict::kForward) s.forwarded.Add(1);
+      if (verdict == Verdict::kDrop) s.dropped.Add(1);
     }
     if (const Backend* backend = burst.backends[i]) {
       WorkerCounters::PerBackend& b = counters_.backend(backend->id);
       if (burst.opened[i]) b.new_flows.Add(1);
-      if (verdict == Verdict::kForward) {
+      if (verdict == Verdict::kForward && burst.directions[i] == Direction::kToBackend) {
         b.packets.Add(1);
-        b.bytes.Add(length);
+        b.bytes.Add(sent_bytes[i]);
       }
     }
   }
@@ -47,8 +52,8 @@ void Pipeline::Account(const Burst& burst) {
   for (size_t r = 0; r < kReasons; ++r) counters_.reason(Reason(r)).Add(counts.reasons[r]);
 }
 
-void Pipeline::Sweep(const Snapshot& snapshot, Ticks now, size_t lines) {
-  const FlowClock clock(now, snapshot.timeouts());
+void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
+  const FlowClock clock(TicksOf(now), snapshot.timeouts());
   const auto keep = [&](const Flow& flow) {
     return !flow.IsTimedOut(clock) && snapshot.FindBackend(flow.backend) != nullptr;
   };

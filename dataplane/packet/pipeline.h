@@ -1,9 +1,9 @@
-// The way of a packet through a worker, from the received frame to the frame that leaves:
+// The way of a packet through a worker, from the received frame to the frames that leave:
 //
-//   Parse ─► Match ─► Choose ─► Encapsulate
+//   Parse ─► Match ─► Choose ─► Follow ─► Rewrite
 //
-// One Pipeline a worker: it owns the worker's flow table and writes its counters. Process, Account
-// and Sweep are called by the worker's thread alone; the const members by any thread.
+// One Pipeline a worker: it uses the worker's part of the SharedState. All of it is called by the
+// worker's thread alone, but for swept_version and flows.
 //
 // A burst is handled as if its packets came one at a time. Nothing here allocates, locks, logs,
 // asks for the time or makes a system call.
@@ -13,11 +13,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "dataplane/packet/burst.h"
-#include "dataplane/packet/flow_table.h"
-#include "dataplane/packet/worker_counters.h"
+#include "dataplane/packet/clock.h"
+#include "dataplane/packet/fragments.h"
+#include "dataplane/packet/rewrite.h"
+#include "dataplane/packet/shared_state.h"
 #include "maglev/choice.h"
 #include "maglev/snapshot.h"
 
@@ -25,23 +26,27 @@ namespace guideway {
 
 class Pipeline {
  public:
-  // `flow_entries`: room for so many connections, rounded up to a power of two; in such pages.
-  // `counters`: those of all workers, which outlive it; its own are number `worker`.
-  Pipeline(size_t flow_entries, PageSize page_size, std::vector<WorkerCounters*> counters,
-           size_t worker);
+  Pipeline(SharedState& shared, size_t worker);
 
-  // Counts the first `burst.size` packets as received and decides them: verdicts for all, and the
-  // frames of those forwarded as they are to leave, with the interface to leave by. The frames'
-  // memory is changed in place.
-  void Process(const Snapshot& snapshot, Ticks now, Burst& burst);
+  // Decides the first `burst.size` packets: a verdict for each, but for fragments that are held,
+  // and the frames of those sent as they are to leave, with the interface to leave by. The frames'
+  // memory is changed in place. A packet counts as received when it gets its verdict.
+  void Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst);
 
-  // Counts a processed burst. To be called after it was sent: a frame that the interface did not
-  // take has been turned into a drop for kTransmitFull by then.
+  // Counts a processed burst. To be called after it was sent: a packet of which the interface did
+  // not take every frame has been turned into a drop for kTransmitFull by then.
   void Account(const Burst& burst);
+
+  // Fills the burst with held fragments that wait no longer, to be processed, sent and accounted as
+  // if they had just come; their frames are the pipeline's memory until then. With `all`, none
+  // waits any longer. False if there is none.
+  bool TakeHeld(Nanoseconds now, bool all, Burst& burst) {
+    return fragments_.Take(now, all, burst);
+  }
 
   // Goes through the next `lines` lines of the flow table and frees entries that are timed out or
   // whose backend has left the configuration.
-  void Sweep(const Snapshot& snapshot, Ticks now, size_t lines);
+  void Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines);
 
   // The whole flow table has been swept under Snapshots of this version or later ones.
   uint64_t swept_version() const { return swept_version_.load(std::memory_order_acquire); }
@@ -49,11 +54,12 @@ class Pipeline {
   const FlowTable& flows() const { return flows_; }
 
  private:
-  FlowTable flows_;
-  Chooser chooser_;
+  SharedState& shared_;
+  FlowTable& flows_;
   WorkerCounters& counters_;
-  const std::vector<const WorkerCounters*> all_workers_;
-  uint16_t identification_ = 0;  // of the next outer IPv4 header that may be fragmented
+  Chooser chooser_;
+  Fragments fragments_;
+  RewriteState rewrite_;
 
   size_t sweep_line_ = 0;
   uint64_t sweep_version_ = 0;  // of the Snapshot when the sweep under way began

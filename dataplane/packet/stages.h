@@ -3,11 +3,13 @@
 #ifndef GUIDEWAY_DATAPLANE_PACKET_STAGES_H_
 #define GUIDEWAY_DATAPLANE_PACKET_STAGES_H_
 
-#include <cstdint>
-#include <span>
-
 #include "dataplane/packet/burst.h"
+#include "dataplane/packet/clock.h"
 #include "dataplane/packet/flow_table.h"
+#include "dataplane/packet/fragments.h"
+#include "dataplane/packet/path_mtu.h"
+#include "dataplane/packet/rewrite.h"
+#include "dataplane/packet/shared_state.h"
 #include "dataplane/packet/worker_counters.h"
 #include "maglev/choice.h"
 #include "maglev/snapshot.h"
@@ -15,37 +17,50 @@
 namespace guideway {
 
 // Finds the headers and judges them.
-//   Reads: the frames. Writes: packets, keys; cuts off padding behind the IP packet.
-//   Verdicts: kDrop/kMalformed; kPunt for what is not IPv4.
+//   Reads: the frames. Writes: packets, keys, has_fragments; cuts off padding behind the IP packet.
+//   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
 void Parse(Burst& burst);
 
-// Finds the service that a packet is for, and hashes its connection.
-//   Reads: packets, keys. Writes: services, hashes; prefetches the flow table.
-//   Verdicts: kPunt for what is not to a VIP; kDrop/kMalformed for what comes from the VIP itself,
-//   and for ICMP with a wrong checksum; kDrop/kFragmentUnknown, kPortNotServed.
-void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
+// Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
+// comes from; and hashes its connection.
+//   Reads: packets, keys. Writes: directions, services, hashes, quotes; keys of ICMP errors;
+//   backends and lookups of kFromBackend; what routers say of `path_mtus`; prefetches the flow
+//   table.
+//   Verdicts: kPunt for what is neither; to a VIP, in this order: kDrop/kMalformed for what comes
+//   from the VIP itself, and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied;
+//   kPortNotServed.
+void Match(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
+           Burst& burst);
 
-// Finds the backend of each packet: the one its connection has, else the one the service's
-// scheduler chooses.
-//   Reads: packets, services, hashes; the live connections of `all_workers`. Writes: backends,
-//   opened; the flow table, the chooser's turns, the counters.
-//   Verdicts: kDrop/kNoBackend.
+// Finds the backend of each packet from a client: the one that its QUIC connection id names, else
+// the one its connection has, else the one the service's scheduler chooses. Later fragments are
+// left to Follow.
+//   Reads: packets, services, hashes, quotes; flow tables and live connections of all workers.
+//   Writes: backends, lookups, opened; the flow table, the chooser's turns, the counters.
+//   Verdicts: kDrop/kNoBackend, kRateLimited.
 //
 // A connection keeps its backend through drain, and is chosen anew if its backend is down or has
 // left the service. A client that starts over (SYN) keeps a backend that takes new connections; a
 // SYN on a connection that was closing is another connection. Where the table has no place for one,
 // and for packets in the middle of one it does not know, the hash decides, whatever the scheduler:
-// it is what all balancers, and this one after a restart, agree on.
-void Choose(const Snapshot& snapshot, Ticks now, FlowTable& flows, Chooser& chooser,
-            WorkerCounters& counters, std::span<const WorkerCounters* const> all_workers,
-            Burst& burst);
+// it is what all balancers, and this one after a restart, agree on. An ICMP error follows its
+// connection and changes nothing about it.
+void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
+            Chooser& chooser, WorkerCounters& counters, Burst& burst);
 
-// Puts an outer IPv4 header (RFC 2003) in front of the packet and addresses the frame to the next
-// hop. The inner packet is untouched. Outer TTL 64; DSCP and ECN copied (RFC 6040, normal mode); DF
-// copied; identification 0 with DF, else counted up from `identification`.
-//   Reads: packets, backends. Writes: the frames, and their interface.
-//   Verdicts: kForward; kDrop/kNoNextHop; kDrop/kTooBig if the outer packet exceeds the MTU.
-void Encapsulate(uint16_t& identification, Burst& burst);
+// Sends later fragments where their first one went.
+//   Reads: packets, keys, verdicts of first fragments. Writes: backends, services, hashes; holds
+//   later fragments whose first did not come yet.
+//   Verdicts: those of the first fragment; kDrop/kFragmentUnknown, to a VIP; kPunt else.
+void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
+
+// Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
+// fragments if they do not fit; or answers them (rewrite.h).
+//   Reads: packets, directions, services, hashes, quotes, backends. Writes: frames, extras.
+//   Verdicts: kForward; kReply; kDrop/kNoNextHop, kTooBig, kRateLimited (answers), kTransmitFull
+//   (no room for fragments).
+void Rewrite(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
+             RewriteState& state, Burst& burst);
 
 }  // namespace guideway
 

@@ -1,0 +1,34 @@
+// Reading the headers of one IP packet: a received one, or one that an ICMP error quotes.
+#ifndef GUIDEWAY_DATAPLANE_PACKET_PARSE_H_
+#define GUIDEWAY_DATAPLANE_PACKET_PARSE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/packet/burst.h"
+#include "dataplane/packet/headers.h"
+
+namespace guideway {
+
+// IPv6 extension headers in one packet, the fragment header included.
+inline constexpr int kMaxExtensionHeaders = 8;
+
+// Reads an IPv4 header with its options, or an IPv6 header with its extension headers, at the start
+// of `bytes`. Writes what `packet` says of IP, but for ip_offset, and of `key` addresses, protocol
+// and version. False if it is malformed. A quoted packet may end anywhere behind its IP header, and
+// its header checksum is not looked at.
+bool ReadIp(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
+            FlowKey& key);
+
+// Which protocols carry an ICMP of that version.
+inline bool IsIcmp(const FlowKey& key) {
+  return key.protocol == (key.version == 4 ? kProtocolIcmp : kProtocolIcmpv6);
+}
+
+// A type that reports an error about the packet that it quotes.
+bool IsIcmpError(const FlowKey& key, uint8_t type);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_PACKET_PARSE_H_

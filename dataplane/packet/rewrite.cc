@@ -1,0 +1,180 @@
+#include "dataplane/packet/rewrite.h"
+
+#include <algorithm>
+
+#include "dataplane/packet/headers.h"
+#include "dataplane/packet/parse.h"
+#include "dataplane/packet/stages.h"
+
+namespace guideway {
+namespace {
+
+constexpr uint32_t kLeastIpv6Mtu = 1280;  // RFC 8200, section 5
+constexpr uint32_t kMaxIpLength = 65535;
+
+class Rewriting {
+ public:
+  Rewriting(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
+            RewriteState& state, Burst& burst)
+      : snapshot_(snapshot), now_(now), path_mtus_(path_mtus), state_(state), burst_(burst) {}
+
+  bool Rewrite(uint8_t i) {
+    switch (burst_.directions[i]) {
+      case Direction::kToBackend: return ToBackend(i);
+      case Direction::kFromBackend: return FromBackend(i);
+      case Direction::kToBalancer: break;
+    }
+    return AnswerEcho(i);
+  }
+
+ private:
+  bool ToBackend(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const Service& service = *burst_.services[i];
+    const Backend& backend = *burst_.backends[i];
+    const NextHop& hop = backend.next_hop;
+    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    const uint32_t outer_size = OuterSize(service, backend);
+    const uint32_t mtu =
+        outer_size == 0 ? hop.mtu : path_mtus_.Limit(backend.address, hop.mtu, now_);
+    const uint32_t size = packet.ip_length + outer_size;
+    const bool fits = size <= mtu;
+    if (!fits && !MayBeFragmented(i, outer_size)) return TooBig(i, mtu - outer_size);
+
+    IpBytes bytes = Bytes(i);
+    const Tags tags(burst_.frames[i], packet);
+    if (service.forwarding == Forwarding::kNat) {
+      TranslateToBackend(backend, burst_.quotes[i], packet, burst_.keys[i], bytes);
+    } else if (service.forwarding != Forwarding::kDirect) {
+      OuterFragmentation fragmentation = {.allowed = !packet.dont_fragment || !fits,
+                                          .identification = 0};
+      if (fragmentation.allowed && backend.address.is_v4()) {
+        fragmentation.identification = static_cast<uint16_t>(state_.NextIdentification());
+      }
+      bytes = Encapsulate(service, backend, burst_.hashes[i], fragmentation, packet, burst_.keys[i],
+                          bytes);
+    }
+    return Send(i, Verdict::kForward, hop, mtu, tags, bytes);
+  }
+
+  bool FromBackend(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const NextHop& hop = snapshot_.routes().Find(packet.destination);
+    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    if (packet.ip_length > hop.mtu && !MayBeFragmented(i, 0)) return TooBig(i, hop.mtu);
+    const IpBytes bytes = Bytes(i);
+    TranslateFromBackend(*burst_.services[i], *burst_.backends[i], burst_.quotes[i], packet,
+                         burst_.keys[i], bytes);
+    return Send(i, Verdict::kForward, hop, hop.mtu, Tags(burst_.frames[i], packet), bytes);
+  }
+
+  bool AnswerEcho(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const NextHop& hop = snapshot_.routes().Find(packet.source);
+    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    const Tags tags(burst_.frames[i], packet);
+    const uint32_t size = packet.transport_length() +
+                          (packet.source.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header));
+    if (size > hop.mtu) return burst_.Drop(i, Reason::kTooBig);
+    if (!MayAnswer()) return burst_.Drop(i, Reason::kRateLimited);
+    return Send(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
+  }
+
+  // The sender is told that its packets may have `mtu` bytes and no more.
+  bool TooBig(uint8_t i, uint32_t mtu) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const bool is_v4 = packet.source.is_v4();
+    // RFC 1122, section 3.2.2: not about an ICMP error, nor about a later fragment. RFC 4443 wants
+    // to hear of those.
+    const bool is_silent = IsError(i) || (is_v4 && packet.is_later_fragment);
+    if (!is_v4) mtu = std::max(mtu, kLeastIpv6Mtu);
+    if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
+    const NextHop& hop = snapshot_.routes().Find(packet.source);
+    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    if (!MayAnswer()) return burst_.Drop(i, Reason::kTooBig);
+    const Tags tags(burst_.frames[i], packet);
+    return Send(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(packet, mtu, Bytes(i)));
+  }
+
+  // An IPv6 packet that every network must carry is fragmented outside, since its sender cannot be
+  // told to send smaller ones (RFC 2473, section 7.1).
+  bool MayBeFragmented(uint8_t i, uint32_t outer_size) const {
+    const ParsedPacket& packet = burst_.packets[i];
+    if (packet.ip_length + outer_size > kMaxIpLength) return false;
+    if (packet.source.is_v4()) return !packet.dont_fragment;
+    return outer_size != 0 && packet.ip_length <= kLeastIpv6Mtu;
+  }
+
+  bool IsError(uint8_t i) const {
+    const ParsedPacket& packet = burst_.packets[i];
+    // An error about a connection has the connection's key.
+    return burst_.quotes[i] != 0 || IsIcmpError(burst_.keys[i], packet.icmp_type);
+  }
+
+  bool MayAnswer() { return state_.replies().Take(snapshot_.replies_per_second(), now_); }
+
+  IpBytes Bytes(uint8_t i) const {
+    const ParsedPacket& packet = burst_.packets[i];
+    return {burst_.frames[i].data + packet.ip_offset, packet.ip_length};
+  }
+
+  // What is between the addresses of Ethernet and its type, kept for what is sent.
+  struct Tags {
+    Tags(const Frame& frame, const ParsedPacket& packet)
+        : size(packet.ip_offset - static_cast<uint32_t>(sizeof(EthernetHeader))) {
+      std::memcpy(bytes, frame.data + kAddresses, size);
+    }
+    static constexpr uint32_t kAddresses = offsetof(EthernetHeader, type);
+    uint32_t size;
+    uint8_t bytes[2 * kVlanTagSize];
+  };
+
+  static void WriteEthernet(const NextHop& hop, const Tags& tags, int ip_version, uint8_t* at) {
+    Write(at, EthernetHeader{hop.destination, hop.source, 0});
+    std::memcpy(at + Tags::kAddresses, tags.bytes, tags.size);
+    Write(at + Tags::kAddresses + tags.size, ip_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6);
+  }
+
+  bool Send(uint8_t i, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,
+            IpBytes bytes) {
+    const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
+    if (bytes.length > mtu) {
+      const size_t before = state_.count();
+      const uint32_t identification = bytes.version() == 6 ? state_.NextIdentification() : 0;
+      bytes = Split(bytes, mtu, identification, link_size, i, state_);
+      if (bytes.length == 0) {
+        state_.Shrink(before);
+        return burst_.Drop(i, Reason::kTransmitFull);
+      }
+      for (const ExtraFrame& extra : state_.extras().subspan(before)) {
+        WriteEthernet(hop, tags, bytes.version(), extra.data);
+      }
+    }
+    Frame& frame = burst_.frames[i];
+    uint8_t* start = bytes.data - link_size;
+    WriteEthernet(hop, tags, bytes.version(), start);
+    frame.headroom = static_cast<uint16_t>(frame.headroom - (frame.data - start));
+    frame.data = start;
+    frame.length = link_size + bytes.length;
+    frame.interface = hop.interface;
+    return burst_.Finish(i, verdict);
+  }
+
+  const Snapshot& snapshot_;
+  const Nanoseconds now_;
+  const PathMtus& path_mtus_;
+  RewriteState& state_;
+  Burst& burst_;
+};
+
+}  // namespace
+
+void Rewrite(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
+             RewriteState& state, Burst& burst) {
+  state.Begin();
+  Rewriting rewriting(snapshot, now, path_mtus, state, burst);
+  burst.ForUndecided([&](uint8_t i) { return rewriting.Rewrite(i); });
+  burst.extras = state.extras();
+}
+
+}  // namespace guideway

@@ -1,0 +1,115 @@
+// What packets become: the leaves of the stage Rewrite (stages.h), each a function over the bytes
+// of one IP packet, and what that stage keeps from one packet to the next.
+//
+// All of them work in place. What is put in front goes into the headroom, which has room for the
+// largest; Ethernet is written last, over whatever was there.
+#ifndef GUIDEWAY_DATAPLANE_PACKET_REWRITE_H_
+#define GUIDEWAY_DATAPLANE_PACKET_REWRITE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/packet/burst.h"
+#include "dataplane/packet/pages.h"
+#include "dataplane/packet/rate_limit.h"
+#include "maglev/flow_hash.h"
+#include "maglev/snapshot.h"
+
+namespace guideway {
+
+// An IP packet in memory.
+struct IpBytes {
+  uint8_t* data;
+  uint32_t length;
+
+  int version() const { return data[0] >> 4; }
+};
+
+// What one worker's Rewrite remembers: the number of the next packet that may be fragmented, how
+// many answers it gave, and memory for the fragments that a burst makes.
+class RewriteState {
+ public:
+  RewriteState() : memory_(kMemory, PageSize::kTransparentHuge) {}
+
+  uint32_t NextIdentification() { return identification_++; }
+  RateLimit& replies() { return replies_; }
+
+  // Forgets the extras of the burst before.
+  void Begin() { used_ = count_ = 0; }
+  // A frame of `length` bytes behind those of `packet`; null if there is no more room.
+  uint8_t* Add(uint8_t packet, uint32_t length) {
+    if (count_ == extras_.size() || length > kMemory - used_) return nullptr;
+    uint8_t* data = &memory_[used_];
+    extras_[count_++] = {.data = data, .length = length, .packet = packet};
+    used_ += length;
+    return data;
+  }
+  // Takes back what was added since `count()` was `kept`.
+  void Shrink(size_t kept) { count_ = kept; }
+  size_t count() const { return count_; }
+  std::span<const ExtraFrame> extras() const { return {extras_.data(), count_}; }
+
+ private:
+  // 32 packets of 9600 bytes cut to fit 576, and more than enough for 1500.
+  static constexpr size_t kMemory = size_t{1} << 20;
+  static constexpr size_t kMaxExtras = 1024;
+
+  uint32_t identification_ = 0;
+  RateLimit replies_;
+  PageArray<uint8_t> memory_;
+  std::array<ExtraFrame, kMaxExtras> extras_;
+  size_t used_ = 0, count_ = 0;
+};
+
+// --- tunnels (encapsulate.cc) ---
+
+// What the outer headers of this service add toward this backend, in bytes.
+uint32_t OuterSize(const Service& service, const Backend& backend);
+
+// How the outer header answers to fragmentation.
+struct OuterFragmentation {
+  bool allowed;             // IPv4: no DF
+  uint16_t identification;  // IPv4: of a packet that may be fragmented
+};
+
+// Puts the outer headers in front of a whole or partial client packet: ipip (RFC 2003, RFC 2473),
+// gre (RFC 2784), gue (draft-ietf-intarea-gue, variant 0) or vxlan (RFC 7348). Inside nothing
+// changes. DSCP is copied, ECN too (RFC 6040, normal mode).
+IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
+                    OuterFragmentation fragmentation, const ParsedPacket& packet,
+                    const FlowKey& key, IpBytes inner);
+
+// --- nat (translate.cc) ---
+
+// The destination becomes the backend's, in the packet or, of an ICMP error (`quote` is not 0), in
+// the quoted answer, whose source it is.
+void TranslateToBackend(const Backend& backend, uint16_t quote, const ParsedPacket& packet,
+                        const FlowKey& key, IpBytes bytes);
+// The source becomes the VIP's, in the answer or, of an ICMP error, in the quoted request, whose
+// destination it is. The error itself comes from the VIP, then (RFC 5508, section 4.2).
+void TranslateFromBackend(const Service& service, const Backend& backend, uint16_t quote,
+                          const ParsedPacket& packet, const FlowKey& key, IpBytes bytes);
+
+// --- answers of the balancer itself (answer.cc) ---
+
+// The echo reply to an echo request (RFC 792, RFC 4443), from the address that was asked.
+IpBytes EchoReply(const ParsedPacket& packet, IpBytes bytes);
+// «Fragmentation needed» (RFC 1191) or «packet too big» (RFC 4443), from the address the packet was
+// sent to. Quotes as much of it as fits 576 bytes, or 1280.
+IpBytes PacketTooBig(const ParsedPacket& packet, uint32_t mtu, IpBytes bytes);
+
+// --- fragmentation (split.cc) ---
+
+// Cuts a packet into fragments of at most `mtu` bytes: IPv4 (RFC 791), or an outer IPv6 packet
+// without extension headers, which gets fragment headers (RFC 8200, section 4.5) of this
+// identification. The first stays where it is and is returned; the others go to `state`, as extras
+// of `index`, each behind `link_size` bytes that are left for Ethernet. Length 0 if there is no
+// room for them.
+IpBytes Split(IpBytes packet, uint32_t mtu, uint32_t identification, uint32_t link_size,
+              uint8_t index, RewriteState& state);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_DATAPLANE_PACKET_REWRITE_H_
