@@ -2,7 +2,7 @@
 //
 // Not a library for secrets. There are no modes, nothing is authenticated, keys are not wiped. With
 // the CPU's AES instructions a block takes the same time whatever it says; without them, a table
-// is looked up at places that depend on the key, and a block takes some hundred times as long.
+// is looked up at places that depend on the key, and a block takes about a hundred times as long.
 //
 // The round keys are expanded once, at construction, for both directions. Those of Decrypt are of
 // FIPS 197's «equivalent inverse cipher», in the order of their use: with them, both directions

@@ -4,27 +4,28 @@
 // connection id, which the server has chosen. So a server writes its own id into it, and a balancer
 // that shares the configuration reads it there, without a table of connections:
 //
-//   byte   0                1 to server_id_length           after it: nonce_length      then
-//        | config:3 any:5 | server id                     | nonce                     | anything |
-//                         \________ encrypted, if there is a key ________/
+//   bits     3        5
+//          | config | any | server id         | nonce             | anything
+//   bytes    1              server_id_length    nonce_length
+//                         |  encrypted, if there is a key         |
 //
 // The first three bits tell configs apart, so that keys and lengths can change while connections
-// last; 0b111 is no config, but means that the id names nobody. The other five bits may say the
-// id's length or nothing. Both are in the clear always. The rest is encrypted with AES-128: as one
-// block, if it has just the length of one, and otherwise by four rounds of a Feistel network whose
-// halves are encrypted in turn, of which reading the server id takes three, or all four if it is
+// last; 0b111 is no config, but means that the id names nobody. The other five may say the id's
+// length or nothing. Server id and nonce are encrypted with AES-128: as one block, if they are as
+// long as one, and otherwise by four rounds of a Feistel network, which encrypts each half with
+// what AES makes of the other. Reading the server id takes back three rounds, or all four if it is
 // longer than the nonce.
 //
 // What it cannot know: a client's first packets carry an id that the client has drawn at random. If
 // it happens to begin with the bits of a config, it reads as a server id like any other, and names
 // a server with the probability that random bytes do: number of servers / 256^server_id_length.
 // Nothing breaks, as the server that gets the connection answers with an id of its own, but the
-// hash was not asked. Long server ids make it rare. And nothing is authenticated: whoever knows an
-// id can send to its server.
+// hash was not asked. Long server ids make it rare. And nothing is authenticated: who has seen an
+// id can send to its server, and without a key anybody can write one for the server that he wants.
 //
-// Memory: for each config, its key expanded (some 400 bytes); for each server, an entry
-// of a hash table from the id, as a number, to its value (32 bytes). Immutable after Build; safe
-// from any thread. A lookup allocates nothing.
+// Memory: for each config, its key expanded (some 400 bytes); for each server, an entry of a hash
+// table from the id, as a number, to its value (32 bytes). A lookup allocates nothing, and takes at
+// most four blocks of AES and one search in the table. Immutable after Build; safe from any thread.
 #ifndef GUIDEWAY_MAGLEV_QUIC_LB_H_
 #define GUIDEWAY_MAGLEV_QUIC_LB_H_
 

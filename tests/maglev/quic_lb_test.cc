@@ -131,7 +131,8 @@ TEST(QuicLb, ReadsWhatAServerWrites) {
           ASSERT_EQ(FindInPacketExactly(lb, QuicLongPacket(id)), value) << Hex(id);
           // Of a server that is not among them, if the byte makes it one.
           std::string other = server_id;
-          other[random() % other.size()] ^= static_cast<char>(1 << random() % 8);
+          char& byte = other[random() % other.size()];
+          byte = static_cast<char>(byte ^ 1 << random() % 8);
           const auto found = servers.find(other);
           ASSERT_EQ(lb.Find(EncodeQuicLb(config, other, nonce)),
                     found == servers.end() ? kNone : found->second);
