@@ -160,14 +160,13 @@ void Floor(benchmark::State& state) {
 
 void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
   const auto snapshot = Services(services, services == 1 ? 1000 : 10);
-  auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge, {counters.get()},
-                    0);
+  SharedState shared(1, std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge);
+  Pipeline pipeline(shared, 0);
   Traffic traffic(services);
   if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();
-  Ticks now = 0;
-  for (Ticks pass = 0; pass < 2; ++pass, now += kTicksPerSecond) {  // seen twice: confirmed
+  Nanoseconds now = 0;
+  for (int pass = 0; pass < 2; ++pass, now += kSecond) {  // seen twice: confirmed
     uint64_t flow = 0;
     while (flow < flows) {
       traffic.Fill(*burst, kTcpAck, [&] { return flow++ % flows; });
@@ -178,7 +177,7 @@ void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
   const auto opened = [&] {
     uint64_t sum = 0;
     for (const auto& service : snapshot->services()) {
-      for (const Backend& b : service->backends) sum += counters->backend_counts(b.id).new_flows;
+      for (const Backend& b : service->backends) sum += shared.counters(0).backend_counts(b.id).new_flows;
     }
     return sum;
   };
@@ -196,8 +195,8 @@ void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
 // Every packet is the SYN of a connection that was never seen, in a table full of such.
 void NewFlows(benchmark::State& state) {
   const auto snapshot = Services(1, 1000);
-  auto counters = std::make_unique<WorkerCounters>();
-  Pipeline pipeline(kSmallestFlowTable, PageSize::kHuge, {counters.get()}, 0);
+  SharedState shared(1, kSmallestFlowTable, PageSize::kHuge);
+  Pipeline pipeline(shared, 0);
   Traffic traffic(1);
   if (!UsesHugePages(state, traffic, pipeline)) return;
   auto burst = std::make_unique<Burst>();

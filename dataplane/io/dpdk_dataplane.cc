@@ -70,14 +70,12 @@ absl::Status DpdkDataplane::StartWorkers(Eal& eal) {
   for (const auto& interface : interfaces_) ports.push_back(interface->port());
   const uint64_t start_tsc = rte_rdtsc();
   try {
-    std::vector<WorkerCounters*> counters;
-    for (size_t i = 0; i < plan_.workers.size(); ++i) {
-      counters_.push_back(std::make_unique<WorkerCounters>());
-      counters.push_back(counters_.back().get());
-    }
+    shared_ = std::make_unique<SharedState>(
+        plan_.workers.size(), plan_.flows_per_worker,
+        plan_.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge);
     for (uint16_t i = 0; i < plan_.workers.size(); ++i) {
-      workers_.push_back(
-          std::make_unique<Worker>(plan_, i, ports, counters, start_tsc, publisher_, stop_));
+      workers_.push_back(std::make_unique<Worker>(plan_, i, ports, pools_.front().get(), *shared_,
+                                                  start_tsc, publisher_, stop_));
     }
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
@@ -136,12 +134,12 @@ std::vector<InterfaceStatus> DpdkDataplane::interfaces() const {
 
 std::vector<WorkerStatus> DpdkDataplane::workers() const {
   std::vector<WorkerStatus> result;
-  for (const auto& worker : workers_) {
-    const WorkerCounters& counters = worker->counters();
-    result.push_back({.core = worker->core(),
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    const WorkerCounters& counters = shared_->counters(i);
+    result.push_back({.core = workers_[i]->core(),
                       .packets = counters.packet_counts(),
                       .flows = counters.flow_count(),
-                      .flow_capacity = worker->pipeline().flows().capacity(),
+                      .flow_capacity = shared_->flows(i).capacity(),
                       .flows_not_stored = counters.flows_not_stored_count()});
   }
   return result;
@@ -149,13 +147,13 @@ std::vector<WorkerStatus> DpdkDataplane::workers() const {
 
 ServiceCounts DpdkDataplane::service_counts(ServiceId id) const {
   ServiceCounts sum;
-  for (const auto& worker : workers_) sum += worker->counters().service_counts(id);
+  for (size_t i = 0; i < workers_.size(); ++i) sum += shared_->counters(i).service_counts(id);
   return sum;
 }
 
 BackendCounts DpdkDataplane::backend_counts(BackendId id) const {
   BackendCounts sum;
-  for (const auto& worker : workers_) sum += worker->counters().backend_counts(id);
+  for (size_t i = 0; i < workers_.size(); ++i) sum += shared_->counters(i).backend_counts(id);
   return sum;
 }
 

@@ -67,7 +67,7 @@ class DpdkDataplane : public Dataplane {
   std::vector<std::unique_ptr<Interface>> interfaces_;
   Publisher publisher_;
   std::atomic<bool> stop_ = false;
-  std::vector<std::unique_ptr<WorkerCounters>> counters_;  // one a worker
+  std::unique_ptr<SharedState> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t running_ = 0;  // so many of them
 };

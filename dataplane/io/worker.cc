@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace guideway {
 namespace {
@@ -30,19 +31,18 @@ void Sleep(uint32_t microseconds) {
 }  // namespace
 
 Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
-               const std::vector<WorkerCounters*>& counters, uint64_t start_tsc,
-               Publisher& publisher, const std::atomic<bool>& stop)
+               rte_mempool* pool, SharedState& shared, uint64_t start_tsc, Publisher& publisher,
+               const std::atomic<bool>& stop)
     : core_(plan.workers[index].core),
       tx_queue_(index),
       backoff_(plan.idle == Idle::kBackoff),
       start_tsc_(start_tsc),
-      tsc_per_tick_(rte_get_tsc_hz() / kTicksPerSecond),
+      ns_per_tsc_(static_cast<double>(kSecond) / static_cast<double>(rte_get_tsc_hz())),
       tsc_per_sweep_(rte_get_tsc_hz() / kSweepSlicesPerSecond),
       stop_(stop),
       publication_(publisher.reader(index)),
-      counters_(*counters[index]),
-      pipeline_(plan.flows_per_worker,
-                plan.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge, counters, index),
+      pool_(pool),
+      pipeline_(shared, index),
       next_sweep_tsc_(start_tsc) {
   for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
     rx_.push_back({ports[rx.interface], rx.queue, rx.interface});
@@ -56,9 +56,10 @@ void Worker::Run() {
   publication_.Online();
   while (!stop_.load(std::memory_order_relaxed)) {
     const uint64_t tsc = rte_rdtsc();
-    const Ticks now = static_cast<Ticks>((tsc - start_tsc_) / tsc_per_tick_);
+    const auto now = static_cast<Nanoseconds>(static_cast<double>(tsc - start_tsc_) * ns_per_tsc_);
     uint32_t received = 0;
     for (const RxQueue& queue : rx_) received += ServeQueue(queue, now);
+    ServeHeld(now);
     SweepIfDue(tsc, now);
     publication_.Quiescent();
     Rest(received == 0);
@@ -66,14 +67,25 @@ void Worker::Run() {
   publication_.Offline();
 }
 
-uint32_t Worker::ServeQueue(const RxQueue& queue, Ticks now) {
+uint32_t Worker::ServeQueue(const RxQueue& queue, Nanoseconds now) {
   const uint16_t count = rte_eth_rx_burst(queue.port, queue.queue, buffers_.data(), Burst::kSize);
   if (count == 0) return 0;
   ShowFrames(queue.interface, count);
+  ServeBurst(now);
+  return count;
+}
+
+void Worker::ServeHeld(Nanoseconds now) {
+  while (pipeline_.TakeHeld(now, false, burst_)) {
+    buffers_.fill(nullptr);
+    ServeBurst(now);
+  }
+}
+
+void Worker::ServeBurst(Nanoseconds now) {
   pipeline_.Process(*publication_.Load(), now, burst_);
   SendFrames();
   pipeline_.Account(burst_);
-  return count;
 }
 
 void Worker::ShowFrames(uint16_t interface, uint32_t count) {
@@ -93,34 +105,68 @@ void Worker::ShowFrames(uint16_t interface, uint32_t count) {
 void Worker::SendFrames() {
   std::array<rte_mbuf*, Burst::kSize> done;  // buffers that go nowhere
   uint32_t done_count = 0;
-  for (uint32_t i = 0; i < burst_.size; ++i) {
+  auto extra = burst_.extras.begin();
+  for (uint8_t i = 0; i < burst_.size; ++i) {
     rte_mbuf* buffer = buffers_[i];
-    if (burst_.verdicts[i] != Verdict::kForward && burst_.verdicts[i] != Verdict::kReply) {
-      done[done_count++] = buffer;
+    if (!burst_.IsSent(i)) {
+      if (buffer != nullptr) done[done_count++] = buffer;
       continue;
     }
     const Frame& frame = burst_.frames[i];
-    buffer->data_off = static_cast<uint16_t>(frame.data - static_cast<uint8_t*>(buffer->buf_addr));
-    buffer->data_len = static_cast<uint16_t>(frame.length);
-    buffer->pkt_len = frame.length;
-    Outbox& out = outboxes_[frame.interface];
-    out.packets[out.size] = static_cast<uint8_t>(i);
-    out.buffers[out.size++] = buffer;
-  }
-  for (Outbox& out : outboxes_) {
-    if (out.size == 0) continue;
-    const uint16_t sent = rte_eth_tx_burst(out.port, tx_queue_, out.buffers.data(), out.size);
-    for (uint16_t n = sent; n < out.size; ++n) {
-      burst_.verdicts[out.packets[n]] = Verdict::kDrop;
-      burst_.reasons[out.packets[n]] = Reason::kTransmitFull;
-      done[done_count++] = out.buffers[n];
+    if (buffer == nullptr) {
+      buffer = Copy(frame.data, frame.length);
+    } else {
+      buffer->data_off =
+          static_cast<uint16_t>(frame.data - static_cast<uint8_t*>(buffer->buf_addr));
+      buffer->data_len = static_cast<uint16_t>(frame.length);
+      buffer->pkt_len = frame.length;
     }
-    out.size = 0;
+    Push(frame.interface, i, buffer);
+    for (; extra != burst_.extras.end() && extra->packet == i; ++extra) {
+      Push(frame.interface, i, Copy(extra->data, extra->length));
+    }
   }
+  for (Outbox& out : outboxes_) Flush(out);
   rte_pktmbuf_free_bulk(done.data(), done_count);
 }
 
-void Worker::SweepIfDue(uint64_t tsc, Ticks now) {
+// A packet is lost if one of its frames is: the other end has no use for the rest.
+void Worker::Push(uint16_t interface, uint8_t packet, rte_mbuf* buffer) {
+  if (buffer == nullptr) {
+    burst_.Drop(packet, Reason::kTransmitFull);
+    return;
+  }
+  Outbox& out = outboxes_[interface];
+  if (out.size == out.buffers.size()) Flush(out);
+  out.packets[out.size] = packet;
+  out.buffers[out.size++] = buffer;
+}
+
+void Worker::Flush(Outbox& out) {
+  if (out.size == 0) return;
+  const uint16_t sent = rte_eth_tx_burst(out.port, tx_queue_, out.buffers.data(), out.size);
+  for (uint16_t n = sent; n < out.size; ++n) {
+    burst_.Drop(out.packets[n], Reason::kTransmitFull);
+    rte_pktmbuf_free(out.buffers[n]);
+  }
+  out.size = 0;
+}
+
+// Null if there is no buffer, or none so large.
+rte_mbuf* Worker::Copy(const uint8_t* data, uint32_t length) const {
+  rte_mbuf* buffer = rte_pktmbuf_alloc(pool_);
+  if (buffer == nullptr) return nullptr;
+  if (length > rte_pktmbuf_tailroom(buffer)) {
+    rte_pktmbuf_free(buffer);
+    return nullptr;
+  }
+  std::memcpy(rte_pktmbuf_mtod(buffer, uint8_t*), data, length);
+  buffer->data_len = static_cast<uint16_t>(length);
+  buffer->pkt_len = length;
+  return buffer;
+}
+
+void Worker::SweepIfDue(uint64_t tsc, Nanoseconds now) {
   if (tsc < next_sweep_tsc_) return;
   // As many slices as are due, but never so many that packets would have to wait long.
   const uint64_t slices = std::min<uint64_t>(1 + (tsc - next_sweep_tsc_) / tsc_per_sweep_, 4);

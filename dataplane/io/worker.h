@@ -14,7 +14,8 @@
 //
 // Frames. A frame is shown to the Pipeline where it lies in its buffer. One that came in several
 // buffers (longer than the MTU allows; net_pcap makes such) is brought together in the first if it
-// has room, else shown with length 0, which is malformed.
+// has room, else shown with length 0, which is malformed. A frame that the Pipeline made itself (a
+// fragment of one that did not fit, one that was held) is copied into a buffer of its own.
 //
 // Thread contract: Run by the worker's own thread, until `stop` is set. Counters and flow table may
 // be read by any thread. Everything is allocated by the constructor.
@@ -30,25 +31,25 @@
 #include "dataplane/io/publisher.h"
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/pipeline.h"
-#include "dataplane/packet/worker_counters.h"
+#include "dataplane/packet/shared_state.h"
 
 struct rte_mbuf;
+struct rte_mempool;
 
 namespace guideway {
 
 class Worker {
  public:
   // `index` is the worker's place in the Plan. `ports`: DPDK's number of each interface, in the
-  // Plan's order. `counters`: of all workers, which outlive it. `start_tsc`: the moment that Ticks
-  // count from, the same for all workers.
-  Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
-         const std::vector<WorkerCounters*>& counters, uint64_t start_tsc, Publisher& publisher,
+  // Plan's order. `pool`: buffers for frames of the Pipeline's own. `shared`: of all workers, which
+  // outlives it. `start_tsc`: the moment that time counts from, the same for all workers.
+  Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports, rte_mempool* pool,
+         SharedState& shared, uint64_t start_tsc, Publisher& publisher,
          const std::atomic<bool>& stop);
 
   void Run();
 
   uint32_t core() const { return core_; }
-  const WorkerCounters& counters() const { return counters_; }
   const Pipeline& pipeline() const { return pipeline_; }
 
  private:
@@ -57,19 +58,24 @@ class Worker {
     uint16_t queue;
     uint16_t interface;
   };
-  // What is to leave by one interface in this burst.
+  // What is to leave by one interface.
   struct Outbox {
     uint16_t port;
     uint16_t size = 0;
     std::array<rte_mbuf*, Burst::kSize> buffers;
-    std::array<uint8_t, Burst::kSize> packets;  // index in the burst of each
+    std::array<uint8_t, Burst::kSize> packets;  // of which packet of the burst each is
   };
 
   void AwaitFirstSnapshot();
-  uint32_t ServeQueue(const RxQueue& queue, Ticks now);
+  uint32_t ServeQueue(const RxQueue& queue, Nanoseconds now);
+  void ServeHeld(Nanoseconds now);
+  void ServeBurst(Nanoseconds now);
   void ShowFrames(uint16_t interface, uint32_t count);
   void SendFrames();
-  void SweepIfDue(uint64_t tsc, Ticks now);
+  void Push(uint16_t interface, uint8_t packet, rte_mbuf* buffer);
+  void Flush(Outbox& out);
+  rte_mbuf* Copy(const uint8_t* data, uint32_t length) const;
+  void SweepIfDue(uint64_t tsc, Nanoseconds now);
   void Rest(bool idle);
 
   // Constant after construction.
@@ -77,17 +83,17 @@ class Worker {
   const uint16_t tx_queue_;
   const bool backoff_;
   const uint64_t start_tsc_;
-  const uint64_t tsc_per_tick_;
+  const double ns_per_tsc_;
   const uint64_t tsc_per_sweep_;  // between slices
   std::vector<RxQueue> rx_;
   const std::atomic<bool>& stop_;
 
   // The worker's own.
   Publisher::Reader publication_;
-  WorkerCounters& counters_;
+  rte_mempool* const pool_;
   Pipeline pipeline_;
   Burst burst_;
-  std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets
+  std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets; null: not in a buffer
   std::vector<Outbox> outboxes_;                 // by interface
   uint64_t next_sweep_tsc_;
   uint32_t idle_rounds_ = 0;

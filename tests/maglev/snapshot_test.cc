@@ -21,7 +21,7 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
                      .protocol = Protocol::kUdp,
                      .ports = {{80, 80}}}});
   const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
-    const Service* service = snapshot->FindService(Address(vip), protocol, port);
+    const Service* service = snapshot->FindVip(Address(vip))->Find(protocol, port);
     return service == nullptr ? "-" : service->name;
   };
   EXPECT_EQ(find("198.51.100.10", 6, 80), "web");
@@ -36,8 +36,32 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
   EXPECT_EQ(find("198.51.100.10", 6, 8101), "-");
   EXPECT_EQ(find("198.51.100.10", 6, 65535), "web");
   EXPECT_EQ(find("198.51.100.10", 1, 0), "-");
-  EXPECT_TRUE(snapshot->IsVip(Address("198.51.100.11")));
-  EXPECT_FALSE(snapshot->IsVip(Address("198.51.100.12")));
+  EXPECT_EQ(snapshot->FindVip(Address("198.51.100.12")), nullptr);
+}
+
+TEST(Snapshot, TheLongestVipPrefixWins) {
+  const auto snapshot = MakeSnapshot(
+      {{.name = "wide", .vips = {"198.51.100.0/24", "2001:db8::/32"}, .ports = {{80, 81}}},
+       {.name = "narrow", .vips = {"198.51.100.64/26", "2001:db8:1::/48"}, .ports = {{80, 80}}},
+       {.name = "host", .vips = {"198.51.100.65"}, .ports = {{80, 80}}},
+       {.name = "all", .vips = {"198.51.100.128/25"}, .protocol = Protocol::kAny}});
+  const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
+    const Vip* found = snapshot->FindVip(Address(vip));
+    if (found == nullptr) return "no VIP";
+    const Service* service = found->Find(protocol, port);
+    return service == nullptr ? "-" : service->name;
+  };
+  EXPECT_EQ(find("198.51.100.63", 6, 81), "wide");
+  EXPECT_EQ(find("198.51.100.64", 6, 80), "narrow");
+  EXPECT_EQ(find("198.51.100.64", 6, 81), "-") << "served by a shorter prefix only";
+  EXPECT_EQ(find("198.51.100.65", 6, 80), "host");
+  EXPECT_EQ(find("198.51.100.65", 6, 81), "-");
+  EXPECT_EQ(find("198.51.100.128", 47, 0), "all");
+  EXPECT_EQ(find("198.51.100.255", 17, 65535), "all");
+  EXPECT_EQ(find("198.51.101.0", 6, 80), "no VIP");
+  EXPECT_EQ(find("2001:db8:0:1::1", 6, 81), "wide");
+  EXPECT_EQ(find("2001:db8:1::1", 6, 80), "narrow");
+  EXPECT_EQ(find("2001:db9::1", 6, 80), "no VIP");
 }
 
 TEST(Snapshot, FindsBackendsByIdWithGaps) {

@@ -5,8 +5,10 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "maglev/quic_lb.h"
 #include "maglev/snapshot.h"
 
 namespace guideway::testing {
@@ -20,6 +22,7 @@ struct TestBackend {
   uint32_t weight = 100;
   bool has_next_hop = true;
   BackendId id = kNoBackend;  // kNoBackend: counted up over the snapshot
+  uint16_t port = 0;
 };
 
 struct TestService {
@@ -31,27 +34,51 @@ struct TestService {
   uint32_t table_size = 1021;
   Scheduler scheduler = Scheduler::kMaglev;
   Affinity affinity = {};
+  Forwarding forwarding = Forwarding::kIpip;
+  uint32_t new_flows_per_second = 0;
+  std::shared_ptr<const QuicLb> quic = nullptr;
 };
 
 struct TestOptions {
   uint64_t version = 1;
   uint16_t mtu = 1500;
   FlowTimeouts timeouts = {};
+  uint32_t replies_per_second = 1000;
+  std::vector<std::pair<std::string, Access>> access = {};
+  // Outer sources of tunnels, addresses or prefixes.
+  std::string tunnel_source_ipv4 = "192.0.2.1";
+  std::string tunnel_source_ipv6 = "2001:db8:1::1";
+  std::vector<std::string> own_addresses = {};
+  bool has_routes = true;  // to everywhere, for answers
 };
 
 inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestService>& services,
                                                     const TestOptions& options = {}) {
   std::vector<std::shared_ptr<const Service>> parts;
   BackendId next_id = 0;
+  const NextHop hop = {.interface = 0,
+                       .mtu = options.mtu,
+                       .source = MacAddress::Parse("02:00:00:00:00:01").value(),
+                       .destination = MacAddress::Parse("02:00:00:00:00:fe").value()};
   for (const TestService& from : services) {
     auto service = std::make_shared<Service>();
     service->name = from.name;
     service->id = static_cast<ServiceId>(parts.size());
     for (const std::string& vip : from.vips) {
-      service->vips.push_back(IpAddress::Parse(vip).value());
+      service->vips.push_back(Prefix::Parse(vip).value());
     }
     service->protocol = from.protocol;
     service->ports = from.ports;
+    if (from.protocol == Protocol::kAny) service->ports = {{0, 65535}};
+    service->forwarding = from.forwarding;
+    if (from.forwarding == Forwarding::kGue) service->tunnel.port = 6080;
+    if (from.forwarding == Forwarding::kVxlan) {
+      service->tunnel = {.port = 4789,
+                         .vni = 0x123456,
+                         .inner_mac = MacAddress::Parse("02:00:00:00:00:77").value()};
+    }
+    service->new_flows_per_second = from.new_flows_per_second;
+    service->quic = from.quic;
     service->scheduler = from.scheduler;
     service->affinity = from.affinity;
     std::vector<PoolMember> pool;
@@ -65,13 +92,11 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
       backend.weight = b.weight;
       backend.state = b.state;
       backend.address = IpAddress::Parse(b.address).value();
-      backend.tunnel_source = IpAddress::Parse("192.0.2.1").value();
-      if (b.has_next_hop) {
-        backend.next_hop = {.interface = 0,
-                            .mtu = options.mtu,
-                            .source = MacAddress::Parse("02:00:00:00:00:01").value(),
-                            .destination = MacAddress::Parse("02:00:00:00:00:fe").value()};
-      }
+      backend.port = b.port;
+      backend.tunnel_source = Prefix::Parse(backend.address.is_v4() ? options.tunnel_source_ipv4
+                                                                    : options.tunnel_source_ipv6)
+                                  .value();
+      if (b.has_next_hop) backend.next_hop = hop;
       service->backends.push_back(backend);
       pool.push_back({b.name, b.weight});
       shares.push_back(b.state == BackendState::kUp ? kFullShare : kDown);
@@ -84,8 +109,26 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
     service->picks = WeightedPicks(weights_up);
     parts.push_back(std::move(service));
   }
-  return std::make_shared<const Snapshot>(options.version, kTestSeed, options.timeouts,
-                                          std::move(parts));
+  SnapshotParts all = {.version = options.version,
+                       .hash_seed = kTestSeed,
+                       .timeouts = options.timeouts,
+                       .replies_per_second = options.replies_per_second,
+                       .services = std::move(parts)};
+  if (options.has_routes) {
+    all.routes = std::make_shared<const Routes>(std::vector<std::pair<Prefix, NextHop>>{
+        {Prefix::Parse("0.0.0.0/0").value(), hop}, {Prefix::Parse("::/0").value(), hop}});
+  }
+  if (!options.access.empty()) {
+    std::vector<std::pair<Prefix, uint32_t>> access;
+    for (const auto& [prefix, value] : options.access) {
+      access.emplace_back(Prefix::Parse(prefix).value(), static_cast<uint32_t>(value));
+    }
+    all.access = std::make_shared<const PrefixMap>(PrefixMap::Build(access).value());
+  }
+  for (const std::string& address : options.own_addresses) {
+    all.own_addresses.push_back(IpAddress::Parse(address).value());
+  }
+  return std::make_shared<const Snapshot>(std::move(all));
 }
 
 }  // namespace guideway::testing

@@ -18,9 +18,11 @@ using namespace testing;  // NOLINT: the builder's names
 
 TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
   constexpr uint64_t kSnapshots = 200;
+  constexpr Nanoseconds kTick = kSecond / kTicksPerSecond;
   Publisher publisher(1);
-  WorkerCounters counters;
-  Pipeline pipeline(1024, PageSize::kLazy, {&counters}, 0);
+  SharedState shared(1, 1024, PageSize::kLazy);
+  const WorkerCounters& counters = shared.counters(0);
+  Pipeline pipeline(shared, 0);
   const auto snapshot = [](uint64_t version) {
     return MakeSnapshot(
         {{.backends = {{"a", "10.0.0.1"},
@@ -48,9 +50,9 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
                            .length = static_cast<uint32_t>(frame.size()),
                            .headroom = Burst::kHeadroom};
       }
-      pipeline.Process(*reader.Load(), port, burst);
+      pipeline.Process(*reader.Load(), port * kTick, burst);
       pipeline.Account(burst);
-      pipeline.Sweep(*reader.Load(), port, pipeline.flows().lines() / 4);
+      pipeline.Sweep(*reader.Load(), port * kTick, pipeline.flows().lines() / 4);
       reader.Quiescent();
     }
     reader.Offline();
@@ -80,9 +82,8 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
 TEST(PipelineThreads, WorkersReadEachOthersConnections) {
   const auto snapshot = MakeSnapshot({{.backends = {{"a", "10.0.0.1"}, {"b", "10.0.0.2"}},
                                        .scheduler = Scheduler::kLeastConnections}});
-  WorkerCounters counters[2];
-  Pipeline pipelines[2] = {{1024, PageSize::kLazy, {&counters[0], &counters[1]}, 0},
-                           {1024, PageSize::kLazy, {&counters[0], &counters[1]}, 1}};
+  SharedState shared(2, 1024, PageSize::kLazy);
+  Pipeline pipelines[2] = {{shared, 0}, {shared, 1}};
   const auto run = [&](int worker) {
     Burst burst;
     for (uint16_t port = 1; port <= 300; ++port) {
@@ -102,9 +103,7 @@ TEST(PipelineThreads, WorkersReadEachOthersConnections) {
   run(0);
   other.join();
   uint64_t flows[2] = {};
-  for (BackendId id : {0, 1}) {
-    for (const WorkerCounters& c : counters) flows[id] += c.backend_counts(id).active_flows;
-  }
+  for (BackendId id : {0, 1}) flows[id] = shared.LiveConnections(id);
   EXPECT_EQ(flows[0] + flows[1], 600u);
   EXPECT_NEAR(static_cast<double>(flows[0]), 300, 30);
 }

@@ -13,8 +13,7 @@ namespace guideway {
 namespace {
 
 std::shared_ptr<const Snapshot> Version(uint64_t version) {
-  return std::make_shared<const Snapshot>(version, 0, FlowTimeouts{},
-                                          std::vector<std::shared_ptr<const Service>>{});
+  return std::make_shared<const Snapshot>(SnapshotParts{.version = version});
 }
 
 TEST(Publisher, NothingIsLoadedBeforeTheFirstPublish) {

@@ -10,90 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "dataplane/packet/headers.h"
 #include "tests/support/packet_builder.h"
+#include "tests/support/packet_path.h"
 #include "tests/support/test_snapshot.h"
 
 namespace guideway {
 namespace {
 
 using namespace testing;  // NOLINT: the builder's names read as the rows of a table
-
-struct Outcome {
-  Verdict verdict;
-  Reason reason = Reason::kMalformed;  // of a drop
-  Bytes frame;                         // of a forward
-  std::string backend;                 // bare name; empty: none
-
-  std::string text() const {
-    std::string text(kVerdictInfo[static_cast<size_t>(verdict)].name);
-    if (verdict == Verdict::kDrop) {
-      absl::StrAppend(&text, " ", kReasonInfo[static_cast<size_t>(reason)].name);
-    }
-    return text;
-  }
-};
-
-// A pipeline with its surroundings; time is what a test sets.
-class Path {
- public:
-  explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
-      : snapshot_(std::move(snapshot)),
-        pipeline_(flow_entries, PageSize::kLazy, {&counters_, &other_worker_}, 0) {}
-
-  // Sends the frames as one burst.
-  std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {
-    Burst burst;
-    std::vector<Bytes> buffers;
-    burst.size = static_cast<uint32_t>(frames.size());
-    for (uint32_t i = 0; i < burst.size; ++i) {
-      buffers.emplace_back(Burst::kHeadroom, 0xee);
-      buffers[i].insert(buffers[i].end(), frames[i].begin(), frames[i].end());
-    }
-    for (uint32_t i = 0; i < burst.size; ++i) {
-      burst.frames[i] = {.data = buffers[i].data() + Burst::kHeadroom,
-                         .length = static_cast<uint32_t>(frames[i].size()),
-                         .headroom = Burst::kHeadroom,
-                         .interface = 7,
-                         .ip_checksum_good = ip_checksum_good};
-    }
-    pipeline_.Process(*snapshot_, now, burst);
-    pipeline_.Account(burst);
-    std::vector<Outcome> outcomes;
-    for (uint32_t i = 0; i < burst.size; ++i) {
-      Outcome outcome{burst.verdicts[i], burst.reasons[i], {}, {}};
-      if (outcome.verdict == Verdict::kForward) {
-        const Frame& frame = burst.frames[i];
-        outcome.frame.assign(frame.data, frame.data + frame.length);
-        EXPECT_EQ(frame.interface, 0) << "leaves by the next hop's interface";
-        EXPECT_EQ(frame.headroom, frame.data - buffers[i].data());
-      }
-      if (burst.backends[i] != nullptr) outcome.backend = burst.backends[i]->name;
-      outcomes.push_back(std::move(outcome));
-    }
-    sent_ += burst.size;
-    const PacketCounts counts = counters_.packet_counts();
-    EXPECT_EQ(counts.received, sent_) << "conservation";
-    EXPECT_TRUE(counts.AddUp());
-    return outcomes;
-  }
-  Outcome Send(const Bytes& frame, bool ip_checksum_good = false) {
-    return Send(std::vector<Bytes>{frame}, ip_checksum_good)[0];
-  }
-
-  void Use(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
-  void Sweep(size_t lines) { pipeline_.Sweep(*snapshot_, now, lines); }
-  void SweepAll() { Sweep(pipeline_.flows().lines()); }
-
-  Ticks now = 1000;
-  const WorkerCounters& counters() const { return counters_; }
-  WorkerCounters& other_worker() { return other_worker_; }
-  const Pipeline& pipeline() const { return pipeline_; }
-
- private:
-  std::shared_ptr<const Snapshot> snapshot_;
-  WorkerCounters counters_, other_worker_;
-  Pipeline pipeline_;
-  uint64_t sent_ = 0;
-};
 
 Bytes TcpFrame(uint16_t port, uint8_t flags, const Bytes& payload = {}) {
   return Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = flags}.Around(payload)));
@@ -176,7 +99,7 @@ TEST(Pipeline, ForwardsByteForByte) {
   for (const auto& row : rows) {
     const Outcome outcome = path.Send(row.in);
     EXPECT_EQ(outcome.text(), "forward") << row.what;
-    EXPECT_EQ(Hex(outcome.frame), Hex(row.out)) << row.what;
+    EXPECT_EQ(Hex(outcome.frame()), Hex(row.out)) << row.what;
   }
 }
 
@@ -305,7 +228,7 @@ TEST(Pipeline, ABurstIsHandledAsIfOneByOne) {
   for (int i = 0; i < 32; ++i) {
     const Outcome alone = single.Send(frames[i]);
     EXPECT_EQ(outcomes[i].text(), alone.text()) << i;
-    EXPECT_EQ(Hex(outcomes[i].frame), Hex(alone.frame)) << i;
+    EXPECT_EQ(Hex(outcomes[i].frame()), Hex(alone.frame())) << i;
   }
   EXPECT_EQ(together.counters().backend_counts(0).new_flows, 5u) << "ports 0 to 3, and 77";
 }
@@ -691,7 +614,7 @@ TEST(Hostile, MutatedFrames) {
     for (int i = 0; i < 32; ++i) {
       ++seen[outcomes[i].text()];
       if (outcomes[i].verdict != Verdict::kForward) continue;
-      const Bytes inner(outcomes[i].frame.begin() + 34, outcomes[i].frame.end());
+      const Bytes inner(outcomes[i].frame().begin() + 34, outcomes[i].frame().end());
       ASSERT_LE(inner.size(), frames[i].size() - 14) << "seed " << seed;
       ASSERT_TRUE(std::equal(inner.begin(), inner.end(), frames[i].begin() + 14))
           << "seed " << seed << " packet " << i;
