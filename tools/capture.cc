@@ -74,7 +74,7 @@ class Source {
       ready_.clear();
       used_ = 0;
       Refill();
-      if (ready_.empty() && std::ferror(file_.get())) {
+      if (ready_.empty() && error_ != 0) {
         errno = error_;
         return -1;
       }
@@ -107,9 +107,8 @@ class Source {
 
   // Reads one block, of which ready_ may have the first bytes.
   void RefillWithBlock() {
-    const bool is_whole = AppendBlock();
-    if (!is_whole) {
-      if (ready_.empty() && !has_interface_) return AddInterface();
+    if (!AppendBlock()) {
+      if (ready_.empty() && !has_interface_ && error_ == 0) return AddInterface();
       form_ = Form::kRaw;
       return;
     }
@@ -123,16 +122,18 @@ class Source {
           ended_at_other_link_type_ = true;
           break;
         }
-        if (is_first_interface_) snap_length_ = Get32(12);
+        if (is_first_interface_) {
+          const uint32_t snap_length = Get32(12);
+          snap_length_ = snap_length == 0 ? kLongestCaptured : snap_length;
+        }
         is_first_interface_ = false;
         has_interface_ = true;
         Put32(12, 0);
         break;
       }
       case kSimplePacket: {
-        if (size < 16) break;
-        uint32_t length = std::min(Get32(8), static_cast<uint32_t>(size - 16));
-        if (snap_length_ != 0) length = std::min(length, snap_length_);
+        if (size < 16 || Get32(size - 4) != size) break;
+        const uint32_t length = std::min(Get32(8), snap_length_);
         // Interface, time stamp and length come before the original length.
         ready_.insert(ready_.begin() + 8, 16, 0);
         Put32(0, kEnhancedPacket);
@@ -156,7 +157,7 @@ class Source {
     }
     const uint32_t length = Get32(4);
     if (length < 12 || length > kLongestBlock || length % 4 != 0) return false;
-    return length >= ready_.size() && Append(length - ready_.size());
+    return Append(length - ready_.size());
   }
 
   void AddInterface() {
@@ -173,7 +174,7 @@ class Source {
     const size_t before = ready_.size();
     ready_.resize(before + size);
     const size_t n = std::fread(ready_.data() + before, 1, size, file_.get());
-    if (n < size && std::ferror(file_.get()) && error_ == 0) error_ = errno;
+    if (std::ferror(file_.get()) && error_ == 0) error_ = errno;
     ready_.resize(before + n);
     return n == size;
   }
@@ -195,7 +196,7 @@ class Source {
   }
 
   File file_;
-  int error_ = 0;
+  int error_ = 0;  // of reading it
   Form form_ = Form::kUnknown;
   std::vector<uint8_t> ready_;
   size_t used_ = 0;  // of ready_
@@ -204,7 +205,7 @@ class Source {
   bool is_swapped_ = false;     // this section, to the host's byte order
   bool has_interface_ = false;  // any section had one
   bool is_first_interface_ = true;
-  uint32_t snap_length_ = 0;  // of interface 0 of this section
+  uint32_t snap_length_ = kLongestCaptured;  // of interface 0 of this section
   bool ended_at_other_link_type_ = false;
 };
 

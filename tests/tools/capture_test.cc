@@ -446,6 +446,8 @@ TEST_F(CaptureTest, NotThere) {
   EXPECT_THAT(Text(reading.open), HasSubstr("Is a directory"));
   EXPECT_NE(reading.open.code(), absl::StatusCode::kDataLoss);
   EXPECT_FALSE(ReadFile("").open.ok());
+  // Nothing is there to be read: EIO.
+  EXPECT_THAT(Text(ReadFile("/proc/self/mem").open), HasSubstr("Input/output error"));
 }
 
 TEST_F(CaptureTest, NotACapture) {
@@ -534,19 +536,34 @@ TEST_F(CaptureTest, AbsurdLengths) {
   }
   const Pcapng ng;
   const std::string start = ng.Section() + ng.Interface() + ng.Packet(1000000, "a");
+  const auto spb = [&](uint32_t original_length, uint32_t trailer) {
+    return ng.W().U32(3).U32(20).U32(original_length).Text("abcd").U32(trailer).bytes();
+  };
+  EXPECT_THAT(Packets(start + spb(4, 20)), SizeIs(2));
   const auto epb = [&](uint32_t captured) {
     return ng.Block(
         6, ng.W().U32(0).U32(0).U32(0).U32(captured).U32(captured).U32(0x12345678).bytes());
   };
-  for (const std::string& bad :
-       {epb(5), epb(kLongestCaptured), epb(kLongestCaptured + 1), epb(UINT32_MAX),
-        ng.Block(6, "too short"), ng.Block(3, ""), ng.Block(1, "abcd"),
-        ng.Block(0x0a0d0d0a, "abcd"), ng.Packet(1, "a", 1), ng.Packet(1, "a", UINT32_MAX),
-        ng.W().U32(6).U32(0).bytes(), ng.W().U32(6).U32(8).U32(8).bytes(),
-        ng.W().U32(6).U32(13).Text("abcdefgh").bytes(),
-        ng.W().U32(6).U32(UINT32_MAX).Text("abcdefgh").bytes(),
-        ng.W().U32(6).U32(UINT32_MAX - 3).Text("abcdefgh").bytes(),
-        ng.W().U32(5).U32(16).U32(0).U32(20).bytes(), ng.Section() + ng.Packet(1, "a")}) {
+  for (const std::string& bad : {epb(5),
+                                 epb(kLongestCaptured),
+                                 epb(kLongestCaptured + 1),
+                                 epb(UINT32_MAX),
+                                 spb(5, 20),
+                                 spb(UINT32_MAX, 20),
+                                 spb(4, 24),
+                                 ng.Block(6, "too short"),
+                                 ng.Block(3, ""),
+                                 ng.Block(1, "abcd"),
+                                 ng.Block(0x0a0d0d0a, "abcd"),
+                                 ng.Packet(1, "a", 1),
+                                 ng.Packet(1, "a", UINT32_MAX),
+                                 ng.W().U32(6).U32(0).bytes(),
+                                 ng.W().U32(6).U32(8).U32(8).bytes(),
+                                 ng.W().U32(6).U32(13).Text("abcdefgh").bytes(),
+                                 ng.W().U32(6).U32(UINT32_MAX).Text("abcdefgh").bytes(),
+                                 ng.W().U32(6).U32(UINT32_MAX - 3).Text("abcdefgh").bytes(),
+                                 ng.W().U32(5).U32(16).U32(0).U32(20).bytes(),
+                                 ng.Section() + ng.Packet(1, "a")}) {
     const Reading reading = Read(start + bad + ng.Packet(1, "after"));
     EXPECT_THAT(reading.packets, SizeIs(1));
     EXPECT_EQ(reading.end.code(), absl::StatusCode::kDataLoss) << bad.size();
