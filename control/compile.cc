@@ -4,7 +4,6 @@
 #include <numeric>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -24,7 +23,6 @@ class Compiler {
 
  private:
   void ReadRoutes();
-  NextHop FindNextHop(const IpAddress& address) const;
   void RememberPrevious();
   Service Draft(int index) const;
   std::vector<Pool> DraftPools(const config::Service& config) const;
@@ -33,8 +31,7 @@ class Compiler {
 
   const CompileInput& in_;
   const config::Config& config_;
-  absl::flat_hash_map<IpAddress, NextHop> host_routes_;
-  std::vector<std::pair<Prefix, NextHop>> routes_;  // the longest first
+  std::shared_ptr<const Routes> routes_;
   absl::flat_hash_map<ServiceId, std::shared_ptr<const Service>> previous_;
   // By all that they are made from, but the seed.
   absl::flat_hash_map<std::string, std::shared_ptr<const LookupTable>> tables_;
@@ -74,9 +71,11 @@ bool SameSources(const Pool& a, const Pool& b) {
 // In everything but what is made from it: tables, assignments, turns.
 bool SameSources(const Service& a, const Service& b) {
   return a.id == b.id && a.name == b.name && a.protocol == b.protocol &&
-         a.forwarding == b.forwarding && a.scheduler == b.scheduler && a.affinity == b.affinity &&
-         a.vips == b.vips && a.ports == b.ports && a.regions == b.regions &&
-         a.default_region == b.default_region && a.backends == b.backends &&
+         a.forwarding == b.forwarding && a.tunnel == b.tunnel &&
+         a.new_flows_per_second == b.new_flows_per_second && a.scheduler == b.scheduler &&
+         a.affinity == b.affinity && a.vips == b.vips && a.ports == b.ports &&
+         a.regions == b.regions && a.default_region == b.default_region && a.quic == b.quic &&
+         a.backends == b.backends &&
          std::equal(a.pools.begin(), a.pools.end(), b.pools.begin(), b.pools.end(),
                     [](const Pool& x, const Pool& y) { return SameSources(x, y); });
 }
@@ -90,31 +89,10 @@ uint32_t FallbackTableSize(size_t backends) {
 }
 
 void Compiler::ReadRoutes() {
-  for (const config::Route& route : config_.routes()) {
-    const std::optional<size_t> index = InterfaceIndex(config_, route.interface());
-    if (!index || *index >= in_.interfaces.size()) continue;
-    const InterfaceStatus& out = in_.interfaces[*index];
-    const Prefix prefix = Prefix::Parse(route.prefix()).value();
-    const NextHop hop = {.interface = static_cast<uint16_t>(*index),
-                         .mtu = out.mtu,
-                         .source = out.mac,
-                         .destination = MacAddress::Parse(route.mac()).value()};
-    if (prefix.is_host()) {
-      host_routes_.emplace(prefix.address, hop);
-    } else {
-      routes_.emplace_back(prefix, hop);
-    }
+  routes_ = std::make_shared<const Routes>(in_.routes);
+  if (in_.previous != nullptr && *in_.previous->shared_routes() == *routes_) {
+    routes_ = in_.previous->shared_routes();
   }
-  std::stable_sort(routes_.begin(), routes_.end(),
-                   [](const auto& a, const auto& b) { return a.first.length > b.first.length; });
-}
-
-NextHop Compiler::FindNextHop(const IpAddress& address) const {
-  if (auto it = host_routes_.find(address); it != host_routes_.end()) return it->second;
-  for (const auto& [prefix, hop] : routes_) {
-    if (prefix.Contains(address)) return hop;
-  }
-  return NextHop();
 }
 
 void Compiler::RememberPrevious() {
@@ -150,41 +128,40 @@ Service Compiler::Draft(int index) const {
   Service draft;
   draft.name = config.name();
   draft.id = facts.id;
-  for (const Prefix& vip : VipsOf(config)) draft.vips.push_back(vip.address);
+  draft.vips = VipsOf(config);
   draft.protocol = ProtocolOf(config);
   draft.ports = PortRangesOf(config);
   draft.forwarding = ForwardingOf(config);
+  draft.tunnel = TunnelSettingsOf(config);
+  draft.new_flows_per_second = config.limits().new_flows_per_second();
   draft.scheduler = SchedulerOf(config);
   draft.affinity = AffinityOf(config);
   draft.regions = in_.loaded->regions[index];
   draft.default_region = RegionIndex(config, config.default_region()).value_or(0);
+  draft.quic = in_.loaded->quic[index];
   draft.pools = DraftPools(config);
 
   CHECK_EQ(facts.backends.size(), static_cast<size_t>(config.backends_size()));
-  std::vector<std::pair<uint16_t, Backend>> by_region;
-  for (int i = 0; i < config.backends_size(); ++i) {
+  size_t begun = 0;  // pools
+  for (const int i : BackendOrder(config)) {
     const config::Backend& backend = config.backends(i);
+    const size_t pool = RegionIndex(config, backend.region()).value_or(0);
+    while (begun <= pool) draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());
     const IpAddress address = AddressOf(backend);
-    by_region.emplace_back(RegionIndex(config, backend.region()).value_or(0),
-                           Backend{.name = backend.name(),
-                                   .id = facts.backends[i].id,
-                                   .service = facts.id,
-                                   .weight = backend.weight(),
-                                   .state = facts.backends[i].state,
-                                   .share = facts.backends[i].share,
-                                   .address = address,
-                                   .tunnel_source = TunnelSource(config_, address),
-                                   .next_hop = FindNextHop(address)});
+    draft.backends.push_back(Backend{.name = backend.name(),
+                                     .id = facts.backends[i].id,
+                                     .service = facts.id,
+                                     .weight = backend.weight(),
+                                     .state = facts.backends[i].state,
+                                     .share = facts.backends[i].share,
+                                     .address = address,
+                                     .port = static_cast<uint16_t>(backend.port()),
+                                     .tunnel_source = TunnelSource(config_, config, address),
+                                     .next_hop = routes_->Find(address)});
   }
-  std::sort(by_region.begin(), by_region.end(), [](const auto& a, const auto& b) {
-    return std::tie(a.first, a.second.name) < std::tie(b.first, b.second.name);
-  });
-  for (uint16_t i = 0; i < draft.pools.size(); ++i) {
-    const auto first = std::find_if(by_region.begin(), by_region.end(),
-                                    [&](const auto& b) { return b.first >= i; });
-    draft.pools[i].first = static_cast<uint32_t>(first - by_region.begin());
+  while (begun < draft.pools.size()) {
+    draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());
   }
-  for (auto& [region, backend] : by_region) draft.backends.push_back(std::move(backend));
   return draft;
 }
 
@@ -281,11 +258,35 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Compiler::Run() {
     if (!finished.ok()) return finished.status();
     services.push_back(*std::move(finished));
   }
-  return std::make_shared<const Snapshot>(in_.version, in_.hash_seed, FlowTimeoutsOf(config_),
-                                          std::move(services));
+  std::vector<IpAddress> own_addresses = in_.own_addresses;
+  for (const IpAddress& source : TunnelSources(config_)) own_addresses.push_back(source);
+  return std::make_shared<const Snapshot>(
+      SnapshotParts{.version = in_.version,
+                    .hash_seed = in_.hash_seed,
+                    .timeouts = FlowTimeoutsOf(config_),
+                    .replies_per_second = config_.dataplane().replies_per_second(),
+                    .services = std::move(services),
+                    .routes = std::move(routes_),
+                    .access = in_.loaded->access,
+                    .own_addresses = std::move(own_addresses)});
 }
 
 }  // namespace
+
+RouteList StaticRoutes(const config::Config& config, absl::Span<const InterfaceStatus> interfaces) {
+  RouteList routes;
+  for (const config::Route& route : config.routes()) {
+    const std::optional<size_t> index = InterfaceIndex(config, route.interface());
+    if (!index || *index >= interfaces.size()) continue;
+    const InterfaceStatus& out = interfaces[*index];
+    routes.emplace_back(Prefix::Parse(route.prefix()).value(),
+                        NextHop{.interface = static_cast<uint16_t>(*index),
+                                .mtu = out.mtu,
+                                .source = out.mac,
+                                .destination = MacAddress::Parse(route.mac()).value()});
+  }
+  return routes;
+}
 
 absl::StatusOr<std::shared_ptr<const Snapshot>> Compile(const CompileInput& input) {
   return Compiler(input).Run();

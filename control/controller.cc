@@ -331,7 +331,7 @@ void Controller::Impl::FillInput(Round& round) const {
   input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
   input.loaded = revision.loaded;
   input.hash_seed = revision.hash_seed;
-  input.interfaces = dataplane_->interfaces();
+  input.routes = StaticRoutes(revision.config(), dataplane_->interfaces());
   input.previous = now_.snapshot;
   for (size_t s = 0; s < revision.services.size(); ++s) {
     ServiceFacts& facts = input.services.emplace_back();

@@ -47,6 +47,9 @@ class PrefixMap {
   // Memory, besides this object.
   size_t bytes() const { return v4_.bytes() + v6_.bytes(); }
 
+  // The same value for every address.
+  friend bool operator==(const PrefixMap&, const PrefixMap&) = default;
+
  private:
   // One family's. Key: an address as a number.
   template <typename Key>
@@ -58,6 +61,7 @@ class PrefixMap {
     size_t bytes() const {
       return firsts_.capacity() * sizeof(Key) + values_.capacity() * sizeof(uint32_t);
     }
+    friend bool operator==(const Ranges&, const Ranges&) = default;
 
    private:
     void Begin(Key first, uint32_t value);

@@ -77,6 +77,9 @@ class Routes {
     return hops_[found == PrefixMap::kNone ? 0 : found];
   }
 
+  // Not of the same routes in another order.
+  friend bool operator==(const Routes&, const Routes&) = default;
+
  private:
   PrefixMap prefixes_;
   std::vector<NextHop> hops_ = {NextHop()};  // the first: nowhere
@@ -211,6 +214,7 @@ class Snapshot {
   uint32_t replies_per_second() const { return parts_.replies_per_second; }
   const std::vector<std::shared_ptr<const Service>>& services() const { return parts_.services; }
   const Routes& routes() const { return *parts_.routes; }
+  const std::shared_ptr<const Routes>& shared_routes() const { return parts_.routes; }
 
   // The longest VIP around an address, or null.
   const Vip* FindVip(const IpAddress& address) const;

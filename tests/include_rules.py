@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Room (the longest that matches a file's path) -> what its files may include of this project. A name that
-# ends in / is a folder without the folders below it; one that ends in /** is all of it.
+# ends in / is a folder without the folders below it; one that ends in /** is all of it; else it is one header.
 PROJECT = {
     "maglev/": ["maglev/"],
     "dataplane/": ["maglev/", "dataplane/"],
@@ -22,7 +22,8 @@ PROJECT = {
     "control/api/": ["control/api/"],
     "control/config/": ["maglev/", "control/config/"],
     "lb/": ["maglev/", "dataplane/**", "control/**", "lb/"],
-    "tools/": ["maglev/", "dataplane/", "dataplane/packet/", "control/api/", "control/config/", "tools/**"],
+    "tools/": ["maglev/", "dataplane/", "dataplane/packet/", "control/api/", "control/config/", "control/compile.h",
+               "tools/**"],
     "tests/": ["**"],
     "bench/": ["**"],
 }

@@ -49,6 +49,7 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
   for (const config::Service& service : loaded.config.services()) {
     loaded.regions.push_back(RegionsOf(service));
   }
+  loaded.quic.resize(loaded.regions.size());
   CheckSupport(loaded.config, places, &findings);
   loaded.warnings = findings.Lines(Severity::kWarning, Findings::kMaxKept);
   loaded.unsupported = findings.Lines(Severity::kUnsupported, Findings::kMaxKept);

@@ -30,6 +30,7 @@
 #include "control/config/config_values.h"
 #include "control/config/render_yaml.h"
 #include "maglev/prefix_map.h"
+#include "maglev/quic_lb.h"
 
 namespace guideway {
 
@@ -44,6 +45,13 @@ struct LoadedConfig {
   // Of each service with `scheduler: geographic`: the index of the region that an address is in.
   // Null for the others.
   std::vector<std::shared_ptr<const PrefixMap>> regions;
+
+  // Of each service with `quic`: from a connection id to the index of its backend in BackendOrder.
+  // Null for the others.
+  std::vector<std::shared_ptr<const QuicLb>> quic;
+
+  // `access` with all of its files; values of Access. Null when nobody is denied.
+  std::shared_ptr<const PrefixMap> access;
 
   // What an operator should know, though the file is in force: one line each, in file order.
   std::vector<std::string> warnings;

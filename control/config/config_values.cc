@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -140,11 +141,26 @@ std::optional<size_t> InterfaceIndex(const config::Config& config, absl::string_
   return std::nullopt;
 }
 
-IpAddress TunnelSource(const config::Config& config, const IpAddress& backend) {
+std::vector<IpAddress> TunnelSources(const config::Config& config) {
+  std::vector<IpAddress> sources;
+  for (const std::string* text : {&config.tunnel().source_ipv4(), &config.tunnel().source_ipv6()}) {
+    if (!text->empty()) sources.push_back(IpAddress::Parse(View(*text)).value());
+  }
+  return sources;
+}
+
+Prefix TunnelSource(const config::Config& config, const config::Service& service,
+                    const IpAddress& backend) {
+  if (!IsTunnelled(service)) return Prefix();
   const config::Tunnel& tunnel = config.tunnel();
-  const std::string& source = backend.is_v4() ? tunnel.source_ipv4() : tunnel.source_ipv6();
-  if (source.empty()) return IpAddress();
-  return IpAddress::Parse(View(source)).value();
+  const bool v4 = backend.is_v4();
+  const Forwarding forwarding = ForwardingOf(service);
+  if (forwarding == Forwarding::kIpip || forwarding == Forwarding::kGre) {
+    const std::string& spread = v4 ? tunnel.spread_ipv4() : tunnel.spread_ipv6();
+    if (!spread.empty()) return Prefix::Parse(View(spread)).value();
+  }
+  const std::string& source = v4 ? tunnel.source_ipv4() : tunnel.source_ipv6();
+  return source.empty() ? Prefix() : Prefix::Parse(View(source)).value();
 }
 
 absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file) {
@@ -204,6 +220,16 @@ Forwarding ForwardingOf(const config::Service& service) {
 bool IsTunnelled(const config::Service& service) {
   const Forwarding forwarding = ForwardingOf(service);
   return forwarding != Forwarding::kDirect && forwarding != Forwarding::kNat;
+}
+
+TunnelSettings TunnelSettingsOf(const config::Service& service) {
+  const config::Forwarding& forwarding = service.forwarding();
+  if (forwarding.has_gue()) return {.port = static_cast<uint16_t>(forwarding.gue().port())};
+  if (!forwarding.has_vxlan()) return {};
+  const config::VxlanSettings& vxlan = forwarding.vxlan();
+  return {.port = static_cast<uint16_t>(vxlan.port()),
+          .vni = vxlan.vni(),
+          .inner_mac = MacAddress::Parse(View(vxlan.inner_mac())).value()};
 }
 
 bool UsesTable(const config::Service& service) {
@@ -273,6 +299,19 @@ std::vector<PortRange> PortRangesOf(const config::Service& service) {
 
 double MinHealthyOf(const config::Service& service) {
   return service.min_healthy().empty() ? 0 : ParsePercent(View(service.min_healthy())).value();
+}
+
+std::vector<int> BackendOrder(const config::Service& service) {
+  std::vector<std::tuple<uint16_t, absl::string_view, int>> keys;
+  for (int i = 0; i < service.backends_size(); ++i) {
+    const config::Backend& backend = service.backends(i);
+    keys.emplace_back(RegionIndex(service, View(backend.region())).value_or(0),
+                      View(backend.name()), i);
+  }
+  std::sort(keys.begin(), keys.end());
+  std::vector<int> order;
+  for (const auto& key : keys) order.push_back(std::get<int>(key));
+  return order;
 }
 
 IpAddress AddressOf(const config::Backend& backend) {

@@ -61,8 +61,13 @@ config::Routing::Value EffectiveRouting(const config::Config& config);
 FlowTimeouts FlowTimeoutsOf(const config::Config& config);
 // The index in `interfaces` of the one with this name.
 std::optional<size_t> InterfaceIndex(const config::Config& config, absl::string_view name);
-// The outer source address toward `backend`; none if the file does not say.
-IpAddress TunnelSource(const config::Config& config, const IpAddress& backend);
+// The addresses that outer packets come from: `source_ipv4` and `source_ipv6`, those there are.
+std::vector<IpAddress> TunnelSources(const config::Config& config);
+// The outer source of what `service` sends to a backend at this address: its one address, or with
+// ipip and gre the prefix to spread over, if there is one. None without a tunnel and if the file
+// does not say.
+Prefix TunnelSource(const config::Config& config, const config::Service& service,
+                    const IpAddress& backend);
 
 // `hash_seed`, or the number in `hash_seed_file`. `config_file` is where the configuration came
 // from: relative paths start at its directory. Reads that file, if there is one.
@@ -74,6 +79,7 @@ std::string ResolvePath(absl::string_view config_file, absl::string_view path);
 Protocol ProtocolOf(const config::Service& service);
 Forwarding ForwardingOf(const config::Service& service);
 bool IsTunnelled(const config::Service& service);
+TunnelSettings TunnelSettingsOf(const config::Service& service);
 // Whether a lookup table picks the backend: the schedulers maglev and geographic.
 bool UsesTable(const config::Service& service);
 // 0 for a scheduler without a table.
@@ -88,6 +94,9 @@ std::vector<Prefix> VipsOf(const config::Service& service);
 // In file order; 0-65535 for protocol any.
 std::vector<PortRange> PortRangesOf(const config::Service& service);
 double MinHealthyOf(const config::Service& service);  // 0 to 1
+// The indices of the backends by region, in the order of the regions, and then by name: the order
+// of Service::backends in a Snapshot.
+std::vector<int> BackendOrder(const config::Service& service);
 
 // Of a backend.
 IpAddress AddressOf(const config::Backend& backend);

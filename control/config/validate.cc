@@ -258,6 +258,7 @@ class Validator {
   // Backends that are VIPs or this host, and backends that no route leads to.
   void CheckBackendAddresses() {
     const bool static_routing = EffectiveRouting(config_) == config::Routing::static_;
+    const std::vector<IpAddress> sources = TunnelSources(config_);
     for (const config::Service& service : config_.services()) {
       if (!IsWhole(service)) continue;
       int unreachable = 0;
@@ -273,7 +274,7 @@ class Validator {
                              ", which is a VIP; allowed: the backend's own address"));
           continue;
         }
-        if (address == TunnelSource(config_, address)) {
+        if (std::find(sources.begin(), sources.end(), address) != sources.end()) {
           Error(backend, "address", -1,
                 absl::StrCat("found ", backend.address(), ", which is tunnel.source_ipv",
                              address.is_v4() ? "4" : "6", "; allowed: the backend's own address"));

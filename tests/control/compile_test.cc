@@ -32,12 +32,14 @@ CompileInput Input(const std::string& text, std::shared_ptr<const Snapshot> prev
     facts.id = static_cast<ServiceId>(input.services.size() - 1);
     for (int i = 0; i < service.backends_size(); ++i) facts.backends.push_back({id++});
   }
+  std::vector<InterfaceStatus> interfaces;
   for (const config::Interface& interface : input.loaded->config.interfaces()) {
-    const auto n = static_cast<uint8_t>(input.interfaces.size() + 1);
-    input.interfaces.push_back({.name = interface.name(),
-                                .mac = {{2, 0, 0, 0, 0, n}},
-                                .mtu = static_cast<uint16_t>(interface.mtu())});
+    const auto n = static_cast<uint8_t>(interfaces.size() + 1);
+    interfaces.push_back({.name = interface.name(),
+                          .mac = {{2, 0, 0, 0, 0, n}},
+                          .mtu = static_cast<uint16_t>(interface.mtu())});
   }
+  input.routes = StaticRoutes(input.loaded->config, interfaces);
   return input;
 }
 
@@ -85,8 +87,9 @@ services:
   EXPECT_EQ(web.ports, (std::vector<PortRange>{{53, 53}, {8000, 8001}}));
   EXPECT_EQ(web.forwarding, Forwarding::kIpip);
   const IpAddress vip = IpAddress::Parse("198.51.100.11").value();
-  EXPECT_EQ(snapshot->FindService(vip, 17, 8001), &web);
-  EXPECT_EQ(snapshot->FindService(vip, 6, 8001), nullptr);
+  ASSERT_NE(snapshot->FindVip(vip), nullptr);
+  EXPECT_EQ(snapshot->FindVip(vip)->Find(17, 8001), &web);
+  EXPECT_EQ(snapshot->FindVip(vip)->Find(6, 8001), nullptr);
 
   ASSERT_EQ(web.backends.size(), 4u);
   EXPECT_EQ(web.backends[0].name, "far") << "sorted by name";
