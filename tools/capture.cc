@@ -156,7 +156,7 @@ class Source {
       is_swapped_ = Get32(8) != kByteOrder;
     }
     const uint32_t length = Get32(4);
-    if (length < 12 || length > kLongestBlock || length % 4 != 0) return false;
+    if (length < 12 || length > kLongestBlock) return false;
     return Append(length - ready_.size());
   }
 

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -624,48 +626,92 @@ TEST_F(CaptureTest, RandomDamage) {
 // --- pipes
 // -----------------------------------------------------------------------------------------
 
+// Something else as standard input, for as long as it lives.
+class StandardInput {
+ public:
+  explicit StandardInput(int fd) : saved_(dup(STDIN_FILENO)) {
+    dup2(fd, STDIN_FILENO);
+    close(fd);
+  }
+  ~StandardInput() {
+    dup2(saved_, STDIN_FILENO);
+    close(saved_);
+  }
+
+ private:
+  int saved_;
+};
+
+// In small pieces; closes.
+void Feed(int fd, const std::string& bytes) {
+  for (size_t n = 0; n < bytes.size();) {
+    const ssize_t written = write(fd, bytes.data() + n, std::min<size_t>(bytes.size() - n, 7));
+    if (written <= 0) break;
+    n += static_cast<size_t>(written);
+  }
+  close(fd);
+}
+
 TEST_F(CaptureTest, APipe) {
+  signal(SIGPIPE, SIG_IGN);
   const Pcap pcap;
   const Pcapng ng;
   for (const std::string& bytes :
        {pcap.Header() + pcap.Packet(1, 0, std::string(100000, 'x')) + pcap.Packet(2, 0, "b"),
         ng.Section() + ng.Interface() + ng.Packet(1000000, std::string(100000, 'x')) +
             ng.Packet(2000000, "b")}) {
-    for (const char* path : {"-", "/dev/stdin", "fifo"}) {
-      const bool is_fifo = std::string(path) == "fifo";
-      int ends[2];
-      std::thread feeder;
-      const auto feed = [&bytes](int fd) {
-        for (size_t n = 0; n < bytes.size();) {
-          const ssize_t written =
-              write(fd, bytes.data() + n, std::min<size_t>(bytes.size() - n, 7));
-          if (written <= 0) break;
-          n += static_cast<size_t>(written);
-        }
-        close(fd);
-      };
-      const int saved = dup(STDIN_FILENO);
-      if (is_fifo) {
-        ASSERT_EQ(mkfifo(Path(path).c_str(), 0600), 0);
-        feeder = std::thread([&] { feed(open(Path("fifo").c_str(), O_WRONLY)); });
-      } else {
-        ASSERT_EQ(pipe(ends), 0);
-        dup2(ends[0], STDIN_FILENO);
-        close(ends[0]);
-        feeder = std::thread(feed, ends[1]);
-      }
-      const Reading reading = ReadFile(is_fifo ? Path(path) : path);
-      feeder.join();
-      dup2(saved, STDIN_FILENO);
-      close(saved);
-      std::filesystem::remove(Path("fifo"));
+    const auto expect_read = [](const Reading& reading) {
       EXPECT_EQ(reading.open, absl::OkStatus());
       EXPECT_EQ(reading.end, absl::OkStatus());
       EXPECT_THAT(reading.packets, ElementsAre(Got{std::string(100000, 'x'), 100000, kSecond},
-                                               Got{"b", 1, 2 * kSecond}))
-          << path;
+                                               Got{"b", 1, 2 * kSecond}));
+    };
+    for (const char* path : {"-", "/dev/stdin"}) {
+      int ends[2];
+      ASSERT_EQ(pipe(ends), 0);
+      std::thread feeder;
+      {
+        StandardInput input(ends[0]);
+        feeder = std::thread([&] { Feed(ends[1], bytes); });
+        expect_read(ReadFile(path));
+      }
+      feeder.join();
     }
+    const std::string fifo = Path("fifo");
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    std::thread feeder([&] { Feed(open(fifo.c_str(), O_WRONLY), bytes); });
+    expect_read(ReadFile(fifo));
+    feeder.join();
+    std::filesystem::remove(fifo);
   }
+}
+
+TEST_F(CaptureTest, ACaptureThatCannotBeReadToItsEnd) {
+  const Pcap pcap;
+  const Pcapng ng;
+  // When the other side of a terminal is gone, the read after the last byte fails.
+  const auto read = [](const std::string& bytes) {
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    EXPECT_EQ(grantpt(terminal) | unlockpt(terminal), 0);
+    const int other_side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    termios mode;
+    EXPECT_EQ(tcgetattr(other_side, &mode), 0);
+    cfmakeraw(&mode);
+    EXPECT_EQ(tcsetattr(other_side, TCSANOW, &mode), 0);
+    StandardInput input(terminal);
+    Feed(other_side, bytes);
+    return ReadFile("-");
+  };
+  for (const std::string& bytes :
+       {pcap.Header() + pcap.Packet(1, 0, "a"), pcap.Header() + pcap.Packet(1, 0, "a") + "half",
+        ng.Section() + ng.Interface() + ng.Packet(1000000, "a")}) {
+    const Reading reading = read(bytes);
+    EXPECT_THAT(reading.packets, ElementsAre(Got{"a", 1, kSecond}));
+    EXPECT_EQ(reading.end.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(Text(reading.end),
+                AllOf(StartsWith("standard input: "), HasSubstr("Input/output error")));
+  }
+  EXPECT_THAT(Text(read(ng.Section()).open), HasSubstr("Input/output error"));
 }
 
 // --- writing
@@ -679,7 +725,8 @@ CapturedPacket PacketOf(const std::string& data, uint32_t original_length, uint6
 
 TEST_F(CaptureTest, WrittenBytes) {
   const std::string longest(kLongestCaptured, 'x');
-  absl::StatusOr<CaptureWriter> writer = CaptureWriter::Open(WriteFile("what was there", "out"));
+  absl::StatusOr<CaptureWriter> writer =
+      CaptureWriter::Open(WriteFile(std::string(kLongestCaptured * 2, 'y'), "out"));
   ASSERT_EQ(writer.status(), absl::OkStatus());
   EXPECT_EQ(writer->Write(PacketOf("abcd", 1500, kDay * kSecond + 123456789)), absl::OkStatus());
   EXPECT_EQ(writer->Write(PacketOf("", 0, 0)), absl::OkStatus());
