@@ -7,6 +7,17 @@
 
 namespace guideway {
 
+absl::string_view SchedulerName(Scheduler scheduler) {
+  switch (scheduler) {
+    case Scheduler::kMaglev: return "maglev";
+    case Scheduler::kRoundRobin: return "round_robin";
+    case Scheduler::kLeastConnections: return "least_connections";
+    case Scheduler::kRandom: return "random";
+    case Scheduler::kGeographic: return "geographic";
+  }
+  return "unknown";
+}
+
 std::vector<uint16_t> TurnsByWeight(absl::Span<const uint32_t> weights) {
   uint32_t divisor = 0;
   uint64_t sum = 0;

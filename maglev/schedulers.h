@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace guideway {
@@ -25,6 +26,8 @@ enum class Scheduler : uint8_t {
   kRandom,            // at random, by weight
   kGeographic,        // by the lookup table of the client's region
 };
+// «maglev», «round_robin», …
+absl::string_view SchedulerName(Scheduler scheduler);
 
 // Turns in proportion to weights, spread as evenly as can be (weights 1 and 2 make b a b), to be
 // gone through again and again. As long as the sum of the weights without their common divisor, but

@@ -218,6 +218,7 @@ class Snapshot {
 
   // The longest VIP around an address, or null.
   const Vip* FindVip(const IpAddress& address) const;
+  bool has_access() const { return parts_.access != nullptr; }
   bool IsDenied(const IpAddress& source) const {
     return parts_.access != nullptr &&
            parts_.access->Find(source) == static_cast<uint32_t>(Access::kDeny);

@@ -384,6 +384,8 @@ const Verb kVerbs[] = {
      "error,\n"
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
     TableVerb(),
+    ReplayVerb(),
+    ExplainVerb(),
     {"status", "", true, 0, RunStatus, "what the daemon is, does and last refused",
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state."},
@@ -524,7 +526,7 @@ int Main(int argc, char** argv) {
   if (call.args.size() < verb->arguments_count) {
     return WrongCall(absl::StrCat(verb->name, " needs ", verb->arguments), verb->name);
   }
-  if (call.args.size() > verb->arguments_count) {
+  if (call.args.size() > verb->arguments_count && !verb->more_arguments) {
     return WrongCall(absl::StrCat("\"", call.args[verb->arguments_count],
                                   "\" is one argument too "
                                   "many for ",

@@ -56,9 +56,12 @@ struct Verb {
   absl::string_view summary;
   absl::string_view help;
   absl::Span<const Option> options = {};  // beyond those that every verb takes
+  bool more_arguments = false;            // beyond arguments_count are allowed
 };
 
-Verb TableVerb();  // table_verb.cc
+Verb ExplainVerb();  // explain_verb.cc
+Verb ReplayVerb();   // replay_verb.cc
+Verb TableVerb();    // table_verb.cc
 
 // «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall.
 int WrongCall(absl::string_view why, absl::string_view verb = "");
