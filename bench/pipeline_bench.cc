@@ -10,9 +10,15 @@
 #include <benchmark/benchmark.h>
 #include <x86intrin.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
+#include <string>
+#include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "dataplane/io/publisher.h"
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/pipeline.h"
 #include "tests/support/test_snapshot.h"
@@ -23,7 +29,9 @@ namespace {
 constexpr uint32_t kBuffers = 4096;
 constexpr size_t kBufferSize = 128 + 128 + 2048;  // struct rte_mbuf, headroom, data room
 constexpr size_t kHeadroom = 128;
-constexpr uint32_t kFrameLength = 60;  // 64 on the wire, with the frame check sequence
+// Without the frame check sequence: 64 bytes on the wire, and for IPv6 the headers alone.
+constexpr uint32_t kFrameLengthIpv4 = 60;
+constexpr uint32_t kFrameLengthIpv6 = 74;
 constexpr size_t kSmallestFlowTable = size_t{4} << 20;
 
 double NanosecondsPerCycle() {
@@ -53,10 +61,18 @@ class Permutation {
   uint64_t at_ = 0;
 };
 
+// What a case is made of.
+struct Shape {
+  Forwarding forwarding = Forwarding::kIpip;
+  bool is_ipv6 = false;
+  uint32_t services = 1;
+  uint64_t flows = 1000000;
+};
+
 // The buffers, and bursts of TCP frames in them.
 class Traffic {
  public:
-  explicit Traffic(uint32_t services) : services_(services) {}
+  explicit Traffic(const Shape& shape) : shape_(shape) {}
 
   bool uses_huge_pages() const { return memory_.is_huge(); }
 
@@ -68,68 +84,140 @@ class Traffic {
       uint8_t* data = &memory_[next_buffer_ * kBufferSize + 128 + kHeadroom];
       next_buffer_ = (next_buffer_ + 1) % kBuffers;
       WriteHeaders(data, flow(), tcp_flags);
-      burst.frames[i] = {
-          .data = data, .length = kFrameLength, .headroom = kHeadroom, .interface = 0};
+      burst.frames[i] = {.data = data,
+                         .length = shape_.is_ipv6 ? kFrameLengthIpv6 : kFrameLengthIpv4,
+                         .headroom = kHeadroom,
+                         .interface = 0};
     }
   }
 
  private:
-  void WriteHeaders(uint8_t* data, uint64_t flow, uint8_t tcp_flags) {
-    const uint32_t service = static_cast<uint32_t>(flow % services_);
-    EthernetHeader ethernet = {.type = kEtherTypeIpv4};
+  void WriteHeaders(uint8_t* data, uint64_t flow, uint8_t tcp_flags) const {
+    const uint32_t service = static_cast<uint32_t>(flow % shape_.services);
+    const uint8_t client[3] = {static_cast<uint8_t>(flow >> 16), static_cast<uint8_t>(flow >> 8),
+                               static_cast<uint8_t>(flow)};
+    const uint8_t vip[2] = {static_cast<uint8_t>(service >> 8), static_cast<uint8_t>(service)};
+    EthernetHeader ethernet = {.type = shape_.is_ipv6 ? kEtherTypeIpv6 : kEtherTypeIpv4};
     ethernet.destination.bytes = {2, 0, 0, 0, 0, 1};
     ethernet.source.bytes = {2, 0, 0, 0, 0, 2};
-    Ipv4Header ip = {.version_and_length = 0x45,
-                     .total_length = NetworkOrder(40),
-                     .fragment = kDontFragment,
-                     .time_to_live = 64,
-                     .protocol = kProtocolTcp,
-                     .source = {10, static_cast<uint8_t>(flow >> 16),
-                                static_cast<uint8_t>(flow >> 8), static_cast<uint8_t>(flow)},
-                     .destination = {198, 18, static_cast<uint8_t>(service >> 8),
-                                     static_cast<uint8_t>(service)}};
-    ip.checksum = InternetChecksum(&ip, sizeof(ip));
-    const TcpHeader tcp = {.source_port = static_cast<uint16_t>(flow >> 24),
-                           .destination_port = NetworkOrder(80),
-                           .data_offset = 0x50,
-                           .flags = tcp_flags};
     Write(data, ethernet);
-    Write(data + 14, ip);
-    Write(data + 34, tcp);
+    uint8_t* ip_at = data + sizeof(ethernet);
+    uint8_t* tcp_at;
+    if (shape_.is_ipv6) {
+      Ipv6Header ip = {.version_class_label = NetworkOrder32(uint32_t{6} << 28),
+                       .payload_length = NetworkOrder(sizeof(TcpHeader)),
+                       .next_header = kProtocolTcp,
+                       .hop_limit = 64,
+                       .source = {0x20, 0x01, 0x0d, 0xb8, 0, 1},
+                       .destination = {0x20, 0x01, 0x0d, 0xb8, 0, 2}};
+      std::memcpy(ip.source + 13, client, 3);
+      std::memcpy(ip.destination + 14, vip, 2);
+      Write(ip_at, ip);
+      tcp_at = ip_at + sizeof(ip);
+    } else {
+      Ipv4Header ip = {.version_and_length = 0x45,
+                       .total_length = NetworkOrder(sizeof(Ipv4Header) + sizeof(TcpHeader)),
+                       .fragment = kDontFragment,
+                       .time_to_live = 64,
+                       .protocol = kProtocolTcp,
+                       .source = {10, client[0], client[1], client[2]},
+                       .destination = {198, 18, vip[0], vip[1]}};
+      ip.checksum = InternetChecksum(&ip, sizeof(ip));
+      Write(ip_at, ip);
+      tcp_at = ip_at + sizeof(ip);
+    }
+    Write(tcp_at, TcpHeader{.source_port = static_cast<uint16_t>(flow >> 24),
+                            .destination_port = NetworkOrder(80),
+                            .data_offset = 0x50,
+                            .flags = tcp_flags});
   }
 
-  uint32_t services_;
+  const Shape shape_;
   uint32_t next_buffer_ = 0;
   PageArray<uint8_t> memory_{kBuffers * kBufferSize, PageSize::kHuge};
 };
 
-std::shared_ptr<const Snapshot> Services(uint32_t services, uint32_t backends) {
+// One service has 1000 backends, of many each has 10. Inner and outer addresses are of one family.
+std::shared_ptr<const Snapshot> SnapshotOf(const Shape& shape, uint64_t version = 1) {
+  const uint32_t backends = shape.services == 1 ? 1000 : 10;
   std::vector<testing::TestService> all;
-  for (uint32_t s = 0; s < services; ++s) {
-    testing::TestService service{.name = absl::StrCat("service-", s),
-                                 .vips = {absl::StrCat("198.18.", s / 256, ".", s % 256)},
-                                 .backends = {},
-                                 .table_size = services == 1 ? 65537u : 1021u};
+  for (uint32_t s = 0; s < shape.services; ++s) {
+    testing::TestService service{
+        .name = absl::StrCat("service-", s),
+        .vips = {shape.is_ipv6 ? absl::StrFormat("2001:db8:2::%x", s)
+                               : absl::StrCat("198.18.", s / 256, ".", s % 256)},
+        .backends = {},
+        .table_size = shape.services == 1 ? 65537u : 1021u,
+        .forwarding = shape.forwarding};
     for (uint32_t b = 0; b < backends; ++b) {
-      service.backends.push_back({absl::StrCat("backend-", b),
-                                  absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250)});
+      service.backends.push_back(
+          {absl::StrCat("backend-", b),
+           shape.is_ipv6 ? absl::StrFormat("2001:db8:3:%x::%x", s, b + 1)
+                         : absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250)});
     }
     all.push_back(std::move(service));
   }
-  return testing::MakeSnapshot(all);
+  return testing::MakeSnapshot(all, {.version = version});
 }
 
 constexpr char kReserveMore[] = "too few huge pages: reserve more";
 
-bool UsesHugePages(benchmark::State& state, const Traffic& traffic, const Pipeline& pipeline) {
-  const bool ok = traffic.uses_huge_pages() && pipeline.flows().uses_huge_pages();
-  if (!ok) state.SkipWithError(kReserveMore);
-  return ok;
-}
+// One worker with its traffic. All flows were seen twice: they are confirmed.
+class Bench {
+ public:
+  Bench(const Shape& shape, const Snapshot& snapshot, SharedState& shared, size_t worker,
+        uint64_t first_flow, uint64_t flows)
+      : shared_(shared),
+        worker_(worker),
+        first_flow_(first_flow),
+        pipeline_(shared, worker),
+        traffic_(shape),
+        order_(flows) {
+    if (!uses_huge_pages()) return;
+    auto burst = std::make_unique<Burst>();
+    for (int pass = 0; pass < 2; ++pass, now += kSecond) {
+      for (uint64_t flow = 0; flow < flows;) {
+        traffic_.Fill(*burst, kTcpAck, [&] { return first_flow + flow++ % flows; });
+        pipeline_.Process(snapshot, now, *burst);
+      }
+    }
+  }
 
-// Runs `work` over bursts and reports the time it alone takes.
+  bool uses_huge_pages() const {
+    return traffic_.uses_huge_pages() && pipeline_.flows().uses_huge_pages();
+  }
+  void Fill(Burst& burst) {
+    traffic_.Fill(burst, kTcpAck, [&] { return first_flow_ + order_.Next(); });
+  }
+  void Run(const Snapshot& snapshot, Burst& burst) {
+    pipeline_.Process(snapshot, now, burst);
+    for (uint32_t i = 0; i < burst.size; ++i) missed_ += burst.lookups[i] != FlowLookup::kHit;
+    pipeline_.Account(burst);
+  }
+  // All that was received left again.
+  bool LostNothing() const {
+    const PacketCounts counts = shared_.counters(worker_).packet_counts();
+    return counts.of(Verdict::kDrop) == 0 && counts.of(Verdict::kPunt) == 0;
+  }
+  double HitRate(uint64_t packets) const {
+    return 1 - static_cast<double>(missed_) / static_cast<double>(packets);
+  }
+
+  Nanoseconds now = 0;
+
+ private:
+  SharedState& shared_;
+  const size_t worker_;
+  const uint64_t first_flow_;
+  Pipeline pipeline_;
+  Traffic traffic_;
+  Permutation order_;
+  uint64_t missed_ = 0;
+};
+
+// Runs `work` over bursts. Returns the time that it alone takes, in nanoseconds a packet.
 template <typename Fill, typename Work>
-void TimeBursts(benchmark::State& state, Fill fill, Work work) {
+double TimeBursts(benchmark::State& state, Fill fill, Work work) {
   auto burst = std::make_unique<Burst>();
   uint64_t cycles = 0;
   for (auto _ : state) {
@@ -138,15 +226,19 @@ void TimeBursts(benchmark::State& state, Fill fill, Work work) {
     work(*burst);
     cycles += __rdtsc() - start;
   }
-  state.counters["ns_per_packet"] = static_cast<double>(cycles) * NanosecondsPerCycle() /
-                                    static_cast<double>(state.iterations() * Burst::kSize);
+  return static_cast<double>(cycles) * NanosecondsPerCycle() /
+         static_cast<double>(state.iterations() * Burst::kSize);
+}
+
+uint64_t Packets(const benchmark::State& state) {
+  return static_cast<uint64_t>(state.iterations()) * Burst::kSize;
 }
 
 void Floor(benchmark::State& state) {
-  Traffic traffic(1);
+  Traffic traffic(Shape{});
   if (!traffic.uses_huge_pages()) return state.SkipWithError(kReserveMore);
   Permutation flows(1000);
-  TimeBursts(
+  state.counters["ns_per_packet"] = TimeBursts(
       state, [&](Burst& burst) { traffic.Fill(burst, kTcpAck, [&] { return flows.Next(); }); },
       [](Burst& burst) {
         for (uint32_t i = 0; i < burst.size; ++i) {
@@ -158,54 +250,36 @@ void Floor(benchmark::State& state) {
   state.counters["hit_rate"] = 1;
 }
 
-void Established(benchmark::State& state, uint64_t flows, uint32_t services) {
-  const auto snapshot = Services(services, services == 1 ? 1000 : 10);
-  SharedState shared(1, std::max(kSmallestFlowTable, flows * 10 / 6), PageSize::kHuge);
-  Pipeline pipeline(shared, 0);
-  Traffic traffic(services);
-  if (!UsesHugePages(state, traffic, pipeline)) return;
-  auto burst = std::make_unique<Burst>();
-  Nanoseconds now = 0;
-  for (int pass = 0; pass < 2; ++pass, now += kSecond) {  // seen twice: confirmed
-    uint64_t flow = 0;
-    while (flow < flows) {
-      traffic.Fill(*burst, kTcpAck, [&] { return flow++ % flows; });
-      pipeline.Process(*snapshot, now, *burst);
-    }
-  }
-  Permutation order(flows);
-  const auto opened = [&] {
-    uint64_t sum = 0;
-    for (const auto& service : snapshot->services()) {
-      for (const Backend& b : service->backends) sum += shared.counters(0).backend_counts(b.id).new_flows;
-    }
-    return sum;
-  };
-  const uint64_t opened_before = opened();
-  TimeBursts(
-      state, [&](Burst& b) { traffic.Fill(b, kTcpAck, [&] { return order.Next(); }); },
-      [&](Burst& b) {
-        pipeline.Process(*snapshot, now, b);
-        pipeline.Account(b);
-      });
-  state.counters["hit_rate"] = 1 - static_cast<double>(opened() - opened_before) /
-                                       static_cast<double>(state.iterations() * Burst::kSize);
+size_t TableSizeFor(uint64_t flows) { return std::max(kSmallestFlowTable, flows * 10 / 6); }
+
+void Established(benchmark::State& state, Shape shape) {
+  const auto snapshot = SnapshotOf(shape);
+  SharedState shared(1, TableSizeFor(shape.flows), PageSize::kHuge);
+  Bench bench(shape, *snapshot, shared, 0, 0, shape.flows);
+  if (!bench.uses_huge_pages()) return state.SkipWithError(kReserveMore);
+  state.counters["ns_per_packet"] = TimeBursts(
+      state, [&](Burst& burst) { bench.Fill(burst); },
+      [&](Burst& burst) { bench.Run(*snapshot, burst); });
+  state.counters["hit_rate"] = bench.HitRate(Packets(state));
+  if (!bench.LostNothing()) state.SkipWithError("packets were lost");
 }
 
 // Every packet is the SYN of a connection that was never seen, in a table full of such.
 void NewFlows(benchmark::State& state) {
-  const auto snapshot = Services(1, 1000);
+  const auto snapshot = SnapshotOf(Shape{});
   SharedState shared(1, kSmallestFlowTable, PageSize::kHuge);
   Pipeline pipeline(shared, 0);
-  Traffic traffic(1);
-  if (!UsesHugePages(state, traffic, pipeline)) return;
+  Traffic traffic(Shape{});
+  if (!traffic.uses_huge_pages() || !pipeline.flows().uses_huge_pages()) {
+    return state.SkipWithError(kReserveMore);
+  }
   auto burst = std::make_unique<Burst>();
   uint64_t flow = 0;
   while (flow < 2 * kSmallestFlowTable) {
     traffic.Fill(*burst, kTcpSyn, [&] { return flow++; });
     pipeline.Process(*snapshot, 0, *burst);
   }
-  TimeBursts(
+  state.counters["ns_per_packet"] = TimeBursts(
       state, [&](Burst& b) { traffic.Fill(b, kTcpSyn, [&] { return flow++; }); },
       [&](Burst& b) {
         pipeline.Process(*snapshot, 0, b);
@@ -214,17 +288,104 @@ void NewFlows(benchmark::State& state) {
   state.counters["hit_rate"] = 0;
 }
 
+// While another thread publishes 1000 Snapshots a second, all of them of the same services.
+void Swaps(benchmark::State& state) {
+  const Shape shape;
+  const auto first = SnapshotOf(shape);
+  SharedState shared(1, TableSizeFor(shape.flows), PageSize::kHuge);
+  Bench bench(shape, *first, shared, 0, 0, shape.flows);
+  if (!bench.uses_huge_pages()) return state.SkipWithError(kReserveMore);
+  Publisher publisher(1);
+  publisher.Publish(first);
+  std::atomic<bool> stop = false;
+  uint64_t version = 1;
+  std::thread control([&] {
+    auto next = std::chrono::steady_clock::now();
+    while (!stop) {
+      publisher.Publish(std::make_shared<const Snapshot>(
+          SnapshotParts{.version = ++version,
+                        .hash_seed = first->hash_seed(),
+                        .services = first->services(),
+                        .routes = std::make_shared<const Routes>(first->routes())}));
+      next += std::chrono::milliseconds(1);
+      std::this_thread::sleep_until(next);
+    }
+  });
+  Publisher::Reader reader = publisher.reader(0);
+  reader.Online();
+  const auto start = std::chrono::steady_clock::now();
+  state.counters["ns_per_packet"] = TimeBursts(
+      state, [&](Burst& burst) { bench.Fill(burst); },
+      [&](Burst& burst) {
+        bench.Run(*reader.Load(), burst);
+        reader.Quiescent();
+      });
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  reader.Offline();
+  stop = true;
+  control.join();
+  publisher.Reclaim();
+  state.counters["hit_rate"] = bench.HitRate(Packets(state));
+  state.counters["swaps_per_second"] = static_cast<double>(version) / elapsed.count();
+  if (!bench.LostNothing()) state.SkipWithError("packets were lost");
+}
+
+// Two workers, each with its half of the flows.
+struct Pair {
+  static constexpr uint64_t kFlows = 500000;  // each
+  Shape shape;
+  std::shared_ptr<const Snapshot> snapshot = SnapshotOf(shape);
+  SharedState shared{2, TableSizeFor(kFlows), PageSize::kHuge};
+  std::unique_ptr<Bench> benches[2];
+};
+std::unique_ptr<Pair> g_pair;
+
+void SetUpPair(const benchmark::State&) {
+  g_pair = std::make_unique<Pair>();
+  for (size_t i : {0, 1}) {
+    g_pair->benches[i] = std::make_unique<Bench>(g_pair->shape, *g_pair->snapshot, g_pair->shared,
+                                                 i, i * Pair::kFlows, Pair::kFlows);
+  }
+}
+
+void TwoThreads(benchmark::State& state) {
+  Bench& bench = *g_pair->benches[state.thread_index()];
+  if (!bench.uses_huge_pages()) return state.SkipWithError(kReserveMore);
+  const double ns = TimeBursts(
+      state, [&](Burst& burst) { bench.Fill(burst); },
+      [&](Burst& burst) { bench.Run(*g_pair->snapshot, burst); });
+  // While one packet takes so long in each of them, two are done.
+  state.counters["ns_per_packet"] = benchmark::Counter(ns / 2, benchmark::Counter::kAvgThreads);
+  state.counters["hit_rate"] =
+      benchmark::Counter(bench.HitRate(Packets(state)), benchmark::Counter::kAvgThreads);
+  if (!bench.LostNothing()) state.SkipWithError("packets were lost");
+}
+
 void Register() {
   benchmark::RegisterBenchmark("Floor/macswap", Floor);
-  for (uint64_t flows : {1000, 100000, 1000000, 10000000}) {
-    benchmark::RegisterBenchmark(absl::StrCat("Pipeline/ipip/ipv4/flows:", flows).c_str(),
-                                 Established, flows, 1);
+  const std::string ipip = "Pipeline/ipip/ipv4/";
+  for (Forwarding forwarding : {Forwarding::kIpip, Forwarding::kGre, Forwarding::kGue,
+                                Forwarding::kVxlan, Forwarding::kDirect, Forwarding::kNat}) {
+    for (bool is_ipv6 : {false, true}) {
+      for (uint64_t flows : {1000, 100000, 1000000, 10000000}) {
+        const std::string name = absl::StrCat("Pipeline/", ForwardingName(forwarding), "/",
+                                              is_ipv6 ? "ipv6" : "ipv4", "/flows:", flows);
+        benchmark::RegisterBenchmark(
+            name.c_str(), Established,
+            Shape{.forwarding = forwarding, .is_ipv6 = is_ipv6, .flows = flows});
+      }
+    }
   }
-  benchmark::RegisterBenchmark("Pipeline/ipip/ipv4/new_flows", NewFlows);
+  benchmark::RegisterBenchmark((ipip + "new_flows").c_str(), NewFlows);
   for (uint32_t services : {1, 100, 10000}) {
-    benchmark::RegisterBenchmark(absl::StrCat("Pipeline/ipip/ipv4/services:", services).c_str(),
-                                 Established, 1000000, services);
+    benchmark::RegisterBenchmark(absl::StrCat(ipip, "services:", services).c_str(), Established,
+                                 Shape{.services = services});
   }
+  benchmark::RegisterBenchmark((ipip + "swaps").c_str(), Swaps);
+  benchmark::RegisterBenchmark((ipip + "flows:1000000").c_str(), TwoThreads)
+      ->Threads(2)
+      ->Setup(SetUpPair)
+      ->Teardown([](const benchmark::State&) { g_pair = nullptr; });
 }
 
 }  // namespace
