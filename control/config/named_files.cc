@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "control/config/config_values.h"
+#include "control/config/scalars.h"
 
 namespace guideway {
 namespace {
@@ -78,22 +79,18 @@ class Reader {
     std::optional<SourceText> source;  // once there is a fault
     size_t errors = 0;
     size_t last = 0;
-    ReadPrefixes(
-        absl::string_view(*text), add,
-        [&](size_t position, absl::string_view line, const absl::Status& status) {
-          if (++errors > NamedFiles::kMaxErrorsOfAFile) return;
-          if (!source) source.emplace(absl::string_view(name), absl::string_view(*text));
-          last = position;
-          // The prefix parser knows what was meant by 10.0.0.1/8.
-          const size_t advice = status.message().rfind("; ");
-          findings_->ErrorElsewhere(
-              places_.OfValue(message, key, index),
-              absl::StrCat(
-                  source->At(position), ": found ", Shown(line),
-                  "; allowed: one prefix a line, such as 192.0.2.0/24, "
-                  "2001:db8::/32 or an address",
-                  advice == absl::string_view::npos ? "" : status.message().substr(advice)));
-        });
+    ReadPrefixes(absl::string_view(*text), add,
+                 [&](size_t position, absl::string_view line, const absl::Status& status) {
+                   if (++errors > NamedFiles::kMaxErrorsOfAFile) return;
+                   if (!source) source.emplace(absl::string_view(name), absl::string_view(*text));
+                   last = position;
+                   findings_->ErrorElsewhere(
+                       places_.OfValue(message, key, index),
+                       absl::StrCat(source->At(position), ": found ", Shown(line),
+                                    "; allowed: one prefix a line, such as 192.0.2.0/24, "
+                                    "2001:db8::/32 or an address",
+                                    AdviceOf(line, status)));
+                 });
     if (errors > NamedFiles::kMaxErrorsOfAFile) {
       findings_->ErrorElsewhere(
           places_.OfValue(message, key, index),
