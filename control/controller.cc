@@ -196,8 +196,9 @@ void Controller::Impl::Load(std::shared_ptr<Round> round) {
   loop_->RunOnHelper(
       [round, config_file = options_.config_file] {
         const Change& change = *round->change;
-        round->loaded =
-            change.text ? LoadConfig(change.name, *change.text) : LoadConfigFile(change.name);
+        round->loaded = change.text
+                            ? LoadConfig(change.name, *change.text, ReadNamedFile, config_file)
+                            : LoadConfigFile(change.name);
         if (round->loaded.ok()) {
           round->hash_seed = ReadHashSeed(round->loaded->config, config_file);
         }

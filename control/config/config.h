@@ -1,11 +1,13 @@
 // The configuration file: YAML text in, one checked message out, or every error with its place.
 //
-// LoadConfig is pure: a function of the text, without clock, sockets, threads or files; any number
-// of threads may call it. It goes through three steps, each of which reports all it finds:
+// LoadConfig is pure: a function of the text, and of what `read` says is in the files that it
+// names; without clock, sockets or threads. Any number of threads may call it. It goes through four
+// steps, each of which reports all it finds:
 //   yaml_tree.h   text to a tree of scalars, lists and mappings that remember where they stood;
 //   walker.h      tree to config::Config by the schema's descriptors: keys, types, ranges;
 //   validate.h    what several keys say together: names, references, contradictions, keys without
-//                 effect.
+//                 effect;
+//   named_files.h lists of prefixes and keys that are in files of their own.
 //
 // What always holds for a LoadedConfig:
 //   * every scalar has been checked against its format and range, so the accessors of
@@ -15,8 +17,9 @@
 //     config_values.h) and for keys that would have no effect;
 //   * RenderYaml(config) loads again, and to an equal message.
 //
-// A line about the file always reads FILE:LINE:COLUMN: KEY: what was found; what is allowed.
-// Lines and columns count from 1, columns in characters.
+// A line about the file always reads FILE:LINE:COLUMN: KEY: what was found; what is allowed. One
+// about a file that it names has that file's place, and no key. Lines and columns count from 1,
+// columns in characters.
 #ifndef GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 #define GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 
@@ -28,14 +31,13 @@
 #include "absl/strings/string_view.h"
 #include "control/config/config.pb.h"
 #include "control/config/config_values.h"
+#include "control/config/files.h"
 #include "control/config/render_yaml.h"
 #include "maglev/prefix_map.h"
 #include "maglev/quic_lb.h"
 
 namespace guideway {
 
-// Files are refused above this size, in bytes.
-inline constexpr size_t kMaxConfigBytes = size_t{64} << 20;
 // Errors of one file that are listed; of more, only the number is told.
 inline constexpr size_t kMaxConfigErrors = 50;
 
@@ -61,15 +63,14 @@ struct LoadedConfig {
   std::vector<std::string> unsupported;
 };
 
-// InvalidArgument: the message is every error, one a line, in file order, up to kMaxConfigErrors.
-// `file_name` is only for the messages.
-absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text);
+// InvalidArgument: the message is every error, one a line, in file order, up to kMaxConfigErrors;
+// those of a file that the configuration names stand where it names it. `file_name` is for the
+// messages. `read` is called once for each file that is named in a part without errors of its own;
+// its path, unless absolute, starts at the directory of `home`, or of `file_name` if that is empty.
+absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text,
+                                        const FileReader& read, absl::string_view home = {});
 
-// The text at `path`: a file, a pipe or a device. InvalidArgument when it is over kMaxConfigBytes;
-// NotFound, PermissionDenied or FailedPrecondition with one sentence when it cannot be read.
-absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
-
-// LoadConfig of that text.
+// LoadConfig of the text at `path`, with what is in the files.
 absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path);
 
 }  // namespace guideway

@@ -3,9 +3,6 @@
 #include <glog/logging.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <tuple>
 #include <utility>
 
@@ -14,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "control/config/files.h"
 
 namespace guideway {
 namespace {
@@ -167,15 +165,12 @@ absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string
   const config::Fleet& fleet = config.fleet();
   if (!fleet.has_hash_seed_file()) return fleet.hash_seed();
   const std::string path = ResolvePath(config_file, View(fleet.hash_seed_file()));
-  std::ifstream file(path);
-  char text[64] = {};
-  file.read(text, sizeof(text) - 1);
-  if (!file.is_open() || file.bad() || file.gcount() == 0) {
+  const absl::StatusOr<std::string> text = ReadNamedFile(path);
+  if (!text.ok()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("fleet.hash_seed_file: cannot read ", path, ": ",
-                     file.is_open() ? "it is empty" : std::strerror(errno)));
+        absl::StrCat("fleet.hash_seed_file: cannot read ", path, ": ", text.status().message()));
   }
-  const absl::string_view number = absl::StripAsciiWhitespace(absl::string_view(text));
+  const absl::string_view number = absl::StripAsciiWhitespace(absl::string_view(*text));
   uint64_t seed;
   const bool digits = std::all_of(number.begin(), number.end(), [](char c) {
     return absl::ascii_isdigit(static_cast<unsigned char>(c));
@@ -187,12 +182,6 @@ absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string
                      " does not hold one decimal number from 0 to 18446744073709551615"));
   }
   return seed;
-}
-
-std::string ResolvePath(absl::string_view config_file, absl::string_view path) {
-  const size_t slash = config_file.rfind('/');
-  if (absl::StartsWith(path, "/") || slash == absl::string_view::npos) return std::string(path);
-  return absl::StrCat(config_file.substr(0, slash + 1), path);
 }
 
 Protocol ProtocolOf(const config::Service& service) {

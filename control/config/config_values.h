@@ -72,8 +72,6 @@ Prefix TunnelSource(const config::Config& config, const config::Service& service
 // `hash_seed`, or the number in `hash_seed_file`. `config_file` is where the configuration came
 // from: relative paths start at its directory. Reads that file, if there is one.
 absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file);
-// `path` as written in the file at `config_file`.
-std::string ResolvePath(absl::string_view config_file, absl::string_view path);
 
 // Of a service.
 Protocol ProtocolOf(const config::Service& service);

@@ -57,9 +57,17 @@ std::string SourceText::At(size_t position) const {
 }
 
 void Findings::Add(Severity severity, size_t position, std::string text) {
+  Add(severity, {position, std::move(text)});
+}
+
+void Findings::ErrorElsewhere(size_t position, std::string line) {
+  Add(Severity::kError, {position, std::move(line), true});
+}
+
+void Findings::Add(Severity severity, Finding finding) {
   List& list = lists_[static_cast<size_t>(severity)];
   ++list.count;
-  if (list.kept.size() < kMaxKept) list.kept.push_back({position, std::move(text)});
+  if (list.kept.size() < kMaxKept) list.kept.push_back(std::move(finding));
 }
 
 std::vector<std::string> Findings::Lines(Severity severity, size_t limit) const {
@@ -71,7 +79,9 @@ std::vector<std::string> Findings::Lines(Severity severity, size_t limit) const 
   if (sorted.size() > limit) sorted.resize(limit);
   std::vector<std::string> lines;
   for (const Finding* finding : sorted) {
-    lines.push_back(absl::StrCat(source_->At(finding->position), ": ", finding->text));
+    lines.push_back(finding->elsewhere
+                        ? finding->text
+                        : absl::StrCat(source_->At(finding->position), ": ", finding->text));
   }
   if (list.count > sorted.size() && !sorted.empty()) {
     lines.push_back(absl::StrCat(source_->At(sorted.back()->position), ": … and ",

@@ -50,6 +50,8 @@ class Findings {
   void Error(size_t position, std::string text) {
     Add(Severity::kError, position, std::move(text));
   }
+  // In a file that the text names at `position`, where it is listed; `line` says its own place.
+  void ErrorElsewhere(size_t position, std::string line);
   // So many errors that looking for more is of no use.
   bool full() const { return count(Severity::kError) >= kMaxKept; }
   bool has_errors() const { return count(Severity::kError) > 0; }
@@ -64,11 +66,14 @@ class Findings {
   struct Finding {
     size_t position;
     std::string text;
+    bool elsewhere = false;  // `text` begins with its place
   };
   struct List {
     size_t count = 0;
     std::vector<Finding> kept;
   };
+
+  void Add(Severity severity, Finding finding);
 
   const SourceText* source_;
   List lists_[3];

@@ -234,11 +234,7 @@ std::string SetString(Message* message, const FieldDescriptor* field, absl::stri
   }
   const absl::Status status = CheckFormat(rules.format(), text);
   if (!status.ok()) {
-    // The prefix parser knows what was meant by 10.0.0.1/8.
-    const size_t semicolon = status.message().rfind("; ");
-    const bool advice = semicolon != absl::string_view::npos;
-    return absl::StrCat(Wrong(text, quoted, "", field),
-                        advice ? status.message().substr(semicolon) : "");
+    return absl::StrCat(Wrong(text, quoted, "", field), AdviceOf(text, status));
   }
   const std::string value(text);
   if (field->is_repeated()) {
@@ -316,6 +312,13 @@ std::optional<std::string> CanonicalDevice(absl::string_view text) {
   absl::string_view driver = name;
   if (absl::ConsumePrefix(&driver, "net_") && IsName(driver, kMaxText)) return name;
   return std::nullopt;
+}
+
+std::string AdviceOf(absl::string_view text, const absl::Status& status) {
+  const absl::string_view message = status.message();
+  const size_t semicolon = message.rfind("; ");
+  const bool is_its_own = semicolon != absl::string_view::npos && !absl::StrContains(text, ';');
+  return is_its_own ? std::string(message.substr(semicolon)) : "";
 }
 
 std::string Found(absl::string_view text, bool quoted) {

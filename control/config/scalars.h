@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "control/config/rules.pb.h"
 
@@ -41,6 +42,10 @@ std::string SetScalar(google::protobuf::Message* message,
 // «0000:3b:00.0» for «3B:00.0». Nothing for a text that is neither a PCI address nor a name that
 // DPDK gives virtual network devices.
 std::optional<std::string> CanonicalDevice(absl::string_view text);
+
+// What the parser that refused `text` knows to have been meant, from its status, which quotes the
+// text: «; 10.0.0.0/8 is the network» for 10.0.0.1/8. Mostly nothing.
+std::string AdviceOf(absl::string_view text, const absl::Status& status);
 
 // A scalar as an error shows it.
 std::string Found(absl::string_view text, bool quoted);

@@ -242,6 +242,14 @@ class ServiceValidator {
         Error(quic, "id", -1,
               absl::StrCat("found ", quic.id(), " a second time; allowed: each once"));
       }
+      const config::QuicConfig& first = service_.quic().configs(0);
+      if (quic.server_id_length() != first.server_id_length()) {
+        Error(quic, "server_id_length", -1,
+              absl::StrCat("found ", quic.server_id_length(), ", and config ", first.id(), " has ",
+                           first.server_id_length(),
+                           "; allowed: the same in every config, since a backend has one id"));
+        return;
+      }
       const uint32_t most = 19 - quic.server_id_length();
       if (quic.nonce_length() > most) {
         Error(quic, "nonce_length", -1,

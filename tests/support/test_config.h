@@ -2,6 +2,7 @@
 #ifndef GUIDEWAY_TESTS_SUPPORT_TEST_CONFIG_H_
 #define GUIDEWAY_TESTS_SUPPORT_TEST_CONFIG_H_
 
+#include <map>
 #include <string>
 #include <utility>
 
@@ -36,8 +37,18 @@ inline std::string ServiceText(const std::string& name, int n, const std::string
                       "] }\n");
 }
 
-inline LoadedConfig LoadText(const std::string& text) {
-  auto loaded = LoadConfig("test.yaml", text);
+// The files there are for a configuration, by path.
+inline FileReader TestFiles(std::map<std::string, std::string> files) {
+  return [files = std::move(files)](const std::string& path) -> absl::StatusOr<std::string> {
+    const auto found = files.find(path);
+    if (found == files.end()) return absl::NotFoundError("No such file or directory");
+    return found->second;
+  };
+}
+
+inline LoadedConfig LoadText(const std::string& text,
+                             const std::map<std::string, std::string>& files = {}) {
+  auto loaded = LoadConfig("test.yaml", text, TestFiles(files));
   CHECK(loaded.ok()) << loaded.status().message() << "\n" << text;
   return *std::move(loaded);
 }

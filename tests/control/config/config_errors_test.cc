@@ -4,8 +4,11 @@
 
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "control/config/config.h"
+#include "tests/support/test_config.h"
 
 namespace guideway {
 namespace {
@@ -27,6 +30,23 @@ services:
       - { name: b1, address: 10.0.0.1 }
       - { name: b2, address: 10.0.0.2 }
 )";
+
+// What a row may name.
+const std::map<std::string, std::string> kFiles = {
+    {"good.txt", "192.0.2.0/24\n"},
+    {"bad.txt",
+     "\xef\xbb\xbf# who sent spam\r\n"
+     "192.0.2.0/24 # yes\r\n"
+     "\r\n"
+     "  192.0.2.1/24\r\n"
+     "2001:db8::/32\r\n"
+     "spam.example\xff\x01\r\n"
+     "10.0.0.0/8 ; SBL1"},
+    {"many.txt", absl::StrReplaceAll(std::string(1000, 'x'), {{"x", "x\n"}})},
+    {"short.key", "c4605e01\n"},
+    {"letters.key", "000102030405060708090a0b0c0d0e0g\n"},
+    {"good.key", " \n000102030405060708090A0B0C0D0E0F\r\n"},
+};
 
 struct Row {
   const char* what;
@@ -427,7 +447,7 @@ const Row kRows[] = {
      "udp\n"
      "    ports: [80]\n"
      "    quic: { configs: [{ id: 1, server_id_length: 4, nonce_length: 16 }, { id: 1, "
-     "server_id_length: 5, nonce_length: 4 }] }\n"
+     "server_id_length: 4, nonce_length: 4 }] }\n"
      "    forwarding: ipip\n"
      "    backends:\n"
      "      - { name: b1, address: 10.0.0.1, quic_server_id: c4605e }",
@@ -515,6 +535,56 @@ const Row kRows[] = {
      "19:36: services[other].backends[c].address: found 10.0.0.1, whose port 8080 also serves "
      "services[web].backends[b1] in line 13; allowed: each address and port in one nat service, "
      "since answers are told apart by it"},
+    {"a file that is not there, beside another error", "services:\n",
+     "access: { deny: [10.0.0.0/8], deny_files: [good.txt, sub/no.txt], allow_files: [/no] }\n"
+     "colour: red\n"
+     "services:\n",
+     "6:54: access.deny_files[1]: cannot read sub/no.txt: No such file or directory; allowed: a "
+     "regular file of at most 64 MiB\n"
+     "6:81: access.allow_files[0]: cannot read /no: No such file or directory; allowed: a regular "
+     "file of at most 64 MiB\n"
+     "7:1: colour: unknown key; allowed: fleet, dataplane, interfaces, routing, routes, tunnel, "
+     "services, access, announce or control"},
+    {"lines that are no prefix", "services:\n",
+     "access: { deny_files: [bad.txt] }\n"
+     "services:\n",
+     "bad.txt:4:3: found 192.0.2.1/24; allowed: one prefix a line, such as 192.0.2.0/24, "
+     "2001:db8::/32 or an address; 192.0.2.0/24 is the network\n"
+     "bad.txt:6:1: found \"spam.example\\xff\\x01\"; allowed: one prefix a line, such as "
+     "192.0.2.0/24, 2001:db8::/32 or an address\n"
+     "bad.txt:7:1: found \"10.0.0.0/8 ; SBL1\"; allowed: one prefix a line, such as "
+     "192.0.2.0/24, 2001:db8::/32 or an address"},
+    {"a key file that is not there",
+     "protocol: tcp\n"
+     "    ports: [80]\n",
+     "protocol: udp\n"
+     "    ports: [80]\n"
+     "    quic: { configs: [{ id: 1, server_id_length: 4, nonce_length: 6, key_file: no.key }] }\n",
+     "11:80: services[web].quic.configs[0].key_file: cannot read no.key: No such file or "
+     "directory; allowed: a regular file of at most 64 MiB"},
+    {"keys that are none",
+     "protocol: tcp\n"
+     "    ports: [80]\n",
+     "protocol: udp\n"
+     "    ports: [80]\n"
+     "    quic:\n"
+     "      configs:\n"
+     "        - { id: 1, server_id_length: 4, nonce_length: 6, key_file: short.key }\n"
+     "        - { id: 2, server_id_length: 4, nonce_length: 6, key_file: letters.key }\n"
+     "        - { id: 3, server_id_length: 4, nonce_length: 6, key_file: good.key }\n",
+     "short.key:1:1: found no key; allowed: 32 hexadecimal digits, an AES-128 key\n"
+     "letters.key:1:1: found no key; allowed: 32 hexadecimal digits, an AES-128 key"},
+    {"server ids of two lengths",
+     "protocol: tcp\n"
+     "    ports: [80]\n",
+     "protocol: udp\n"
+     "    ports: [80]\n"
+     "    quic:\n"
+     "      configs:\n"
+     "        - { id: 1, server_id_length: 4, nonce_length: 6 }\n"
+     "        - { id: 2, server_id_length: 5, nonce_length: 6 }\n",
+     "14:38: services[web].quic.configs[1].server_id_length: found 5, and config 1 has 4; "
+     "allowed: the same in every config, since a backend has one id"},
     {"several at once, in file order",
      "    protocol: tcp\n"
      "    ports: [80]\n"
@@ -550,7 +620,7 @@ TEST_P(ConfigErrors, AreExact) {
   text.replace(at, row.from.size(), row.to);
 
   const absl::StatusOr<LoadedConfig> loaded =
-      LoadConfig("file.yaml", absl::string_view(text.data(), text.size()));
+      LoadConfig("file.yaml", absl::string_view(text.data(), text.size()), TestFiles(kFiles));
   ASSERT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << text;
   const std::string lines = absl::StrReplaceAll(loaded.status().message(), {{"file.yaml:", ""}});
   EXPECT_EQ(lines, row.errors) << text;
@@ -564,8 +634,18 @@ INSTANTIATE_TEST_SUITE_P(Rows, ConfigErrors, testing::ValuesIn(kRows), [](const 
   return name;
 });
 
+TEST(ConfigErrors, OfAFileFullOfThemTheFirst) {
+  std::string text = kGood;
+  text.replace(text.find("services:"), 0, "access: { deny_files: [many.txt] }\n");
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfig("file.yaml", text, TestFiles(kFiles));
+  const std::vector<std::string> lines = absl::StrSplit(loaded.status().message(), '\n');
+  ASSERT_EQ(lines.size(), 11u);
+  EXPECT_TRUE(absl::StartsWith(lines[9], "many.txt:10:1: found x; ")) << lines[9];
+  EXPECT_EQ(lines[10], "many.txt:10:1: … and 990 more lines of this file that are no prefix");
+}
+
 TEST(ConfigErrors, TheGoodFileHasNone) {
-  const absl::StatusOr<LoadedConfig> loaded = LoadConfig("file.yaml", kGood);
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfig("file.yaml", kGood, TestFiles(kFiles));
   EXPECT_TRUE(loaded.ok()) << loaded.status();
 }
 

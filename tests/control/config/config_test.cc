@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "tests/support/test_config.h"
 
 namespace guideway {
 namespace {
@@ -51,8 +52,9 @@ std::string Example(const std::string& name) {
   return text.str();
 }
 
-absl::StatusOr<LoadedConfig> Load(const std::string& text) {
-  return LoadConfig("f", absl::string_view(text));
+absl::StatusOr<LoadedConfig> Load(const std::string& text,
+                                  const std::map<std::string, std::string>& files = {}) {
+  return LoadConfig("f", absl::string_view(text), TestFiles(files));
 }
 
 // kSmall with the first `from` replaced.
@@ -258,7 +260,7 @@ TEST(Config, WaysToWriteAValueThatAreFine) {
            {"net_null0", "\"net_virtio_user_up,path=/dev/vhost-net\""},
        }) {
     const std::string text = Changed(from, to);
-    const absl::StatusOr<LoadedConfig> loaded = Load(text);
+    const absl::StatusOr<LoadedConfig> loaded = Load(text, {{"f", "192.0.2.0/24\n"}});
     ASSERT_TRUE(loaded.ok()) << to << ": " << loaded.status();
     EXPECT_THAT(loaded->warnings, IsEmpty()) << to;
   }
@@ -389,7 +391,7 @@ TEST(Config, FilesThatCannotBeRead) {
 
   loaded = LoadConfigFile(directory);
   EXPECT_EQ(loaded.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("is a directory"));
+  EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("it is a directory"));
 
   const std::string path = absl::StrCat(directory, "/config_test.", getpid(), ".yaml");
   std::ofstream(path) << kSmall;
@@ -402,6 +404,120 @@ TEST(Config, FilesThatCannotBeRead) {
     EXPECT_EQ(LoadConfigFile(path).status().code(), absl::StatusCode::kPermissionDenied);
   }
   ASSERT_EQ(unlink(path.c_str()), 0);
+}
+
+// The verdict on an address; «nobody» when no prefix contains it.
+std::string VerdictOn(const LoadedConfig& loaded, const std::string& address) {
+  const uint32_t value = loaded.access->Find(IpAddress::Parse(address).value());
+  if (value == PrefixMap::kNone) return "nobody";
+  return value == static_cast<uint32_t>(Access::kDeny) ? "deny" : "allow";
+}
+
+TEST(Config, AccessListsAndTheirFilesAreOneMap) {
+  std::string text = Changed("services:",
+                             "access:\n"
+                             "  deny: [10.0.0.0/8, 10.0.0.0/8, 192.0.2.1]\n"
+                             "  deny_files: [sub/deny.txt, /etc/deny.txt]\n"
+                             "  allow: [10.1.0.0/16, 192.0.2.1]\n"
+                             "  allow_files: [allow.txt]\n"
+                             "services:");
+  const std::map<std::string, std::string> files = {
+      {"etc/sub/deny.txt", "# a comment\n\n\t172.16.0.0/12\r\n2001:db8::/32 # all\n10.0.0.0/8\n"},
+      {"/etc/deny.txt",
+       "\xef\xbb\xbf"
+       "203.0.113.7"},
+      {"home/allow.txt", "172.16.0.0/12#again\n2001:db8::1\n"},
+      {"etc/allow.txt", "172.16.0.0/12#again\n2001:db8::1\n"},
+      {"home/sub/deny.txt", ""},
+  };
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfig("etc/f.yaml", text, TestFiles(files));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  for (const auto& [address, verdict] : std::map<std::string, std::string>{
+           {"10.9.9.9", "deny"},
+           {"10.1.2.3", "allow"},
+           {"192.0.2.1", "allow"},   // in both
+           {"172.16.0.1", "allow"},  // in both, of the files
+           {"2001:db8::2", "deny"},
+           {"2001:db8::1", "allow"},
+           {"203.0.113.7", "deny"},
+           {"203.0.113.8", "nobody"},
+       }) {
+    EXPECT_EQ(VerdictOn(*loaded, address), verdict) << address;
+  }
+  const auto applied = LoadConfig("elsewhere/f.yaml", text, TestFiles(files), "home/guideway.yaml");
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(VerdictOn(*applied, "2001:db8::2"), "nobody") << "the home's files are meant";
+}
+
+TEST(Config, WithoutADenialThereIsNoAccessList) {
+  EXPECT_EQ(Load(std::string(kSmall))->access, nullptr);
+  const auto loaded = Load(Changed("services:", "access: { deny_files: [f] }\nservices:"),
+                           {{"f", "# nobody yet\n"}});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->access, nullptr);
+  const auto both =
+      Load(Changed("services:", "access: { deny: [10.0.0.1], allow: [10.0.0.1] }\nservices:"));
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_EQ(both->access, nullptr);
+}
+
+TEST(Config, QuicIdsNameTheBackendsInTheTablesOrder) {
+  const std::string text = Changed(
+      "ports: [80]\n    forwarding: ipip\n    backends:\n",
+      "ports: [80]\n    forwarding: ipip\n"
+      "    quic: { configs: [{ id: 1, server_id_length: 2, nonce_length: 4 },\n"
+      "                      { id: 2, server_id_length: 2, nonce_length: 4, key_file: key }] }\n"
+      "    backends:\n      - { name: z, address: 10.0.0.9, quic_server_id: \"C46f\" }\n"
+      "      - { name: a, address: 10.0.0.8 }\n");
+  std::string udp = text;
+  udp.replace(udp.find("tcp"), 3, "udp");
+  udp.replace(udp.find("10.0.0.1 }"), 10, "10.0.0.1, quic_server_id: \"0102\" }");
+  const auto loaded = Load(udp, {{"key", "\n 8f95f09245765f80256934e50c66207f \n"}});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  ASSERT_EQ(loaded->quic.size(), 1u);
+  const auto find = [&](std::vector<uint8_t> id) { return loaded->quic[0]->Find(id); };
+  // a, b1, z
+  EXPECT_EQ(find({0x20, 0xc4, 0x6f, 9, 9, 9, 9}), 2u);
+  EXPECT_EQ(find({0x20, 0x01, 0x02, 9, 9, 9, 9}), 1u);
+  EXPECT_EQ(find({0x20, 0x01, 0x03, 9, 9, 9, 9}), QuicLb::kNone);
+  EXPECT_EQ(find({0x40, 0x01, 0x02, 9, 9, 9, 9}), QuicLb::kNone) << "encrypted";
+  EXPECT_EQ(Load(std::string(kSmall))->quic[0], nullptr);
+}
+
+TEST(Config, NamedFilesAreRegular) {
+  const std::string directory = absl::StrCat(testing::TempDir(), "/named.", getpid());
+  ASSERT_EQ(mkdir(directory.c_str(), 0700), 0);
+  const std::string fifo = directory + "/fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const std::string file = directory + "/deny.txt";
+  std::ofstream(file) << "10.0.0.0/8\n";
+  const std::string config = directory + "/f.yaml";
+  const auto load = [&](const std::string& named) {
+    std::ofstream(config) << Changed("services:",
+                                     "access: { deny_files: [\"" + named + "\"] }\nservices:");
+    return LoadConfigFile(config);
+  };
+  for (const auto& [named, why] : std::map<std::string, std::string>{
+           {"/dev/zero", "it is a device"},
+           {".", "it is a directory"},
+           {"fifo", "it is a pipe"},
+           {"no", "No such file or directory"},
+       }) {
+    EXPECT_THAT(std::string(load(named).status().message()),
+                HasSubstr(absl::StrCat(": ", why, "; allowed: a regular file")));
+  }
+  EXPECT_THAT(std::string(load("no").status().message()),
+              HasSubstr(absl::StrCat(config, ":7:24: access.deny_files[0]: cannot read ", directory,
+                                     "/no: ")));
+  ASSERT_EQ(truncate(file.c_str(), kMaxConfigBytes + 1), 0);
+  EXPECT_THAT(std::string(load("deny.txt").status().message()),
+              HasSubstr("it is larger than 64 MiB"));
+  ASSERT_EQ(truncate(file.c_str(), 11), 0);
+  const auto loaded = load("deny.txt");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(VerdictOn(*loaded, "10.1.1.1"), "deny");
+  for (const std::string& path : {fifo, file, config}) ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(rmdir(directory.c_str()), 0);
 }
 
 TEST(Config, HashSeedFromAFile) {
@@ -420,6 +536,9 @@ TEST(Config, HashSeedFromAFile) {
     std::ofstream(path) << bad;
     EXPECT_FALSE(read().ok()) << bad;
   }
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(std::string(read().status().message()), HasSubstr("it is a pipe")) << "no waiting";
   ASSERT_EQ(unlink(path.c_str()), 0);
 
   EXPECT_EQ(ReadHashSeed(Load(std::string(kSmall))->config, "f").value(), 7u);

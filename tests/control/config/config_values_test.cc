@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "control/config/files.h"
+
 namespace guideway {
 namespace {
 
