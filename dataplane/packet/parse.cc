@@ -32,11 +32,13 @@ bool IsExtensionHeader(uint8_t protocol) {
 }
 
 // `offset`: where the fragment's bytes belong in the whole. All but the last are a multiple of 8
-// bytes, and the whole is no longer than an IP packet can be.
-bool ReadFragment(size_t offset, size_t length, bool more, bool quoted, ParsedPacket& packet) {
+// bytes, and the whole, with `headers` bytes in front that its length counts as well, is no longer
+// than an IP packet can be.
+bool ReadFragment(size_t offset, size_t length, size_t headers, bool more, bool quoted,
+                  ParsedPacket& packet) {
   packet.is_later_fragment = offset != 0;
   packet.is_fragment = offset != 0 || more;
-  return quoted || (offset + length <= kMaxIpLength && !(more && length % 8 != 0));
+  return quoted || (headers + offset + length <= kMaxIpLength && !(more && length % 8 != 0));
 }
 
 bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
@@ -64,8 +66,8 @@ bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, P
   key.protocol = ip.protocol;
   key.version = 4;
   return ReadFragment(NetworkOrder(ip.fragment & kFragmentOffset) * 8u,
-                      total_length - header_length, (ip.fragment & kMoreFragments) != 0, quoted,
-                      packet);
+                      total_length - header_length, header_length,
+                      (ip.fragment & kMoreFragments) != 0, quoted, packet);
 }
 
 // Walks the extension headers of a packet that ends at `end`. False for a chain that overruns it or
@@ -78,10 +80,12 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
     const uint8_t* header = bytes.data() + offset;
     if (next == kProtocolFragment) {
       const auto fragment = Read<Ipv6FragmentHeader>(header);
+      const size_t headers = offset - sizeof(Ipv6Header);
       offset += sizeof(fragment);
       packet.fragment_id = fragment.identification;
       if (!ReadFragment(NetworkOrder(fragment.offset_and_more) & 0xfff8, bytes.size() - offset,
-                        (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, quoted, packet)) {
+                        headers, (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, quoted,
+                        packet)) {
         return false;
       }
     } else {
