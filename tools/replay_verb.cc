@@ -96,7 +96,7 @@ class Replay {
     pipeline_.Account(*burst_);
     auto extra = burst_->extras.begin();
     for (uint32_t i = 0; i < burst_->size; ++i) {
-      if (burst_->held[i]) continue;
+      if (!burst_->IsDecided(i)) continue;
       const Frame& frame = burst_->frames[i];
       Line line = {.verdict = burst_->verdicts[i],
                    .reason = burst_->reasons[i],

@@ -7,6 +7,7 @@
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_ring.h>
 
 #include <algorithm>
 #include <new>
@@ -21,6 +22,13 @@ unsigned LcoreOf(size_t worker) { return static_cast<unsigned>(worker) + 1; }
 }  // namespace
 
 void DpdkDataplane::FreePool::operator()(rte_mempool* pool) const { rte_mempool_free(pool); }
+
+// With the buffers that nobody took out.
+void DpdkDataplane::FreeRing::operator()(rte_ring* ring) const {
+  void* buffer;
+  while (rte_ring_dequeue(ring, &buffer) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(buffer));
+  rte_ring_free(ring);
+}
 
 absl::StatusOr<std::unique_ptr<DpdkDataplane>> DpdkDataplane::Start(
     Eal& eal, const Plan& plan, std::vector<std::unique_ptr<Interface>> interfaces) {
@@ -68,6 +76,17 @@ absl::Status DpdkDataplane::StartInterfaces(Eal& eal) {
 absl::Status DpdkDataplane::StartWorkers(Eal& eal) {
   std::vector<uint16_t> ports;
   for (const auto& interface : interfaces_) ports.push_back(interface->port());
+  std::vector<rte_ring*> rings;
+  for (size_t i = 0; i < plan_.workers.size(); ++i) {
+    constexpr unsigned kRingSize = 1024;
+    const std::string name = absl::StrCat("fragments_", i);
+    rings_.emplace_back(rte_ring_create(name.c_str(), kRingSize, SOCKET_ID_ANY, RING_F_SC_DEQ));
+    if (rings_.back() == nullptr) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no memory for a ring between workers: ", rte_strerror(rte_errno)));
+    }
+    rings.push_back(rings_.back().get());
+  }
   const uint64_t start_tsc = rte_rdtsc();
   try {
     shared_ = std::make_unique<SharedState>(
@@ -75,7 +94,7 @@ absl::Status DpdkDataplane::StartWorkers(Eal& eal) {
         plan_.hugepages ? PageSize::kHuge : PageSize::kTransparentHuge);
     for (uint16_t i = 0; i < plan_.workers.size(); ++i) {
       workers_.push_back(std::make_unique<Worker>(plan_, i, ports, pools_.front().get(), *shared_,
-                                                  start_tsc, publisher_, stop_));
+                                                  rings, start_tsc, publisher_, stop_));
     }
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(

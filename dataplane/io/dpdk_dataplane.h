@@ -30,6 +30,7 @@
 #include "dataplane/io/worker.h"
 
 struct rte_mempool;
+struct rte_ring;
 
 namespace guideway {
 
@@ -55,6 +56,10 @@ class DpdkDataplane : public Dataplane {
   struct FreePool {
     void operator()(rte_mempool* pool) const;
   };
+  struct FreeRing {
+    void operator()(rte_ring* ring) const;
+  };
+  using Ring = std::unique_ptr<rte_ring, FreeRing>;
   using Pool = std::unique_ptr<rte_mempool, FreePool>;
 
   DpdkDataplane(const Plan& plan, std::vector<std::unique_ptr<Interface>> interfaces);
@@ -68,6 +73,7 @@ class DpdkDataplane : public Dataplane {
   Publisher publisher_;
   std::atomic<bool> stop_ = false;
   std::unique_ptr<SharedState> shared_;
+  std::vector<Ring> rings_;  // of each worker: fragments that others received
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t running_ = 0;  // so many of them
 };

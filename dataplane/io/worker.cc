@@ -4,6 +4,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_pause.h>
+#include <rte_ring.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -31,8 +32,8 @@ void Sleep(uint32_t microseconds) {
 }  // namespace
 
 Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports,
-               rte_mempool* pool, SharedState& shared, uint64_t start_tsc, Publisher& publisher,
-               const std::atomic<bool>& stop)
+               rte_mempool* pool, SharedState& shared, const std::vector<rte_ring*>& rings,
+               uint64_t start_tsc, Publisher& publisher, const std::atomic<bool>& stop)
     : core_(plan.workers[index].core),
       tx_queue_(index),
       backoff_(plan.idle == Idle::kBackoff),
@@ -42,12 +43,18 @@ Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& po
       stop_(stop),
       publication_(publisher.reader(index)),
       pool_(pool),
+      rings_(rings),
+      index_(index),
       pipeline_(shared, index),
       next_sweep_tsc_(start_tsc) {
   for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
     rx_.push_back({ports[rx.interface], rx.queue, rx.interface});
   }
-  for (uint16_t port : ports) outboxes_.emplace_back().port = port;
+  for (uint16_t port : ports) {
+    if (interfaces_.size() <= port) interfaces_.resize(port + 1);
+    interfaces_[port] = static_cast<uint16_t>(outboxes_.size());
+    outboxes_.emplace_back().port = port;
+  }
 }
 
 void Worker::Run() {
@@ -59,6 +66,7 @@ void Worker::Run() {
     const auto now = static_cast<Nanoseconds>(static_cast<double>(tsc - start_tsc_) * ns_per_tsc_);
     uint32_t received = 0;
     for (const RxQueue& queue : rx_) received += ServeQueue(queue, now);
+    received += ServeRing(now);
     ServeHeld(now);
     SweepIfDue(tsc, now);
     publication_.Quiescent();
@@ -70,7 +78,21 @@ void Worker::Run() {
 uint32_t Worker::ServeQueue(const RxQueue& queue, Nanoseconds now) {
   const uint16_t count = rte_eth_rx_burst(queue.port, queue.queue, buffers_.data(), Burst::kSize);
   if (count == 0) return 0;
-  ShowFrames(queue.interface, count);
+  burst_.size = count;
+  for (uint32_t i = 0; i < count; ++i) ShowFrame(i, queue.interface);
+  ServeBurst(now);
+  return count;
+}
+
+uint32_t Worker::ServeRing(Nanoseconds now) {
+  const unsigned count = rte_ring_sc_dequeue_burst(
+      rings_[index_], reinterpret_cast<void**>(buffers_.data()), Burst::kSize, nullptr);
+  if (count == 0) return 0;
+  burst_.size = count;
+  for (uint32_t i = 0; i < count; ++i) {
+    ShowFrame(i, interfaces_[buffers_[i]->port]);
+    burst_.frames[i].was_handed_over = true;
+  }
   ServeBurst(now);
   return count;
 }
@@ -88,18 +110,15 @@ void Worker::ServeBurst(Nanoseconds now) {
   pipeline_.Account(burst_);
 }
 
-void Worker::ShowFrames(uint16_t interface, uint32_t count) {
-  burst_.size = count;
-  for (uint32_t i = 0; i < count; ++i) {
-    rte_mbuf* buffer = buffers_[i];
-    const bool whole = buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0;
-    burst_.frames[i] = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
-                        .length = whole ? buffer->data_len : 0u,
-                        .headroom = buffer->data_off,
-                        .interface = interface,
-                        .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
-                                            RTE_MBUF_F_RX_IP_CKSUM_GOOD};
-  }
+void Worker::ShowFrame(uint32_t i, uint16_t interface) {
+  rte_mbuf* buffer = buffers_[i];
+  const bool whole = buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0;
+  burst_.frames[i] = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
+                      .length = whole ? buffer->data_len : 0u,
+                      .headroom = buffer->data_off,
+                      .interface = interface,
+                      .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
+                                          RTE_MBUF_F_RX_IP_CKSUM_GOOD};
 }
 
 void Worker::SendFrames() {
@@ -108,6 +127,11 @@ void Worker::SendFrames() {
   auto extra = burst_.extras.begin();
   for (uint8_t i = 0; i < burst_.size; ++i) {
     rte_mbuf* buffer = buffers_[i];
+    if (const uint16_t owner = burst_.owners[i]; owner != Burst::kNobody) {
+      if (rte_ring_mp_enqueue(rings_[owner], buffer) == 0) continue;
+      burst_.owners[i] = Burst::kNobody;
+      burst_.Drop(i, Reason::kTransmitFull);
+    }
     if (!burst_.IsSent(i)) {
       if (buffer != nullptr) done[done_count++] = buffer;
       continue;

@@ -17,6 +17,9 @@
 // has room, else shown with length 0, which is malformed. A frame that the Pipeline made itself (a
 // fragment of one that did not fit, one that was held) is copied into a buffer of its own.
 //
+// A fragment that another worker owns goes to that one's ring, buffer and all; if it is full the
+// fragment is dropped (transmit_full).
+//
 // Thread contract: Run by the worker's own thread, until `stop` is set. Counters and flow table may
 // be read by any thread. Everything is allocated by the constructor.
 #ifndef GUIDEWAY_DATAPLANE_IO_WORKER_H_
@@ -35,6 +38,7 @@
 
 struct rte_mbuf;
 struct rte_mempool;
+struct rte_ring;
 
 namespace guideway {
 
@@ -42,10 +46,11 @@ class Worker {
  public:
   // `index` is the worker's place in the Plan. `ports`: DPDK's number of each interface, in the
   // Plan's order. `pool`: buffers for frames of the Pipeline's own. `shared`: of all workers, which
-  // outlives it. `start_tsc`: the moment that time counts from, the same for all workers.
+  // outlives it. `rings`: of all workers, for what others leave to them. `start_tsc`: the moment
+  // that time counts from, the same for all workers.
   Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& ports, rte_mempool* pool,
-         SharedState& shared, uint64_t start_tsc, Publisher& publisher,
-         const std::atomic<bool>& stop);
+         SharedState& shared, const std::vector<rte_ring*>& rings, uint64_t start_tsc,
+         Publisher& publisher, const std::atomic<bool>& stop);
 
   void Run();
 
@@ -68,9 +73,10 @@ class Worker {
 
   void AwaitFirstSnapshot();
   uint32_t ServeQueue(const RxQueue& queue, Nanoseconds now);
+  uint32_t ServeRing(Nanoseconds now);
   void ServeHeld(Nanoseconds now);
   void ServeBurst(Nanoseconds now);
-  void ShowFrames(uint16_t interface, uint32_t count);
+  void ShowFrame(uint32_t i, uint16_t interface);
   void SendFrames();
   void Push(uint16_t interface, uint8_t packet, rte_mbuf* buffer);
   void Flush(Outbox& out);
@@ -86,11 +92,14 @@ class Worker {
   const double ns_per_tsc_;
   const uint64_t tsc_per_sweep_;  // between slices
   std::vector<RxQueue> rx_;
+  std::vector<uint16_t> interfaces_;  // by DPDK's port
   const std::atomic<bool>& stop_;
 
   // The worker's own.
   Publisher::Reader publication_;
   rte_mempool* const pool_;
+  const std::vector<rte_ring*> rings_;  // by worker
+  const uint16_t index_;                // its own
   Pipeline pipeline_;
   Burst burst_;
   std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets; null: not in a buffer

@@ -29,6 +29,7 @@ struct Frame {
   uint16_t interface = 0;  // index in the configuration: came in by; after Process: leaves by
   bool ip_checksum_good = false;  // the NIC has checked the IPv4 header checksum
   bool was_held = false;          // a fragment that waited for its first one: not to wait again
+  bool was_handed_over = false;   // by the worker that received it
   uint64_t number = 0;            // the caller's own; a held fragment comes again with it
 };
 
@@ -75,6 +76,7 @@ struct Burst {
   static constexpr uint32_t kSize = 32;
   // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
   static constexpr uint16_t kHeadroom = 96;
+  static constexpr uint16_t kNobody = 0xffff;
 
   uint32_t size = 0;  // packets in it: entries 0 … size-1 of each array
   std::array<Frame, kSize> frames;
@@ -98,9 +100,10 @@ struct Burst {
   // What has become of each packet. Valid for all after Process; while it runs, for those decided.
   std::array<Verdict, kSize> verdicts;
   std::array<Reason, kSize> reasons;  // of a kDrop
-  // Kept back, without a verdict as yet: a copy of it will come again.
+  // Without a verdict as yet: a copy of it is held and will come again, or it is another worker's
+  // (HandOver) and gets its verdict there.
   std::array<bool, kSize> held;
-  uint32_t held_count;
+  std::array<uint16_t, kSize> owners;  // the worker that a packet was left to, or kNobody
   // In the order of their packets. Their memory is the pipeline's, until it is next called.
   std::span<const ExtraFrame> extras;
 
@@ -111,7 +114,6 @@ struct Burst {
   void Begin() {
     undecided_count_ = size;
     has_fragments = false;
-    held_count = 0;
     extras = {};
     for (uint32_t i = 0; i < size; ++i) {
       undecided_[i] = static_cast<uint8_t>(i);
@@ -120,6 +122,7 @@ struct Burst {
       lookups[i] = FlowLookup::kNone;
       opened[i] = false;
       held[i] = false;
+      owners[i] = kNobody;
     }
   }
 
@@ -147,12 +150,16 @@ struct Burst {
   }
   bool Hold(uint32_t i) {
     held[i] = true;
-    ++held_count;
     return false;
   }
+  bool HandOver(uint32_t i, uint16_t worker) {
+    owners[i] = worker;
+    return false;
+  }
+  bool IsDecided(uint32_t i) const { return !held[i] && owners[i] == kNobody; }
   // A frame leaves: it, and what extras it has.
   bool IsSent(uint32_t i) const {
-    return !held[i] && (verdicts[i] == Verdict::kForward || verdicts[i] == Verdict::kReply);
+    return IsDecided(i) && (verdicts[i] == Verdict::kForward || verdicts[i] == Verdict::kReply);
   }
 
  private:

@@ -65,6 +65,17 @@ class Following {
 
 }  // namespace
 
+void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst) {
+  if (!burst.has_fragments || workers == 1) return;
+  burst.ForUndecided([&](uint8_t i) {
+    if (!burst.packets[i].is_fragment || burst.frames[i].was_handed_over) return true;
+    const auto key =
+        Fragments::Key::Of(burst.packets[i], burst.keys[i].protocol, snapshot.hash_seed());
+    const uint32_t owner = SlotOf(key.high, static_cast<uint32_t>(workers));
+    return owner == worker || burst.HandOver(i, static_cast<uint16_t>(owner));
+  });
+}
+
 void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst) {
   if (!burst.has_fragments) return;
   Following following(snapshot, now, fragments, burst);
@@ -73,7 +84,7 @@ void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Bur
   const auto remember_decided = [&](uint32_t end) {
     for (; decided_up_to < end; ++decided_up_to) {
       const ParsedPacket& packet = burst.packets[decided_up_to];
-      if (packet.is_fragment && !packet.is_later_fragment) {
+      if (packet.is_fragment && !packet.is_later_fragment && burst.IsDecided(decided_up_to)) {
         following.Remember(static_cast<uint8_t>(decided_up_to), false);
       }
     }

@@ -86,7 +86,7 @@ bool Fragments::Hold(const Key& key, const Frame& frame, Nanoseconds now) {
            .state = Held::State::kWaiting};
   free->frame.data = data;
   free->frame.headroom = Burst::kHeadroom;
-  free->frame.was_held = true;
+  free->frame.was_held = free->frame.was_handed_over = true;
   ++waiting_;
   return true;
 }

@@ -8,16 +8,17 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
     : shared_(shared),
       flows_(shared.flows(worker)),
       counters_(shared.counters(worker)),
+      worker_(static_cast<uint16_t>(worker)),
       chooser_(worker) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
   burst.Begin();
   Parse(burst);
+  HandOver(snapshot, worker_, shared_.workers(), burst);
   Match(snapshot, now, flows_, shared_.path_mtus(), burst);
   Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);
   Follow(snapshot, now, fragments_, burst);
   Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);
-  counters_.received().Add(burst.size - burst.held_count);
 }
 
 void Pipeline::Account(const Burst& burst) {
@@ -27,7 +28,8 @@ void Pipeline::Account(const Burst& burst) {
   for (const ExtraFrame& extra : burst.extras) sent_bytes[extra.packet] += extra.length;
 
   for (uint32_t i = 0; i < burst.size; ++i) {
-    if (burst.held[i]) continue;
+    if (!burst.IsDecided(i)) continue;
+    ++counts.received;
     const Verdict verdict = burst.verdicts[i];
     ++counts.verdicts[static_cast<size_t>(verdict)];
     if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
@@ -48,6 +50,7 @@ void Pipeline::Account(const Burst& burst) {
       }
     }
   }
+  counters_.received().Add(counts.received);
   for (size_t v = 0; v < kVerdicts; ++v) counters_.verdict(Verdict(v)).Add(counts.verdicts[v]);
   for (size_t r = 0; r < kReasons; ++r) counters_.reason(Reason(r)).Add(counts.reasons[r]);
 }

@@ -1,6 +1,8 @@
 // The way of a packet through a worker, from the received frame to the frames that leave:
 //
-//   Parse ─► Match ─► Choose ─► Follow ─► Rewrite
+//   Parse ─► HandOver ─► Match ─► Choose ─► Follow ─► Rewrite
+//                │                           ▲  │
+//                ▼ fragments of others       └──┘ fragments that wait for their first one
 //
 // One Pipeline a worker: it uses the worker's part of the SharedState. All of it is called by the
 // worker's thread alone, but for swept_version and flows.
@@ -28,13 +30,14 @@ class Pipeline {
  public:
   Pipeline(SharedState& shared, size_t worker);
 
-  // Decides the first `burst.size` packets: a verdict for each, but for fragments that are held,
-  // and the frames of those sent as they are to leave, with the interface to leave by. The frames'
-  // memory is changed in place. A packet counts as received when it gets its verdict.
+  // Decides the first `burst.size` packets: a verdict for each, but for fragments that are held or
+  // another worker's, and the frames of those sent as they are to leave, with the interface to
+  // leave by. The frames' memory is changed in place.
   void Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst);
 
-  // Counts a processed burst. To be called after it was sent: a packet of which the interface did
-  // not take every frame has been turned into a drop for kTransmitFull by then.
+  // Counts a processed burst: as received, too, all that has its verdict. To be called after it was
+  // sent: a packet of which the interface did not take every frame, or the other worker not all,
+  // has been turned into a drop for kTransmitFull by then.
   void Account(const Burst& burst);
 
   // Fills the burst with held fragments that wait no longer, to be processed, sent and accounted as
@@ -57,6 +60,7 @@ class Pipeline {
   SharedState& shared_;
   FlowTable& flows_;
   WorkerCounters& counters_;
+  const uint16_t worker_;
   Chooser chooser_;
   Fragments fragments_;
   RewriteState rewrite_;

@@ -21,6 +21,11 @@ namespace guideway {
 //   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
 void Parse(Burst& burst);
 
+// Leaves fragments to the worker that owns them, by a hash of what they have in common: RSS knows
+// no ports of theirs, so that a sender's fragments all come to one worker.
+//   Reads: packets, keys. Writes: owners. Verdicts: none.
+void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
+
 // Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
 // comes from; and hashes its connection.
 //   Reads: packets, keys. Writes: directions, services, hashes, quotes; keys of ICMP errors;

@@ -66,6 +66,7 @@ class Path {
                           .headroom = Burst::kHeadroom,
                           .interface = 7,
                           .ip_checksum_good = ip_checksum_good,
+                          .was_handed_over = true,  // this is the worker that owns it
                           .number = next_number_++};
     }
     std::vector<Outcome> outcomes;
@@ -112,7 +113,7 @@ class Path {
     for (uint32_t i = 0; i < burst.size; ++i) {
       Outcome outcome;
       outcome.held = burst.held[i];
-      decided_ += outcome.held ? 0 : 1;
+      decided_ += burst.IsDecided(i) ? 1 : 0;
       outcome.verdict = burst.verdicts[i];
       outcome.reason = burst.reasons[i];
       outcome.lookup = burst.lookups[i];

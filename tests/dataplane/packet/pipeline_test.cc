@@ -111,7 +111,7 @@ TEST(Pipeline, JudgesEveryPacket) {
   const auto udp = [](const Udp& header, Ipv4 ip = {}) {
     ip.destination = "198.51.100.53";
     ip.protocol = 17;
-    return Ethernet{}.Around(ip.Around(header.Around({1, 2, 3, 4})));
+    return Ethernet{}.Around(ip.Around(header.Around({1, 2, 3, 4, 5, 6, 7, 8})));
   };
   struct {
     const char* what;
@@ -137,7 +137,7 @@ TEST(Pipeline, JudgesEveryPacket) {
        Ethernet{}.Around(Ipv4{}.Around(Tcp{.header_words = 6}.Around({1, 2, 3}))),
        "drop malformed"},
       {"UDP length under 8", udp({.length = uint16_t{7}}), "drop malformed"},
-      {"UDP length beyond the packet", udp({.length = uint16_t{13}}), "drop malformed"},
+      {"UDP length beyond the packet", udp({.length = uint16_t{17}}), "drop malformed"},
       {"UDP length shorter than the packet is fine", udp({.length = uint16_t{9}}), "forward"},
       {"UDP header cut",
        Ethernet{}.Around(
