@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -256,6 +257,51 @@ TEST(DpdkDataplane, TwoWorkersOnRingsCountEveryPacketOnce) {
     EXPECT_EQ(frame[14 + 9], 4) << "IP in IP";
   }
   EXPECT_EQ(sent_bytes, backends.bytes);
+  dataplane->reset();
+}
+
+// Whichever worker gets them, in whichever order: all fragments of a datagram go to one backend.
+TEST(DpdkDataplane, FragmentsMeetAtTheWorkerThatOwnsThem) {
+  RingNic nic("fragments", kWorkers, 8192);
+  auto dataplane = StartOn(PlanFor({nic.device()}, kWorkers, kWorkers));
+  ASSERT_TRUE(dataplane.ok()) << dataplane.status();
+  constexpr uint16_t kDatagrams = 200;
+  for (uint16_t id = 0; id < kDatagrams; ++id) {
+    const Ipv4 ip = {.protocol = 17, .identification = id, .dont_fragment = false};
+    Ipv4 first = ip, later = ip;
+    first.more_fragments = true;
+    later.fragment_offset = 3;
+    const Bytes fragments[2] = {
+        Ethernet{}.Around(first.Around(
+            testing::Udp{.source_port = id, .length = uint16_t{24 + 9}}.Around(Bytes(16, 'x')))),
+        Ethernet{}.Around(later.Around(Bytes(9, 'y')))};
+    // All four ways: which comes first, and on which queue.
+    nic.Receive(id / 2 % 2, fragments[id % 2]);
+    nic.Receive(id / 4 % 2, fragments[1 - id % 2]);
+  }
+  (*dataplane)
+      ->Publish(MakeSnapshot(
+          {{.protocol = Protocol::kUdp,
+            .ports = {{53, 53}},
+            .backends = {{"a", "10.0.0.11"}, {"b", "10.0.0.12"}, {"c", "10.0.0.13"}}}}));
+  EXPECT_TRUE(AwaitPackets(**dataplane, 2 * kDatagrams));
+  EXPECT_EQ(Total(**dataplane).of(Verdict::kForward), 2 * kDatagrams);
+  for (const WorkerStatus& worker : (*dataplane)->workers()) {
+    EXPECT_GT(worker.packets.received, kDatagrams / 2u) << "each owns about half of them";
+  }
+  // By the inner packet's identification: outer destinations, first and later fragments.
+  std::map<uint16_t, std::set<uint8_t>> backends;
+  std::set<uint8_t> used;
+  const std::vector<Bytes> sent = nic.TakeSent();
+  EXPECT_EQ(sent.size(), 2u * kDatagrams);
+  for (const Bytes& frame : sent) {
+    const uint8_t* inner = frame.data() + 34;
+    backends[static_cast<uint16_t>(inner[4] << 8 | inner[5])].insert(frame[14 + 19]);
+    used.insert(frame[14 + 19]);
+  }
+  EXPECT_EQ(backends.size(), kDatagrams);
+  for (const auto& [id, of_id] : backends) EXPECT_EQ(of_id.size(), 1u) << id;
+  EXPECT_EQ(used.size(), 3u);
   dataplane->reset();
 }
 
