@@ -332,6 +332,7 @@ void Controller::Impl::FillInput(Round& round) const {
   input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
   input.loaded = revision.loaded;
   input.hash_seed = revision.hash_seed;
+  input.own_addresses = options_.own_addresses();
   input.routes = StaticRoutes(revision.config(), dataplane_->interfaces());
   input.previous = now_.snapshot;
   for (size_t s = 0; s < revision.services.size(); ++s) {
@@ -535,7 +536,7 @@ api::ServiceList Controller::Impl::GetServices() const {
     const Service& service = *now_.snapshot->services()[s];
     api::Service* out = list.add_services();
     out->set_name(service.name);
-    *out->mutable_vips() = config.vips();
+    for (const Prefix& vip : service.vips) out->add_vips(vip.ToString());
     out->set_protocol(std::string(ProtocolName(service.protocol)));
     *out->mutable_ports() = config.ports();
     out->set_forwarding(std::string(ForwardingName(service.forwarding)));

@@ -30,11 +30,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "control/config/config.h"
 #include "control/event_loop.h"
+#include "control/host_addresses.h"
 #include "control/prober.h"
 #include "dataplane/dataplane.h"
 
@@ -53,6 +55,8 @@ class Controller {
     std::string config_file;   // what Reload reads; as Status shows it
     std::string version;       // of the program, for Status
     uint64_t jitter_seed = 1;  // of the probes' schedule
+    // Asked before each Compile.
+    std::function<std::vector<IpAddress>()> own_addresses = HostAddresses;
   };
 
   // `config` has nothing `unsupported`.

@@ -222,15 +222,18 @@ class Validator {
     if (config_.has_tunnel() && places_.IsBroken(tunnel)) return;
     if (tunnel.has_source_ipv4()) CheckTunnelSource("source_ipv4", tunnel.source_ipv4());
     if (tunnel.has_source_ipv6()) CheckTunnelSource("source_ipv6", tunnel.source_ipv6());
-    bool missing_v4 = !tunnel.has_source_ipv4();
-    bool missing_v6 = !tunnel.has_source_ipv6();
+    if (tunnel.has_spread_ipv4()) CheckSpread("spread_ipv4", tunnel.spread_ipv4());
+    if (tunnel.has_spread_ipv6()) CheckSpread("spread_ipv6", tunnel.spread_ipv6());
+    bool told_v4 = tunnel.has_source_ipv4();
+    bool told_v6 = tunnel.has_source_ipv6();
     for (const config::Service& service : config_.services()) {
-      if (!missing_v4 && !missing_v6) return;
+      if (told_v4 && told_v6) return;
       if (!IsWhole(service) || !IsTunnelled(service)) continue;
       for (const config::Backend& backend : service.backends()) {
-        bool& missing = AddressOf(backend).is_v4() ? missing_v4 : missing_v6;
-        if (!missing) continue;
-        missing = false;  // once
+        bool& told = AddressOf(backend).is_v4() ? told_v4 : told_v6;
+        const Prefix source = TunnelSource(config_, service, AddressOf(backend));
+        if (told || !source.address.is_none()) continue;
+        told = true;  // once
         const absl::string_view key = AddressOf(backend).is_v4() ? "source_ipv4" : "source_ipv6";
         findings_->Error(
             places_.Of(config_.has_tunnel() ? static_cast<const Message&>(tunnel) : config_),
@@ -252,6 +255,40 @@ class Validator {
                          ", which is a VIP; allowed: an address of this host's own"));
     } else {
       Warning(config_.tunnel(), key, absl::StrCat("lies in the VIP prefix ", vip->ToString()));
+    }
+  }
+
+  // Addresses that only outer packets may have: what is somebody's own would be taken for one.
+  void CheckSpread(absl::string_view key, const std::string& text) {
+    const Prefix spread = Prefix::Parse(absl::string_view(text)).value();
+    const auto refuse = [&](absl::string_view why) {
+      Error(config_.tunnel(), key, -1,
+            absl::StrCat("found ", text, ", which ", why,
+                         "; allowed: a prefix of unicast addresses that nobody has"));
+    };
+    for (const char* nobody : {"0.0.0.0", "127.0.0.1", "224.0.0.0", "::", "::1", "ff00::"}) {
+      const IpAddress address = IpAddress::Parse(nobody).value();
+      if (spread.Contains(address)) {
+        return refuse(absl::StrCat("has ", nobody, ", from which no packet comes"));
+      }
+    }
+    if (spread.address.is_multicast() || spread.address.is_loopback()) {
+      return refuse("is not unicast");
+    }
+    const std::optional<Prefix> around = vips_.Longest(spread.address);
+    if (around.has_value() && around->length < spread.length) {
+      Warning(config_.tunnel(), key, absl::StrCat("lies in the VIP prefix ", around->ToString()));
+    }
+    for (const config::Service& service : config_.services()) {
+      if (!IsWhole(service)) continue;
+      for (const Prefix& vip : VipsOf(service)) {
+        if (vip.length < spread.length || !spread.Contains(vip.address)) continue;
+        return refuse(absl::StrCat("has the VIP ", vip.ToString(), " of ", places_.Path(service)));
+      }
+      for (const config::Backend& backend : service.backends()) {
+        if (!spread.Contains(AddressOf(backend))) continue;
+        return refuse(absl::StrCat("has ", places_.Path(backend), " at ", backend.address()));
+      }
     }
   }
 

@@ -168,6 +168,214 @@ TEST(Compile, SharesWhatDidNotChange) {
   }
 }
 
+// A file with one service, by parts.
+struct Parts {
+  std::string top = "tunnel: { source_ipv4: 192.0.2.1, source_ipv6: \"2001:db8::9\" }";
+  std::string vips = "198.51.100.10";
+  std::string traffic = "protocol: tcp, ports: [80]";
+  std::string forwarding = "ipip";
+  std::string more = "";
+  std::string backends = "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }";
+  std::string mac = "02:00:00:00:00:fe";
+
+  std::string Text() const {
+    return absl::StrCat(
+        "fleet: { hash_seed: 7 }\n", top, "\ninterfaces: [{ name: uplink, device: ",
+        "net_null0 }]\nroutes:\n  - { prefix: 0.0.0.0/0, interface: uplink, mac: \"", mac,
+        "\" }\n  - { prefix: \"::/0\", interface: uplink, mac: \"", mac,
+        "\" }\nservices:\n  - { name: s, vips: [", vips, "], ", traffic,
+        ", forwarding: ", forwarding, ", table_size: 1009, ",
+        more.empty() ? "" : absl::StrCat(more, ", "), "backends: [", backends, "] }\n");
+  }
+};
+
+TEST(Compile, AServiceWithAChangedFieldIsAnother) {
+  const Parts base;
+  const Parts gue = {.forwarding = "gue"};
+  const Parts vxlan = {.forwarding = "vxlan"};
+  const Parts nat = {.forwarding = "nat"};
+  const Parts udp = {.traffic = "protocol: udp, ports: [443]"};
+  const struct {
+    const char* what;
+    Parts before, after;
+  } rows[] = {
+      {"a VIP's length", base, {.vips = "198.51.100.10/31"}},
+      {"protocol", base, {.traffic = "protocol: udp, ports: [80]"}},
+      {"every protocol", base, {.traffic = "protocol: any"}},
+      {"ports", base, {.traffic = "protocol: tcp, ports: [80, 443]"}},
+      {"forwarding", base, {.forwarding = "gre"}},
+      {"gue.port", gue, {.forwarding = "{ gue: { port: 6081 } }"}},
+      {"vxlan.port", vxlan, {.forwarding = "{ vxlan: { port: 8472 } }"}},
+      {"vxlan.vni", vxlan, {.forwarding = "{ vxlan: { vni: 7 } }"}},
+      {"vxlan.inner_mac", vxlan, {.forwarding = "{ vxlan: { inner_mac: \"02:00:00:00:00:02\" } }"}},
+      {"limits", base, {.more = "limits: { new_flows_per_second: 9 }"}},
+      {"nothing that workers see", base, {.more = "slow_start: 9s"}},
+      {"affinity", base, {.more = "affinity: client"}},
+      {"quic",
+       udp,
+       {.traffic = udp.traffic,
+        .more = "quic: { configs: [{ id: 1, server_id_length: 1, nonce_length: 4 }] }"}},
+      {"a backend's port",
+       nat,
+       {.forwarding = "nat",
+        .backends = "{ name: a, address: 10.0.0.1, port: 8080 }, { name: b, address: 10.0.0.2 }"}},
+      {"a backend's family",
+       base,
+       {.backends = "{ name: a, address: \"2001:db8::1\" }, { name: b, address: 10.0.0.2 }"}},
+      {"the tunnel's source", base, {.top = "tunnel: { source_ipv4: 192.0.2.2 }"}},
+      {"the tunnel's spread",
+       base,
+       {.top = "tunnel: { source_ipv4: 192.0.2.1, spread_ipv4: 172.16.0.0/16 }"}},
+      {"the next hop", base, {.mac = "02:00:00:00:00:fd"}},
+  };
+  for (const auto& row : rows) {
+    const auto before = MustCompile(Input(row.before.Text()));
+    const auto same = MustCompile(Input(row.before.Text(), before));
+    EXPECT_EQ(&First(same), &First(before)) << row.what;
+    const auto after = MustCompile(Input(row.after.Text(), before));
+    const bool is_seen = row.after.more != "slow_start: 9s";
+    EXPECT_EQ(&First(after) != &First(before), is_seen) << row.what;
+  }
+}
+
+TEST(Compile, FillsInHowPacketsReachTheirBackends) {
+  constexpr char kBoth[] =
+      "{ name: v4, address: 10.0.0.1 }, { name: v6, address: \"2001:db8::1\" }";
+  const std::string spread =
+      "tunnel: { source_ipv4: 192.0.2.1, source_ipv6: \"2001:db8::9\", "
+      "spread_ipv4: 172.16.0.0/16, spread_ipv6: \"100::/64\" }";
+  const std::string half = "tunnel: { source_ipv6: \"2001:db8::9\", spread_ipv4: 172.16.0.0/16 }";
+  const MacAddress mac = MacAddress::Parse("02:00:00:00:00:07").value();
+  const struct {
+    std::string top, forwarding;
+    Forwarding expected;
+    TunnelSettings tunnel;
+    std::string v4, v6;
+  } rows[] = {
+      {Parts().top, "ipip", Forwarding::kIpip, {}, "192.0.2.1", "2001:db8::9"},
+      {spread, "ipip", Forwarding::kIpip, {}, "172.16.0.0/16", "100::/64"},
+      {half, "ipip", Forwarding::kIpip, {}, "172.16.0.0/16", "2001:db8::9"},
+      {spread, "gre", Forwarding::kGre, {}, "172.16.0.0/16", "100::/64"},
+      {spread, "gue", Forwarding::kGue, {.port = 6080}, "192.0.2.1", "2001:db8::9"},
+      {spread, "{ gue: { port: 7 } }", Forwarding::kGue, {.port = 7}, "192.0.2.1", "2001:db8::9"},
+      {spread,
+       "{ vxlan: { port: 8, vni: 16777215, inner_mac: \"02:00:00:00:00:07\" } }",
+       Forwarding::kVxlan,
+       {.port = 8, .vni = 16777215, .inner_mac = mac},
+       "192.0.2.1",
+       "2001:db8::9"},
+      {spread, "direct", Forwarding::kDirect, {}, "none", "none"},
+      {"tunnel: {}", "direct", Forwarding::kDirect, {}, "none", "none"},
+  };
+  for (const auto& row : rows) {
+    const Parts parts = {.top = row.top, .forwarding = row.forwarding, .backends = kBoth};
+    const auto snapshot = MustCompile(Input(parts.Text()));
+    const Service& service = First(snapshot);
+    EXPECT_EQ(service.forwarding, row.expected);
+    EXPECT_EQ(service.tunnel, row.tunnel) << row.forwarding;
+    EXPECT_EQ(service.backends[0].tunnel_source.ToString(), row.v4) << row.forwarding;
+    EXPECT_EQ(service.backends[1].tunnel_source.ToString(), row.v6) << row.forwarding;
+    EXPECT_EQ(service.backends[1].port, 0);
+    EXPECT_TRUE(service.backends[1].next_hop.is_known());
+  }
+  const auto nat = MustCompile(Input(
+      Parts{.forwarding = "nat", .backends = "{ name: a, address: 10.0.0.1, port: 8080 }"}.Text()));
+  EXPECT_EQ(First(nat).backends[0].port, 8080);
+  EXPECT_EQ(First(nat).backends[0].tunnel_source, Prefix());
+  ASSERT_NE(nat->FindNatBackend(First(nat).backends[0].address, 6, 8080), nullptr);
+}
+
+TEST(Compile, FillsInWhatComesIn) {
+  const std::string text =
+      Parts{.top =
+                "dataplane: { replies_per_second: 17 }\n"
+                "access: { deny: [203.0.113.0/24], allow: [203.0.113.7] }\n"
+                "tunnel: { source_ipv4: 192.0.2.1, source_ipv6: \"2001:db8::9\" }",
+            .vips = "198.51.100.96/28, \"2001:db8:1::/64\", \"2001:db8:2::1\"",
+            .traffic = "protocol: any",
+            .more = "limits: { new_flows_per_second: 4294967295 }"}
+          .Text();
+  CompileInput input = Input(text);
+  input.own_addresses = {IpAddress::Parse("192.0.2.50").value()};
+  const auto snapshot = MustCompile(input);
+  EXPECT_EQ(snapshot->replies_per_second(), 17u);
+  EXPECT_TRUE(snapshot->IsDenied(IpAddress::Parse("203.0.113.6").value()));
+  EXPECT_FALSE(snapshot->IsDenied(IpAddress::Parse("203.0.113.7").value()));
+  for (const char* own : {"192.0.2.50", "192.0.2.1", "2001:db8::9"}) {
+    EXPECT_TRUE(snapshot->IsOwn(IpAddress::Parse(own).value())) << own;
+  }
+  EXPECT_FALSE(snapshot->IsOwn(IpAddress::Parse("10.0.0.1").value()));
+  const Service& service = First(snapshot);
+  EXPECT_EQ(service.protocol, Protocol::kAny);
+  EXPECT_EQ(service.ports, (std::vector<PortRange>{{0, 65535}}));
+  EXPECT_EQ(service.new_flows_per_second, 4294967295u);
+  for (const char* vip : {"198.51.100.111", "2001:db8:1::5", "2001:db8:2::1"}) {
+    const Vip* found = snapshot->FindVip(IpAddress::Parse(vip).value());
+    ASSERT_NE(found, nullptr) << vip;
+    EXPECT_EQ(found->Find(47, 0), &service);
+  }
+  EXPECT_EQ(snapshot->FindVip(IpAddress::Parse("198.51.100.112").value()), nullptr);
+  EXPECT_EQ(MustCompile(Input(Parts().Text()))->replies_per_second(), 1000u);
+}
+
+TEST(Compile, QuicIdsAreIndicesOfBackends) {
+  const Parts parts = {
+      .traffic = "protocol: udp, ports: [443]",
+      .more = "quic: { configs: [{ id: 0, server_id_length: 1, nonce_length: 4 }] }",
+      .backends =
+          "{ name: z, address: 10.0.0.1, quic_server_id: \"0a\" }, "
+          "{ name: a, address: 10.0.0.2, quic_server_id: \"0b\" }"};
+  CompileInput input = Input(parts.Text());
+  const auto snapshot = MustCompile(input);
+  const Service& service = First(snapshot);
+  ASSERT_NE(service.quic, nullptr);
+  const auto backend_of = [&](uint8_t server) {
+    const uint8_t id[] = {0, server, 1, 2, 3, 4};
+    return service.backends.at(service.quic->Find(id)).name;
+  };
+  EXPECT_EQ(backend_of(0x0a), "z");
+  EXPECT_EQ(backend_of(0x0b), "a");
+  input.previous = snapshot;
+  EXPECT_EQ(&First(MustCompile(input)), &service) << "the same file";
+}
+
+TEST(Compile, RoutesAreWhatTheCallerSays) {
+  CompileInput input = Input(Parts().Text());
+  const NextHop hop = {.interface = 3, .mtu = 1400, .destination = {{2, 9, 9, 9, 9, 9}}};
+  input.routes = {{Prefix::Parse("0.0.0.0/0").value(), hop}, {Prefix::Parse("::/0").value(), hop}};
+  const auto before = MustCompile(input);
+  EXPECT_EQ(First(before).backends[0].next_hop, hop);
+  EXPECT_EQ(before->routes().Find(IpAddress::Parse("2001:db8::1").value()), hop);
+
+  input.previous = before;
+  EXPECT_EQ(MustCompile(input)->shared_routes(), before->shared_routes());
+  input.routes[1].second.mtu = 1300;  // no backend's
+  const auto after = MustCompile(input);
+  EXPECT_EQ(after->routes().Find(IpAddress::Parse("2001:db8::1").value()).mtu, 1300);
+  EXPECT_EQ(&First(after), &First(before));
+  input.routes.clear();
+  EXPECT_FALSE(First(MustCompile(input)).backends[0].next_hop.is_known());
+}
+
+TEST(StaticRoutes, AreThoseOfTheFile) {
+  const LoadedConfig loaded = LoadText(R"(
+fleet: { hash_seed: 7 }
+interfaces: [{ name: left, device: net_null0 }, { name: right, device: net_null1 }]
+routes:
+  - { prefix: 10.0.0.0/8, interface: right, mac: "02:00:00:00:00:f1" }
+  - { prefix: "2001:db8::/32", interface: left, mac: "02:00:00:00:00:f2" }
+services: []
+)");
+  const InterfaceStatus left = {.name = "left", .mac = {{2, 0, 0, 0, 0, 1}}, .mtu = 1500};
+  const InterfaceStatus right = {.name = "right", .mac = {{2, 0, 0, 0, 0, 2}}, .mtu = 9000};
+  const NextHop by_right = {1, 9000, right.mac, {{2, 0, 0, 0, 0, 0xf1}}};
+  const NextHop by_left = {0, 1500, left.mac, {{2, 0, 0, 0, 0, 0xf2}}};
+  const std::pair v4(Prefix::Parse("10.0.0.0/8").value(), by_right);
+  const std::pair v6(Prefix::Parse("2001:db8::/32").value(), by_left);
+  EXPECT_EQ(StaticRoutes(loaded.config, {left, right}), (RouteList{v4, v6}));
+  EXPECT_EQ(StaticRoutes(loaded.config, {left}), (RouteList{v6})) << "right is not there yet";
+}
+
 TEST(Compile, AStateChangeKeepsTheTableAndMovesOnlyThatBackendsSlots) {
   const std::string text = ConfigText(ServiceText("web", 1, kAbc) +
                                       ServiceText("other", 2, "{ name: x, address: 10.0.1.1 }"));

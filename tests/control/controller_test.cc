@@ -252,12 +252,11 @@ TEST_F(ControllerTest, ApplyIsAllOrNothing) {
 
 TEST_F(ControllerTest, WhatThisVersionCannotDoIsRefused) {
   MustStart(ConfigText(ServiceText("web", 1, kAb)));
-  const std::string text =
-      ConfigText(ServiceText("web", 1, kAb, "limits: { new_flows_per_second: 9 }"));
+  const std::string text = ConfigText(ServiceText("web", 1, kAb, "health_check: { icmp: {} }"));
   const Outcome outcome = Apply(text);
   loop_.RunAll();
   ASSERT_TRUE(outcome->has_value());
-  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("limits"));
+  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("icmp"));
   EXPECT_EQ(controller_->GetStatus().revision(), 1u);
 }
 
@@ -345,6 +344,77 @@ TEST_F(ControllerTest, DrainAndHealth) {
   prober_.Heal("10.0.0.1");
   loop_.Advance(absl::Seconds(5));
   EXPECT_EQ(States()["web/a"], "drain");
+}
+
+TEST_F(ControllerTest, ABrokenDenyFileChangesNothing) {
+  const std::string deny = directory_ + "/deny.txt";
+  std::ofstream(deny) << "203.0.113.0/24\n";
+  const std::string text =
+      ConfigText(ServiceText("web", 1, kAb)) + "access: { deny_files: [" + deny + "] }\n";
+  WriteFile(text);
+  controller_.emplace(&loop_, &prober_, &dataplane_,
+                      Controller::Options{.config_file = file_, .version = "test"},
+                      LoadConfigFile(file_).value());
+  ASSERT_EQ(controller_->Start(), absl::OkStatus());
+  const IpAddress spammer = IpAddress::Parse("203.0.113.9").value();
+  const IpAddress another = IpAddress::Parse("192.0.2.9").value();
+  EXPECT_TRUE(dataplane_.snapshot().IsDenied(spammer));
+
+  std::ofstream(deny) << "192.0.2.0/24\n203.0.113.0/33\n";
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_THAT(controller_->GetStatus().config_error(),
+              HasSubstr(deny + ":2:1: found 203.0.113.0/"));
+  EXPECT_EQ(dataplane_.published.size(), 1u);
+  EXPECT_TRUE(dataplane_.snapshot().IsDenied(spammer));
+
+  std::filesystem::remove(deny);
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_THAT(controller_->GetStatus().config_error(), HasSubstr("cannot read " + deny));
+  EXPECT_EQ(dataplane_.published.size(), 1u);
+
+  std::ofstream(deny) << "192.0.2.0/24\n";
+  controller_->Reload();
+  loop_.RunAll();
+  EXPECT_EQ(controller_->GetStatus().config_error(), "");
+  EXPECT_FALSE(dataplane_.snapshot().IsDenied(spammer));
+  EXPECT_TRUE(dataplane_.snapshot().IsDenied(another));
+}
+
+TEST_F(ControllerTest, AnAppliedFileNamesFilesBesideTheDaemonsOwn) {
+  std::ofstream(directory_ + "/deny.txt") << "203.0.113.0/24\n";
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Outcome outcome =
+      Apply(ConfigText(ServiceText("web", 1, kAb)) + "access: { deny_files: [deny.txt] }\n");
+  loop_.RunAll();
+  EXPECT_EQ(**outcome, absl::OkStatus());
+  EXPECT_TRUE(dataplane_.snapshot().IsDenied(IpAddress::Parse("203.0.113.9").value()));
+}
+
+TEST_F(ControllerTest, EachSnapshotKnowsTheAddressesOfTheHost) {
+  const IpAddress first = IpAddress::Parse("192.0.2.77").value();
+  const IpAddress second = IpAddress::Parse("fe80::77").value();
+  std::vector<IpAddress> addresses = {first};
+  const std::string text = ConfigText(ServiceText("web", 1, kAb));
+  controller_.emplace(
+      &loop_, &prober_, &dataplane_,
+      Controller::Options{
+          .config_file = file_, .version = "test", .own_addresses = [&] { return addresses; }},
+      LoadText(text));
+  ASSERT_EQ(controller_->Start(), absl::OkStatus());
+  EXPECT_TRUE(dataplane_.snapshot().IsOwn(first));
+  EXPECT_TRUE(dataplane_.snapshot().IsOwn(IpAddress::Parse("192.0.2.1").value()))
+      << "the tunnel's source";
+  addresses = {second};
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  EXPECT_FALSE(dataplane_.snapshot().IsOwn(first));
+  EXPECT_TRUE(dataplane_.snapshot().IsOwn(second));
+}
+
+TEST(HostAddresses, LoopbackIsOne) {
+  EXPECT_THAT(HostAddresses(), testing::Contains(IpAddress::Parse("127.0.0.1").value()));
 }
 
 TEST_F(ControllerTest, UnknownNamesAreRefusedWithWhatThereIs) {
@@ -508,6 +578,17 @@ TEST_F(ControllerTest, StatusTellsWhatIsSo) {
   controller_->SetStopping();
   EXPECT_EQ(controller_->GetStatus().state(), "stopping");
   EXPECT_GT(dataplane_.reclaims, 10);
+}
+
+TEST_F(ControllerTest, ServicesShowTheirPrefixes) {
+  MustStart(ConfigText(
+      "  - { name: all, vips: [198.51.100.96/28, \"2001:DB8::1\", 198.51.100.5/32], protocol: any, "
+      "forwarding: direct, backends: [{ name: a, address: 10.0.0.1 }] }\n"));
+  const api::Service all = controller_->GetServices().services(0);
+  EXPECT_THAT(all.vips(), ElementsAre("198.51.100.96/28", "2001:db8::1", "198.51.100.5"));
+  EXPECT_EQ(all.protocol(), "any");
+  EXPECT_THAT(all.ports(), IsEmpty());
+  EXPECT_EQ(all.forwarding(), "direct");
 }
 
 TEST_F(ControllerTest, EventsAreBounded) {

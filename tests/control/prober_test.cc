@@ -15,6 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+
 namespace guideway {
 namespace {
 
@@ -37,9 +39,9 @@ class Server {
     bool endless = false;  // sends `answer` again and again
   };
 
-  Server(asio::io_context& io, Behaviour behaviour)
-      : behaviour_(std::move(behaviour)),
-        acceptor_(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+  Server(asio::io_context& io, Behaviour behaviour,
+         asio::ip::address address = asio::ip::address_v4::loopback())
+      : behaviour_(std::move(behaviour)), acceptor_(io, tcp::endpoint(address, 0)) {
     acceptor_.async_accept([this](error_code e, tcp::socket socket) {
       if (e) return;
       socket_.emplace(std::move(socket));
@@ -116,6 +118,31 @@ TEST_F(ProberTest, TcpIsWellWhenItConnects) {
   const ProbeAnswer answer = Ask(Question(ProbeQuestion::Kind::kTcp, server.port()), kLong);
   EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kOk);
   EXPECT_EQ(answer.reason, "ok");
+}
+
+TEST_F(ProberTest, OverIpv6) {
+  const asio::ip::address loopback = asio::ip::address_v6::loopback();
+  error_code e;
+  tcp::acceptor acceptor(io_);
+  acceptor.open(tcp::v6(), e);
+  if (!e) acceptor.bind({loopback, 0}, e);
+  if (e) GTEST_SKIP() << "this host has no ::1: " << e.message();
+  const auto over_v6 = [](ProbeQuestion question) {
+    question.address = IpAddress::Parse("::1").value();
+    return question;
+  };
+  Server web(io_, {.answer = "HTTP/1.1 204 No Content\r\n\r\n"}, loopback);
+  EXPECT_EQ(Ask(over_v6(Http(web.port())), kLong).kind, ProbeAnswer::Kind::kOk);
+  EXPECT_THAT(web.received, HasSubstr(absl::StrCat("\r\nHost: [::1]:", web.port(), "\r\n")));
+
+  Server any(io_, {}, loopback);
+  EXPECT_EQ(Ask(over_v6(Question(ProbeQuestion::Kind::kTcp, any.port())), kLong).kind,
+            ProbeAnswer::Kind::kOk);
+
+  // Bound, and nobody listens.
+  const uint16_t port = acceptor.local_endpoint().port();
+  ExpectFailed(Ask(over_v6(Question(ProbeQuestion::Kind::kTcp, port)), kLong),
+               "connection refused");
 }
 
 TEST_F(ProberTest, Refused) {

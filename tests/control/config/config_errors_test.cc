@@ -486,6 +486,81 @@ const Row kRows[] = {
     {"a backend that is the tunnel source", "10.0.0.1 }", "192.0.2.1 }",
      "13:30: services[web].backends[b1].address: found 192.0.2.1, which is tunnel.source_ipv4; "
      "allowed: the backend's own address"},
+    {"gue and a spread alone",
+     "source_ipv4: 192.0.2.1 }\n"
+     "services:\n"
+     "  - name: web\n"
+     "    vips: [198.51.100.10]\n"
+     "    protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: ipip",
+     "spread_ipv4: 172.16.0.0/16 }\n"
+     "services:\n"
+     "  - name: web\n"
+     "    vips: [198.51.100.10]\n"
+     "    protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: gue",
+     "5:9: tunnel.source_ipv4: missing, and services[web].backends[b1] at 10.0.0.1 is reached by "
+     "gue; allowed: a unicast IPv4 address of this host"},
+    {"a spread of the other family alone", "source_ipv4: 192.0.2.1", "spread_ipv6: \"100::/64\"",
+     "5:9: tunnel.source_ipv4: missing, and services[web].backends[b1] at 10.0.0.1 is reached by "
+     "ipip; allowed: a unicast IPv4 address of this host"},
+    {"a spread with a VIP", "192.0.2.1 }", "192.0.2.1, spread_ipv4: 198.51.100.0/24 }",
+     "5:48: tunnel.spread_ipv4: found 198.51.100.0/24, which has the VIP 198.51.100.10 of "
+     "services[web]; allowed: a prefix of unicast addresses that nobody has"},
+    {"a spread with a backend", "192.0.2.1 }", "192.0.2.1, spread_ipv4: 10.0.0.2/31 }",
+     "5:48: tunnel.spread_ipv4: found 10.0.0.2/31, which has services[web].backends[b2] at "
+     "10.0.0.2; allowed: a prefix of unicast addresses that nobody has"},
+    {"a spread over everything", "192.0.2.1 }", "192.0.2.1, spread_ipv6: \"::/0\" }",
+     "5:48: tunnel.spread_ipv6: found ::/0, which has ::, from which no packet comes; allowed: a "
+     "prefix of unicast addresses that nobody has"},
+    {"a multicast spread", "192.0.2.1 }", "192.0.2.1, spread_ipv4: 239.0.0.0/8 }",
+     "5:48: tunnel.spread_ipv4: found 239.0.0.0/8, which is not unicast; allowed: a prefix of "
+     "unicast addresses that nobody has"},
+    {"nat of any beside nat of one port",
+     "protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: ipip\n"
+     "    backends:\n"
+     "      - { name: b1, address: 10.0.0.1 }\n"
+     "      - { name: b2, address: 10.0.0.2 }\n",
+     "protocol: any\n"
+     "    forwarding: nat\n"
+     "    backends: [{ name: b1, address: 10.0.0.1 }]\n"
+     "  - name: other\n"
+     "    vips: [198.51.100.11]\n"
+     "    protocol: udp\n"
+     "    ports: [53]\n"
+     "    forwarding: nat\n"
+     "    backends: [{ name: c, address: 10.0.0.1 }]\n",
+     "17:36: services[other].backends[c].address: found 10.0.0.1, whose port 53 also serves "
+     "services[web].backends[b1] in line 11; allowed: each address and port in one nat service, "
+     "since answers are told apart by it"},
+    {"nat of any with a port",
+     "protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: ipip\n"
+     "    backends:\n"
+     "      - { name: b1, address: 10.0.0.1 }",
+     "protocol: any\n"
+     "    forwarding: nat\n"
+     "    backends:\n"
+     "      - { name: b1, address: 10.0.0.1, port: 8080 }",
+     "12:46: services[web].backends[b1].port: found 8080, and the service has several ports; "
+     "allowed: with forwarding: nat a port of its own only where the service has one, since an "
+     "answer does not say which it was"},
+    {"nat with a VIP prefix",
+     "198.51.100.10]\n"
+     "    protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: ipip",
+     "198.51.100.0/24]\n"
+     "    protocol: tcp\n"
+     "    ports: [80]\n"
+     "    forwarding: nat",
+     "8:12: services[web].vips[0]: found 198.51.100.0/24 with forwarding: nat; allowed: one "
+     "address, since an answer does not say which it was"},
     {"nat with several VIPs",
      "[198.51.100.10]\n"
      "    protocol: tcp\n"

@@ -123,20 +123,32 @@ TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
   EXPECT_EQ(VipsOf(config.services(4))[0].ToString(), "198.51.100.96/28");
   EXPECT_EQ(config.access().deny_size(), 1);
 
-  const std::string unsupported = absl::StrJoin(loaded->unsupported, "\n");
-  for (const char* line :
-       {"f:28:10: routing:", "f:38:27: services[web].vips[1]:",
-        "f:41:17: services[web].forwarding:", "f:46:14: services[web].health_check.https:",
-        "f:52:13: services[web].limits:", "f:58:33: services[web].backends[web-5].address:",
-        "f:77:7: services[http3].quic:", "f:99:12: services[cdn].vips[0]:",
-        "f:100:15: services[cdn].protocol:", "f:115:3: access:"}) {
-    EXPECT_THAT(unsupported, HasSubstr(line));
-  }
+  EXPECT_THAT(
+      loaded->unsupported,
+      ElementsAre(HasSubstr("f:28:10: routing: this version takes next hops from routes only"),
+                  HasSubstr("f:46:14: services[web].health_check.https: this version probes by"),
+                  HasSubstr("services[dns].health_check.dns: this version probes by"),
+                  HasSubstr("services[cdn].health_check.icmp: this version probes by")));
   const std::string warnings = absl::StrJoin(loaded->warnings, "\n");
   for (const char* line : {"f:22:23: interfaces[uplink0].kernel_interface:", "f:119:3: announce:",
                            "f:51:18: services[web].min_healthy:", "f:124:9: control.http:"}) {
     EXPECT_THAT(warnings, HasSubstr(line));
   }
+}
+
+TEST(Config, WhatIsNotSupportedIsNamed) {
+  for (const char* probe : {"https: {}", "dns: { name: a.example }", "icmp: {}", "udp: {}"}) {
+    const auto loaded = Load(
+        Changed("ports: [80]", absl::StrCat("ports: [80]\n    health_check: { ", probe, " }")));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_THAT(loaded->unsupported, ElementsAre(HasSubstr("probes by tcp and http only")))
+        << probe;
+  }
+  const auto kernel = Load(Changed("net_null0 }", "net_null0, kernel_interface: gw0 }")
+                               .replace(0, 0, "routing: static\n"));
+  ASSERT_TRUE(kernel.ok()) << kernel.status();
+  EXPECT_THAT(kernel->unsupported, IsEmpty());
+  EXPECT_THAT(kernel->warnings, ElementsAre(HasSubstr("kernel_interface: read and checked, but")));
 }
 
 TEST(Config, ProtobufJsonUsesTheWordsOfTheFile) {
@@ -210,6 +222,16 @@ TEST(Config, WarningsAreExact) {
        "198.51.100.10",
        "192.0.2.0/24",
        {"f:6:24: tunnel.source_ipv4: lies in the VIP prefix 192.0.2.0/24"}},
+      {"a spread inside a VIP prefix",
+       "source_ipv4: 192.0.2.1 }\nservices:\n  - name: web\n    vips: [198.51.100.10]",
+       "spread_ipv4: 172.16.1.0/24 }\nservices:\n  - name: web\n    vips: [172.16.0.0/16]",
+       {"f:6:24: tunnel.spread_ipv4: lies in the VIP prefix 172.16.0.0/16"}},
+      {"a spread and no source", "source_ipv4: 192.0.2.1", "spread_ipv4: 172.16.0.0/16", {}},
+      {"what this version does",
+       "forwarding: ipip",
+       "forwarding: { vxlan: { vni: 7 } }\n    limits: { new_flows_per_second: 5 }",
+       {}},
+      {"replies", "services:", "dataplane: { replies_per_second: 7 }\nservices:", {}},
       {"no weight",
        "backends:\n      - { name: b1, address: 10.0.0.1 }",
        "scheduler: random\n    backends:\n      - { name: b1, address: 10.0.0.1, weight: 0 }",
