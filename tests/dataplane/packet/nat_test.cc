@@ -132,8 +132,12 @@ TEST(Nat, ThereAndBack) {
            Ipv6{.destination = "2001:db8:10::77"}.With(Icmpv6{.type = 144}, data),
            Ipv6{.destination = "2001:db8:b::77"}.With(Icmpv6{.type = 144}, data), "any", "a",
            "new"},
-          {"its answer", Ipv6{.source = "2001:db8:b::77"}.With(Icmpv6{.type = 145}, data),
-           Ipv6{.source = "2001:db8:10::77"}.With(Icmpv6{.type = 145}, data), "any", "a", "hit"},
+          {"its answer",
+           Ipv6{.source = "2001:db8:b::77", .destination = kClient6}.With(Icmpv6{.type = 145},
+                                                                          data),
+           Ipv6{.source = "2001:db8:10::77", .destination = kClient6}.With(Icmpv6{.type = 145},
+                                                                           data),
+           "any", "a", "hit"},
       },
       path);
 }

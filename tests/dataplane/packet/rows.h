@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/packet_builder.h"
 #include "tests/support/packet_path.h"
 #include "tests/support/test_snapshot.h"
@@ -62,7 +63,7 @@ inline std::vector<TestService> ServicesWithBackends(int n,
   for (TestService& service : services) {
     service.backends.clear();
     for (int i = 0; i < n; ++i) {
-      service.backends.push_back({"b" + std::to_string(i), "10.0.0." + std::to_string(100 + i)});
+      service.backends.push_back({absl::StrCat("b", i), absl::StrCat("10.0.0.", 100 + i)});
     }
   }
   return services;
