@@ -43,13 +43,12 @@ void PathMtus::Learn(const IpAddress& address, uint32_t mtu, Nanoseconds now) {
   const uint64_t hash = Hash(address);
   std::atomic<uint64_t>& place = entries_[hash % kEntries];
   const Entry old = Entry::Of(place.load(std::memory_order_relaxed));
-  Entry entry = {Fingerprint(hash),
-                 static_cast<uint16_t>(
-                     std::clamp<uint32_t>(mtu, address.is_v4() ? kLeastIpv4 : kLeastIpv6, 65535)),
-                 TicksOf(now) + kValid};
-  if (old.fingerprint == entry.fingerprint && old.IsValid(now)) {
-    entry.mtu = std::min(entry.mtu, old.mtu);
-  }
+  const Entry entry = {Fingerprint(hash),
+                       static_cast<uint16_t>(std::clamp<uint32_t>(
+                           mtu, address.is_v4() ? kLeastIpv4 : kLeastIpv6, 65535)),
+                       TicksOf(now) + kValid};
+  // Nor does it make a narrower path last longer.
+  if (old.fingerprint == entry.fingerprint && old.IsValid(now) && old.mtu < entry.mtu) return;
   place.store(entry.word(), std::memory_order_relaxed);
   any_.store(true, std::memory_order_relaxed);
 }

@@ -144,7 +144,11 @@ TEST(Pipeline, JudgesEveryPacket) {
            Ipv4{.destination = "198.51.100.53", .protocol = 17}.Around({0, 53, 0, 53, 0, 8, 0})),
        "drop malformed"},
       {"first fragment of a long UDP datagram",
-       udp({.length = uint16_t{4000}}, {.dont_fragment = false, .more_fragments = true}),
+       Framed(Ipv4{.destination = "198.51.100.53",
+                   .protocol = 17,
+                   .dont_fragment = false,
+                   .more_fragments = true}
+                  .Around(Udp{.length = uint16_t{4000}}.Around(Bytes(8, 1)))),
        "forward"},
       {"multicast source", tcp({.source = "224.0.0.9"}), "drop malformed"},
       {"broadcast source", tcp({.source = "255.255.255.255"}), "drop malformed"},

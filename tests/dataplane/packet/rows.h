@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/packet_builder.h"
 #include "tests/support/packet_path.h"
 #include "tests/support/test_snapshot.h"
@@ -62,10 +63,76 @@ inline std::vector<TestService> ServicesWithBackends(int n,
   for (TestService& service : services) {
     service.backends.clear();
     for (int i = 0; i < n; ++i) {
-      service.backends.push_back({"b" + std::to_string(i), "10.0.0." + std::to_string(100 + i)});
+      service.backends.push_back({absl::StrCat("b", i), absl::StrCat("10.0.0.", 100 + i)});
     }
   }
   return services;
+}
+
+// What an outer packet says that a row may choose.
+struct OuterLook {
+  uint8_t tos = 0;
+  bool dont_fragment = true;
+  uint16_t identification = 0;
+};
+
+// The outer packet around `inner`, to this backend by the tunnels of test_snapshot.h. What comes
+// from the hash (a flow label, a source port) is taken from the one that was `sent`.
+inline Bytes Tunnelled(Forwarding forwarding, const char* backend, const Bytes& inner,
+                       const Bytes& sent, const OuterLook& look = {}) {
+  const bool inner_v6 = inner.at(0) >> 4 == 6;
+  const uint16_t inner_type = inner_v6 ? 0x86dd : 0x0800;
+  const uint8_t inner_protocol = inner_v6 ? 41 : 4;
+  const bool outer_v6 = IpAddress::Parse(backend).value().is_v6();
+  Ipv4 v4 = {.source = "192.0.2.1",
+             .destination = backend,
+             .tos = look.tos,
+             .ttl = 64,
+             .identification = look.identification,
+             .dont_fragment = look.dont_fragment};
+  Ipv6 v6 = {.source = "2001:db8:1::1",
+             .destination = backend,
+             .traffic_class = look.tos,
+             .hop_limit = 64};
+  if (outer_v6) v6.flow_label = (sent.at(1) & 15u) << 16 | Get16(sent, 2);
+  const auto around = [&](uint8_t protocol, const Bytes& payload) {
+    v4.protocol = v6.next_header = protocol;
+    return outer_v6 ? v6.Around(payload) : v4.Around(payload);
+  };
+  const auto with_udp = [&](uint16_t port, const Bytes& payload) {
+    Udp udp = {.source_port = Get16(sent, outer_v6 ? 40 : 20), .destination_port = port};
+    if (!outer_v6) udp.checksum = 0;
+    return outer_v6 ? v6.With(udp, payload) : v4.With(udp, payload);
+  };
+  switch (forwarding) {
+    case Forwarding::kIpip: return around(inner_protocol, inner);
+    case Forwarding::kGre: return around(47, Gre{.protocol = inner_type}.Around(inner));
+    case Forwarding::kGue: return with_udp(6080, Gue{.protocol = inner_protocol}.Around(inner));
+    case Forwarding::kVxlan:
+      return with_udp(4789, Vxlan{}.Around(Ethernet{.destination = "02:00:00:00:00:77",
+                                                    .source = "02:00:00:00:00:01",
+                                                    .type = inner_type}
+                                               .Around(inner)));
+    case Forwarding::kDirect:
+    case Forwarding::kNat: break;
+  }
+  return inner;
+}
+
+inline constexpr Forwarding kTunnels[] = {Forwarding::kIpip, Forwarding::kGre, Forwarding::kGue,
+                                          Forwarding::kVxlan};
+// Of outer headers, without Ethernet, by the outer family.
+inline size_t OuterSizeOf(Forwarding forwarding, bool v6) {
+  const size_t ip = v6 ? 40 : 20;
+  switch (forwarding) {
+    case Forwarding::kIpip: return ip;
+    case Forwarding::kGre: return ip + 4;
+    case Forwarding::kGue: return ip + 8 + 4;
+    case Forwarding::kVxlan: return ip + 8 + 8 + 14;
+    case Forwarding::kDirect:
+    case Forwarding::kNat: break;
+  }
+  return 0;
 }
 
 // An IPv4 packet cut into fragments after `cuts` bytes of its payload, each a multiple of 8.
