@@ -125,11 +125,10 @@ TEST_F(GuidewayTest, CheckOfABadFile) {
 
 TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
   const Result result = Run(
-      "check " +
-      WriteFile("limits.yaml",
-                ConfigText(ServiceText("web", 1, kAbc, "limits: { new_flows_per_second: 9 }"))));
+      "check " + WriteFile("icmp.yaml",
+                           ConfigText(ServiceText("web", 1, kAbc, "health_check: { icmp: {} }"))));
   EXPECT_EQ(result.exit_status, 0);
-  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("limits")));
+  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("icmp")));
 }
 
 TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
