@@ -158,7 +158,7 @@ TEST(TooBig, AnswersAreLimitedAndNeedARoute) {
   EXPECT_EQ(lost.Send(Framed(PacketOf6(1490))).text(), "drop no_next_hop");
 }
 
-TEST(TooBig, AnswersHaveNoVlanOrBackendOfTheirOwnButTheService) {
+TEST(TooBig, AnswersCountForTheServiceAndItsConnection) {
   Path path(MakeSnapshot(Services()));
   const Outcome outcome = path.Send(Framed(PacketOf4(1490)));
   EXPECT_EQ(outcome.service, "web");
