@@ -135,12 +135,12 @@ class Matcher {
     const ParsedPacket& packet = burst_.packets[i];
     Quote quote;
     if (!ReadQuote(burst_.frames[i], packet, quote)) return burst_.Finish(i, Verdict::kPunt);
+    // Who sent what is quoted is told, and nobody else.
+    if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
     if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination)) {
       LearnPathMtu(i, quote.destination);
     }
-    if (quote.source != packet.destination || snapshot_.IsOwn(packet.destination)) {
-      return burst_.Finish(i, Verdict::kPunt);
-    }
+    if (snapshot_.IsOwn(packet.destination)) return burst_.Finish(i, Verdict::kPunt);
     burst_.quotes[i] = quote.offset;
     return Answer(i, snapshot_.FindNatBackend(quote.destination, quote.key.protocol,
                                               NetworkOrder(quote.key.destination_port)));

@@ -12,6 +12,15 @@ namespace {
 constexpr uint32_t kLeastIpv6Mtu = 1280;  // RFC 8200, section 5
 constexpr uint32_t kMaxIpLength = 65535;
 
+// Whether an error may be sent there: not to the zero address, a loopback address or class E (RFC
+// 1122, section 3.2.2; RFC 4443, section 2.4). Multicast is malformed.
+bool IsSingleHost(const IpAddress& address) {
+  if (address.is_loopback()) return false;
+  if (address.is_v4()) return address.bytes()[0] != 0 && address.bytes()[0] < 240;
+  const uint8_t zero[16] = {};
+  return std::memcmp(address.bytes(), zero, sizeof(zero)) != 0;
+}
+
 class Rewriting {
  public:
   Rewriting(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
@@ -86,7 +95,8 @@ class Rewriting {
     const bool is_v4 = packet.source.is_v4();
     // RFC 1122, section 3.2.2: not about an ICMP error, nor about a later fragment. RFC 4443 wants
     // to hear of those.
-    const bool is_silent = IsError(i) || (is_v4 && packet.is_later_fragment);
+    const bool is_silent =
+        IsError(i) || (is_v4 && packet.is_later_fragment) || !IsSingleHost(packet.source);
     if (!is_v4) mtu = std::max(mtu, kLeastIpv6Mtu);
     if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
     const NextHop& hop = snapshot_.routes().Find(packet.source);

@@ -332,6 +332,29 @@ TEST(Nat, ErrorsFromTheClientsSideReachTheBackend) {
   }
 }
 
+// With several backends it is the one that has the connection.
+TEST(Nat, ErrorsReachTheBackendOfTheirConnection) {
+  Path path(MakeSnapshot({{.backends = {{"b0", "10.0.0.100"}, {"b1", "10.0.0.101"}},
+                           .scheduler = Scheduler::kRoundRobin,
+                           .forwarding = Forwarding::kNat}}));
+  for (uint16_t port = 1; port <= 6; ++port) {
+    const std::string backend =
+        path.Send(Framed(Ipv4{}.With(Tcp{.source_port = port, .flags = kSyn}))).backend;
+    const std::string address = backend == "b0" ? "10.0.0.100" : "10.0.0.101";
+    const auto answer = [&](const char* source) {
+      return Ipv4{.source = source, .destination = kClient4}.With(
+          Tcp{.source_port = 80, .destination_port = port});
+    };
+    const Outcome outcome =
+        path.Send(Framed(Ipv4{.source = kRouter4}.With(kErrors4[0], answer(kVip4))));
+    EXPECT_EQ(outcome.backend, backend);
+    EXPECT_EQ(outcome.flow(), "hit");
+    EXPECT_EQ(Hex(outcome.frame()),
+              Hex(Sent(Ipv4{.source = kRouter4, .destination = address.c_str()}.With(
+                  kErrors4[0], answer(address.c_str())))));
+  }
+}
+
 TEST(Nat, ErrorsFromTheBackendsSideReachTheClient) {
   for (const ErrorRow& row : Requests4()) {
     for (const Icmp& error : kErrors4) {

@@ -139,6 +139,32 @@ TEST(TooBig, NeverAboutAnIcmpError) {
   }
 }
 
+// RFC 1122, section 3.2.2, and RFC 4443, section 2.4: nor to a source that is no single host, and
+// IPv4 about no fragment but the first.
+TEST(TooBig, NorWhereTheStandardsForbidIt) {
+  Path path(MakeSnapshot(Services(Forwarding::kIpip, kBackend4)));
+  struct {
+    const char* what;
+    Bytes in;
+    const char* outcome;
+  } const rows[] = {
+      {"from nowhere", PacketOf4(1490, {.source = "0.0.0.0"}), "drop too_big"},
+      {"from a loopback address", PacketOf4(1490, {.source = "127.0.0.1"}), "drop too_big"},
+      {"from class E", PacketOf4(1490, {.source = "240.0.0.1"}), "drop too_big"},
+      {"from the last of class C", PacketOf4(1490, {.source = "223.255.255.1"}), "reply"},
+      {"from nowhere, IPv6", PacketOf6(1490, {.source = "::"}), "drop too_big"},
+      {"from the loopback address, IPv6", PacketOf6(1490, {.source = "::1"}), "drop too_big"},
+      {"a first fragment with DF",
+       Ipv4{.more_fragments = true}.Around(Tcp{}.Around(Counting(1460))), "reply"},
+      {"a later one with DF", Ipv4{.fragment_offset = 185}.Around(Counting(1480)), "drop too_big"},
+      {"a first fragment of IPv6",
+       FragmentsOf(Ipv6{}, Tcp{}.Around(Counting(3000)), {1448, 2896})[0], "reply"},
+      {"a later one of IPv6", FragmentsOf(Ipv6{}, Tcp{}.Around(Counting(3000)), {1448, 2896})[1],
+       "reply"},
+  };
+  for (const auto& row : rows) EXPECT_EQ(path.Send(Framed(row.in)).text(), row.outcome) << row.what;
+}
+
 TEST(TooBig, AnswersAreLimitedAndNeedARoute) {
   Path path(MakeSnapshot(Services(), {.replies_per_second = 3}));
   const auto send = [&](int count) {
@@ -158,7 +184,7 @@ TEST(TooBig, AnswersAreLimitedAndNeedARoute) {
   EXPECT_EQ(lost.Send(Framed(PacketOf6(1490))).text(), "drop no_next_hop");
 }
 
-TEST(TooBig, AnswersHaveNoVlanOrBackendOfTheirOwnButTheService) {
+TEST(TooBig, AnswersCountForTheServiceAndItsConnection) {
   Path path(MakeSnapshot(Services()));
   const Outcome outcome = path.Send(Framed(PacketOf4(1490)));
   EXPECT_EQ(outcome.service, "web");
@@ -476,6 +502,8 @@ TEST(PathMtu, BelievesOnlyWhatIsAboutOurs) {
       {"wrong ICMPv6 checksum", FromRouter6(outer6, 1400, "2001:db8:1::1", uint16_t{0x1234})},
       {"quoting another source", FromRouter4(quoting4("192.0.2.9", kBackend4), 1400)},
       {"quoting another destination", FromRouter4(quoting4("192.0.2.1", "10.0.0.99"), 1400)},
+      {"to another than the source it quotes", FromRouter4(outer4, 1400, "192.0.2.9")},
+      {"the same of IPv6", FromRouter6(outer6, 1400, "2001:db8:1::2")},
       {"quoting nothing", FromRouter4({}, 1400)},
       {"quoting half a header", FromRouter4(Slice(outer4, 0, 19), 1400)},
       {"host unreachable", Framed(Ipv4{.source = "192.0.2.200", .destination = "192.0.2.1"}.With(
