@@ -1,0 +1,54 @@
+// What the plain model (model_test.cc) found out about the packet path, one case each, smaller than
+// random traffic shows it.
+
+#include <gtest/gtest.h>
+
+#include "tests/support/packet_path.h"
+#include "tests/support/plain_bytes.h"
+#include "tests/support/test_snapshot.h"
+
+namespace guideway::testing {
+namespace {
+
+constexpr char kClient[] = "203.0.113.7";
+constexpr char kVip[] = "198.51.100.10";
+
+// An ICMPv4 message with its checksum.
+Bytes Icmp(uint8_t type, uint8_t code, uint32_t rest, const Bytes& data) {
+  Bytes icmp = {type, code, 0, 0};
+  Add32(icmp, rest);
+  Add(icmp, data);
+  Put16(icmp, 2, ChecksumOfSum(Sum(icmp)));
+  return icmp;
+}
+
+// --- nat ---
+
+std::vector<TestService> NatService() {
+  return {{.vips = {kVip},
+           .protocol = Protocol::kUdp,
+           .ports = {{53, 53}},
+           .backends = {{.name = "web-1", .address = "10.0.0.11", .port = 1053}},
+           .forwarding = Forwarding::kNat}};
+}
+
+TEST(ContractTest, LaterFragmentsOfANatBackendsAnswerAreHits) {
+  Path path(MakeSnapshot(NatService()));
+  const Bytes udp =
+      Udp{.source_port = 1053, .destination_port = 40000, .length = 40}.Around(Bytes(24));
+  const Ipv4 ip = {.source = "10.0.0.11",
+                   .destination = kClient,
+                   .protocol = 17,
+                   .dont_fragment = false,
+                   .more_fragments = true};
+  EXPECT_EQ(path.Send(Ethernet{}.Around(ip.Around(udp))).flow(), "hit");
+  Ipv4 later = ip;
+  later.more_fragments = false;
+  later.fragment_offset = 4;
+  const Outcome outcome = path.Send(Ethernet{}.Around(later.Around(Bytes(8))));
+  EXPECT_EQ(outcome.text(), "forward");
+  EXPECT_EQ(outcome.flow(), "hit");
+}
+
+}  // namespace
+}  // namespace guideway::testing
