@@ -50,5 +50,16 @@ TEST(ContractTest, LaterFragmentsOfANatBackendsAnswerAreHits) {
   EXPECT_EQ(outcome.flow(), "hit");
 }
 
+// --- answers ---
+
+TEST(ContractTest, EchoReplyOfNothingButZerosHasAChecksumThatReceiversTake) {
+  Path path(MakeSnapshot({TestService{}}));
+  const Bytes request = Ethernet{}.Around(Ipv4{.protocol = 1}.Around(Icmp(8, 0, 0, Bytes(10))));
+  const Outcome outcome = path.Send(request);
+  ASSERT_EQ(outcome.text(), "reply");
+  EXPECT_EQ(From(outcome.frame(), 34), Icmp(0, 0, 0, Bytes(10)));
+  EXPECT_EQ(Get16(outcome.frame(), 36), 0xffffu);
+}
+
 }  // namespace
 }  // namespace guideway::testing
