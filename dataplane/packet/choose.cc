@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/choice.h"
@@ -76,8 +78,11 @@ class Choosing {
     if (service.quic == nullptr || burst_.quotes[i] != 0) return nullptr;
     const ParsedPacket& packet = burst_.packets[i];
     const uint8_t* udp = burst_.frames[i].data + packet.ip_offset + packet.transport_offset;
-    const uint32_t index = service.quic->FindInPacket(
-        absl::MakeConstSpan(udp, packet.transport_length()).subspan(sizeof(UdpHeader)));
+    // What is behind the end that UDP names belongs to nobody.
+    const uint32_t length =
+        std::min<uint32_t>(packet.transport_length(), NetworkOrder(Read<UdpHeader>(udp).length));
+    const uint32_t index =
+        service.quic->FindInPacket(absl::MakeConstSpan(udp, length).subspan(sizeof(UdpHeader)));
     if (index == QuicLb::kNone) return nullptr;
     const Backend& backend = service.backends[index];
     return backend.state == BackendState::kDown ? nullptr : &backend;

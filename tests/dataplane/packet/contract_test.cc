@@ -61,5 +61,28 @@ TEST(ContractTest, EchoReplyOfNothingButZerosHasAChecksumThatReceiversTake) {
   EXPECT_EQ(Get16(outcome.frame(), 36), 0xffffu);
 }
 
+// --- quic ---
+
+TEST(ContractTest, NoConnectionIdIsReadBehindTheEndOfUdp) {
+  const QuicLb::Config config = {.id = 1, .server_id_length = 1, .nonce_length = 4};
+  const auto quic = std::make_shared<const QuicLb>(
+      QuicLb::Build({config}, {{std::string("a"), 0u}, {std::string("b"), 1u}}).value());
+  const std::vector<TestService> services = {
+      {.protocol = Protocol::kUdp,
+       .ports = {{443, 443}},
+       .backends = {{"web-1", "10.0.0.11"},
+                    {"web-2", "10.0.0.12", BackendState::kDrain}},  // the hash never names it
+       .quic = quic}};
+  Path path(MakeSnapshot(services));
+  const Bytes payload = {0x40, 1 << 5, 'b', 1, 2, 3, 4};
+  const auto send = [&](uint16_t udp_length) {
+    const Udp udp = {.destination_port = 443, .length = udp_length};
+    return path.Send(Ethernet{}.Around(Ipv4{.protocol = 17}.Around(udp.Around(payload)))).backend;
+  };
+  EXPECT_EQ(send(8 + 7), "web-2");
+  EXPECT_EQ(send(8 + 6), "web-1");
+  EXPECT_EQ(send(8), "web-1");
+}
+
 }  // namespace
 }  // namespace guideway::testing
