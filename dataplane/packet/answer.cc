@@ -51,7 +51,13 @@ IpBytes EchoReply(const ParsedPacket& packet, IpBytes bytes) {
                                     icmp.data[1]};
   change.Replace(icmp.data, type_and_code, sizeof(type_and_code));
   uint8_t* checksum = icmp.data + offsetof(IcmpHeader, checksum);
-  Write(checksum, change.Applied(Read<uint16_t>(checksum)));
+  uint16_t corrected = change.Applied(Read<uint16_t>(checksum));
+  if (corrected == 0 && bytes.version() == 4) {
+    // It may be 0xffff: that of nothing but zeros, which no difference can tell.
+    Write(checksum, corrected);
+    corrected = InternetChecksum(icmp.data, icmp.length);
+  }
+  Write(checksum, corrected);
   return Return(packet, traffic_class & kDscp, icmp);
 }
 

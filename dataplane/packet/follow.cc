@@ -47,6 +47,8 @@ class Following {
     burst_.backends[i] = backend;
     burst_.services[i] = service;
     burst_.hashes[i] = fate->hash;
+    // The answer of a nat backend, like its first part.
+    if (burst_.directions[i] == Direction::kFromBackend) burst_.lookups[i] = FlowLookup::kHit;
     return true;
   }
 

@@ -54,8 +54,8 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
             Chooser& chooser, WorkerCounters& counters, Burst& burst);
 
 // Sends later fragments where their first one went.
-//   Reads: packets, keys, verdicts of first fragments. Writes: backends, services, hashes; holds
-//   later fragments whose first did not come yet.
+//   Reads: packets, keys, verdicts of first fragments. Writes: backends, services, hashes, lookups
+//   of kFromBackend; holds later fragments whose first did not come yet.
 //   Verdicts: those of the first fragment; kDrop/kFragmentUnknown, to a VIP; kPunt else.
 void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
 

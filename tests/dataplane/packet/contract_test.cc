@@ -1,0 +1,88 @@
+// What the plain model (model_test.cc) found out about the packet path, one case each, smaller than
+// random traffic shows it.
+
+#include <gtest/gtest.h>
+
+#include "tests/support/packet_path.h"
+#include "tests/support/plain_bytes.h"
+#include "tests/support/test_snapshot.h"
+
+namespace guideway::testing {
+namespace {
+
+constexpr char kClient[] = "203.0.113.7";
+constexpr char kVip[] = "198.51.100.10";
+
+// An ICMPv4 message with its checksum.
+Bytes Icmp(uint8_t type, uint8_t code, uint32_t rest, const Bytes& data) {
+  Bytes icmp = {type, code, 0, 0};
+  Add32(icmp, rest);
+  Add(icmp, data);
+  Put16(icmp, 2, ChecksumOfSum(Sum(icmp)));
+  return icmp;
+}
+
+// --- nat ---
+
+std::vector<TestService> NatService() {
+  return {{.vips = {kVip},
+           .protocol = Protocol::kUdp,
+           .ports = {{53, 53}},
+           .backends = {{.name = "web-1", .address = "10.0.0.11", .port = 1053}},
+           .forwarding = Forwarding::kNat}};
+}
+
+TEST(ContractTest, LaterFragmentsOfANatBackendsAnswerAreHits) {
+  Path path(MakeSnapshot(NatService()));
+  const Bytes udp =
+      Udp{.source_port = 1053, .destination_port = 40000, .length = 40}.Around(Bytes(24));
+  const Ipv4 ip = {.source = "10.0.0.11",
+                   .destination = kClient,
+                   .protocol = 17,
+                   .dont_fragment = false,
+                   .more_fragments = true};
+  EXPECT_EQ(path.Send(Ethernet{}.Around(ip.Around(udp))).flow(), "hit");
+  Ipv4 later = ip;
+  later.more_fragments = false;
+  later.fragment_offset = 4;
+  const Outcome outcome = path.Send(Ethernet{}.Around(later.Around(Bytes(8))));
+  EXPECT_EQ(outcome.text(), "forward");
+  EXPECT_EQ(outcome.flow(), "hit");
+}
+
+// --- answers ---
+
+TEST(ContractTest, EchoReplyOfNothingButZerosHasAChecksumThatReceiversTake) {
+  Path path(MakeSnapshot({TestService{}}));
+  const Bytes request = Ethernet{}.Around(Ipv4{.protocol = 1}.Around(Icmp(8, 0, 0, Bytes(10))));
+  const Outcome outcome = path.Send(request);
+  ASSERT_EQ(outcome.text(), "reply");
+  EXPECT_EQ(From(outcome.frame(), 34), Icmp(0, 0, 0, Bytes(10)));
+  EXPECT_EQ(Get16(outcome.frame(), 36), 0xffffu);
+}
+
+// --- quic ---
+
+TEST(ContractTest, NoConnectionIdIsReadBehindTheEndOfUdp) {
+  const QuicLb::Config config = {.id = 1, .server_id_length = 1, .nonce_length = 4};
+  const auto quic = std::make_shared<const QuicLb>(
+      QuicLb::Build({config}, {{std::string("a"), 0u}, {std::string("b"), 1u}}).value());
+  const std::vector<TestService> services = {
+      {.protocol = Protocol::kUdp,
+       .ports = {{443, 443}},
+       .backends = {{"web-1", "10.0.0.11"},
+                    {"web-2", "10.0.0.12", BackendState::kDrain}},  // the hash never names it
+       .quic = quic}};
+  Path path(MakeSnapshot(services));
+  const Bytes payload = {0x40, 1 << 5, 'b', 1, 2, 3, 4};
+  const auto send = [&](uint16_t udp_length) {
+    const Udp udp = {.destination_port = 443, .length = udp_length};
+    return path.Send(Ethernet{}.Around(Ipv4{.protocol = 17}.Around(udp.Around(payload)))).backend;
+  };
+  EXPECT_EQ(send(8 + 7), "web-2");
+  EXPECT_EQ(send(8 + 6), "web-1");
+  EXPECT_EQ(send(8), "web-1");
+}
+
+}  // namespace
+}  // namespace guideway::testing
