@@ -84,5 +84,41 @@ TEST(ContractTest, NoConnectionIdIsReadBehindTheEndOfUdp) {
   EXPECT_EQ(send(8), "web-1");
 }
 
+// --- fragments ---
+
+// An IPv6 packet from and to fixed addresses.
+Bytes Ipv6Frame(uint8_t next, const Bytes& payload) {
+  Bytes frame = Ethernet{.type = 0x86dd}.Around({});
+  Add32(frame, 6u << 28);
+  Add16(frame, static_cast<uint32_t>(payload.size()));
+  Add8(frame, next);
+  Add8(frame, 64);
+  Add(frame, BytesOf(IpAddress::Parse("2001:db8::7").value()));
+  Add(frame, BytesOf(IpAddress::Parse("2001:db8:100::10").value()));
+  Add(frame, payload);
+  return frame;
+}
+Bytes FragmentHeader(uint8_t next, uint16_t offset_and_more, uint32_t identification) {
+  Bytes header = {next, 0};
+  Add16(header, offset_and_more);
+  Add32(header, identification);
+  return header;
+}
+
+TEST(ContractTest, AFragmentHeaderInAFragmentDoesNotMakeItWhole) {
+  Path path(MakeSnapshot({{.vips = {"2001:db8:100::10"},
+                           .protocol = Protocol::kUdp,
+                           .ports = {{53, 53}},
+                           .backends = {{"web-1", "2001:db8:2::1"}}}}));
+  // UDP says more than this first fragment has.
+  Bytes first = FragmentHeader(44, 1, 77);
+  Add(first, FragmentHeader(17, 0, 99));
+  Add(first, Udp{.length = 32}.Around(Bytes(8)));
+  EXPECT_EQ(path.Send(Ipv6Frame(44, first)).text(), "forward");
+  Bytes later = FragmentHeader(44, 24, 77);
+  Add(later, Bytes(16));
+  EXPECT_EQ(path.Send(Ipv6Frame(44, later)).text(), "forward") << "where the first went";
+}
+
 }  // namespace
 }  // namespace guideway::testing
