@@ -26,21 +26,24 @@ struct Quote {
   FlowKey key;
 };
 
-// False if it is cut short before its ports, or does not look like a packet. One without ports (a
-// later fragment, another protocol) has ports 0.
+// False if it is cut short before its ports, or does not look like a packet of that family. One
+// without ports (a later fragment, another protocol) has ports 0.
 bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
   const std::span<const uint8_t> bytes(frame.data + packet.ip_offset + offset,
                                        packet.ip_length - offset);
   ParsedPacket quoted;
-  if (!ReadIp(bytes, true, true, quoted, quote.key)) return false;
+  if (!ReadIp(bytes, true, true, quoted, quote.key) ||
+      quoted.source.bits() != packet.source.bits()) {
+    return false;
+  }
   quote.offset = static_cast<uint16_t>(offset);
   quote.source = quoted.source;
   quote.destination = quoted.destination;
   const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
   if (!has_ports || quoted.is_later_fragment) return true;
   constexpr size_t kLeast = 8;  // of the transport header: RFC 792
-  if (bytes.size() < quoted.transport_offset + kLeast) return false;
+  if (quoted.transport_length() < kLeast) return false;
   quote.key.source_port = Read<uint16_t>(bytes.data() + quoted.transport_offset);
   quote.key.destination_port = Read<uint16_t>(bytes.data() + quoted.transport_offset + 2);
   return true;
@@ -135,12 +138,11 @@ class Matcher {
     const ParsedPacket& packet = burst_.packets[i];
     Quote quote;
     if (!ReadQuote(burst_.frames[i], packet, quote)) return burst_.Finish(i, Verdict::kPunt);
+    if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
     if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination)) {
       LearnPathMtu(i, quote.destination);
     }
-    if (quote.source != packet.destination || snapshot_.IsOwn(packet.destination)) {
-      return burst_.Finish(i, Verdict::kPunt);
-    }
+    if (snapshot_.IsOwn(packet.destination)) return burst_.Finish(i, Verdict::kPunt);
     burst_.quotes[i] = quote.offset;
     return Answer(i, snapshot_.FindNatBackend(quote.destination, quote.key.protocol,
                                               NetworkOrder(quote.key.destination_port)));
