@@ -13,7 +13,7 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
   burst.Begin();
   Parse(burst);
-  Match(snapshot, now, flows_, shared_.path_mtus(), burst);
+  Match(snapshot, flows_, burst);
   Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);
   Follow(snapshot, now, fragments_, burst);
   Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);

@@ -182,5 +182,14 @@ TEST(ContractTest, NatCorrectsNothingBehindTheQuotedPacket) {
   EXPECT_EQ(From(sent, 8 + 28), From(packet, 28));
 }
 
+TEST(ContractTest, APathMtuCountsForThePacketsBehindIt) {
+  Path path(MakeSnapshot({TestService{}}));
+  const std::vector<Outcome> outcomes = path.Send(std::vector<Bytes>{
+      LargePacket(), FragmentationNeeded("192.0.2.1", OuterPacket(), 700), LargePacket()});
+  EXPECT_EQ(outcomes[0].text(), "forward") << "came before";
+  EXPECT_EQ(outcomes[1].text(), "punt");
+  EXPECT_EQ(outcomes[2].text(), "reply");
+}
+
 }  // namespace
 }  // namespace guideway::testing
