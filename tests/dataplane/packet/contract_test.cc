@@ -191,5 +191,21 @@ TEST(ContractTest, APathMtuCountsForThePacketsBehindIt) {
   EXPECT_EQ(outcomes[2].text(), "reply");
 }
 
+// --- fragmentation ---
+
+TEST(ContractTest, TheLastFragmentTakesAllThatFits) {
+  // Behind the outer header fit 482 bytes, or 480 of a fragment that is not the last.
+  TestOptions options = {.mtu = 20 + 482};
+  Path path(MakeSnapshot({TestService{}}, options));
+  const Ipv4 ip = {.dont_fragment = false};
+  const auto frames = [&](size_t size) {
+    return path.Send(Ethernet{}.Around(ip.Around(Tcp{}.Around(Bytes(size - 40))))).frames.size();
+  };
+  EXPECT_EQ(frames(482), 1u);
+  EXPECT_EQ(frames(483), 2u);
+  EXPECT_EQ(frames(480 + 482), 2u);
+  EXPECT_EQ(frames(480 + 483), 3u);
+}
+
 }  // namespace
 }  // namespace guideway::testing
