@@ -72,6 +72,14 @@ struct ExtraFrame {
   uint8_t packet;  // leaves behind this packet's frame, by the same interface
 };
 
+// What an ICMP error says of the path to a backend. It counts for the packets behind it, not for
+// those of the burst that came before.
+struct PathMtuNews {
+  uint8_t packet;  // that brought it
+  IpAddress backend;
+  uint32_t mtu;
+};
+
 struct Burst {
   static constexpr uint32_t kSize = 32;
   // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
@@ -92,6 +100,8 @@ struct Burst {
   // Of an ICMP error about a connection: where the packet that it quotes begins, in bytes from the
   // IP header; else 0. Key and hash are the connection's, as the client sends it.
   std::array<uint16_t, kSize> quotes;
+  std::array<PathMtuNews, kSize> path_mtu_news;  // in order of arrival
+  uint32_t path_mtu_news_count;
   // Choose; Match for kFromBackend
   std::array<const Backend*, kSize> backends;  // null: none chosen
   std::array<FlowLookup, kSize> lookups;
@@ -114,6 +124,7 @@ struct Burst {
   void Begin() {
     undecided_count_ = size;
     has_fragments = false;
+    path_mtu_news_count = 0;
     extras = {};
     for (uint32_t i = 0; i < size; ++i) {
       undecided_[i] = static_cast<uint8_t>(i);

@@ -26,21 +26,24 @@ struct Quote {
   FlowKey key;
 };
 
-// False if it is cut short before its ports, or does not look like a packet. One without ports (a
-// later fragment, another protocol) has ports 0.
+// False if it is cut short before its ports, or does not look like a packet of that family. One
+// without ports (a later fragment, another protocol) has ports 0.
 bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
   const std::span<const uint8_t> bytes(frame.data + packet.ip_offset + offset,
                                        packet.ip_length - offset);
   ParsedPacket quoted;
-  if (!ReadIp(bytes, true, true, quoted, quote.key)) return false;
+  if (!ReadIp(bytes, true, true, quoted, quote.key) ||
+      quoted.source.bits() != packet.source.bits()) {
+    return false;
+  }
   quote.offset = static_cast<uint16_t>(offset);
   quote.source = quoted.source;
   quote.destination = quoted.destination;
   const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
   if (!has_ports || quoted.is_later_fragment) return true;
   constexpr size_t kLeast = 8;  // of the transport header: RFC 792
-  if (bytes.size() < quoted.transport_offset + kLeast) return false;
+  if (quoted.transport_length() < kLeast) return false;
   quote.key.source_port = Read<uint16_t>(bytes.data() + quoted.transport_offset);
   quote.key.destination_port = Read<uint16_t>(bytes.data() + quoted.transport_offset + 2);
   return true;
@@ -55,9 +58,8 @@ FlowKey Reversed(FlowKey key) {
 
 class Matcher {
  public:
-  Matcher(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
-          Burst& burst)
-      : snapshot_(snapshot), now_(now), flows_(flows), path_mtus_(path_mtus), burst_(burst) {}
+  Matcher(const Snapshot& snapshot, const FlowTable& flows, Burst& burst)
+      : snapshot_(snapshot), flows_(flows), burst_(burst) {}
 
   bool Match(uint8_t i) {
     burst_.quotes[i] = 0;
@@ -138,7 +140,7 @@ class Matcher {
     // Who sent what is quoted is told, and nobody else.
     if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
     if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination)) {
-      LearnPathMtu(i, quote.destination);
+      ReadPathMtu(i, quote.destination);
     }
     if (snapshot_.IsOwn(packet.destination)) return burst_.Finish(i, Verdict::kPunt);
     burst_.quotes[i] = quote.offset;
@@ -154,32 +156,33 @@ class Matcher {
     return true;
   }
 
-  void LearnPathMtu(uint8_t i, const IpAddress& backend) {
+  void ReadPathMtu(uint8_t i, const IpAddress& backend) {
     const Frame& frame = burst_.frames[i];
     const ParsedPacket& packet = burst_.packets[i];
     const auto icmp = Read<IcmpHeader>(frame.data + packet.ip_offset + packet.transport_offset);
     if (HasWrongIcmpChecksum(frame, packet, burst_.keys[i])) return;
     if (burst_.keys[i].version == 4) {
       if (icmp.type != kIcmpUnreachable || icmp.code != kIcmpFragmentationNeeded) return;
-      path_mtus_.Learn(backend, NetworkOrder(icmp.rest[1]), now_);
+      Tell(i, backend, NetworkOrder(icmp.rest[1]));
     } else if (icmp.type == kIcmpv6TooBig) {
       const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
-      path_mtus_.Learn(backend, mtu, now_);
+      Tell(i, backend, mtu);
     }
   }
 
+  void Tell(uint8_t i, const IpAddress& backend, uint32_t mtu) {
+    burst_.path_mtu_news[burst_.path_mtu_news_count++] = {i, backend, mtu};
+  }
+
   const Snapshot& snapshot_;
-  const Nanoseconds now_;
   const FlowTable& flows_;
-  PathMtus& path_mtus_;
   Burst& burst_;
 };
 
 }  // namespace
 
-void Match(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
-           Burst& burst) {
-  Matcher matcher(snapshot, now, flows, path_mtus, burst);
+void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
+  Matcher matcher(snapshot, flows, burst);
   burst.ForUndecided([&](uint8_t i) { return matcher.Match(i); });
 }
 

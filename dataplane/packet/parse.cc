@@ -82,12 +82,15 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
       const auto fragment = Read<Ipv6FragmentHeader>(header);
       const size_t headers = offset - sizeof(Ipv6Header);
       offset += sizeof(fragment);
-      packet.fragment_id = fragment.identification;
+      // Of several, the outermost is put together first.
+      const bool was_fragment = packet.is_fragment;
+      if (!was_fragment) packet.fragment_id = fragment.identification;
       if (!ReadFragment(NetworkOrder(fragment.offset_and_more) & 0xfff8, bytes.size() - offset,
                         headers, (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, quoted,
                         packet)) {
         return false;
       }
+      packet.is_fragment |= was_fragment;
     } else {
       offset += next == kProtocolAuthentication ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
       if (offset > bytes.size()) return false;

@@ -15,7 +15,7 @@ void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) 
   burst.Begin();
   Parse(burst);
   HandOver(snapshot, worker_, shared_.workers(), burst);
-  Match(snapshot, now, flows_, shared_.path_mtus(), burst);
+  Match(snapshot, flows_, burst);
   Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);
   Follow(snapshot, now, fragments_, burst);
   Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);

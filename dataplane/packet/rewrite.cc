@@ -179,11 +179,23 @@ class Rewriting {
 
 }  // namespace
 
-void Rewrite(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
-             RewriteState& state, Burst& burst) {
+void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
+             Burst& burst) {
   state.Begin();
   Rewriting rewriting(snapshot, now, path_mtus, state, burst);
-  burst.ForUndecided([&](uint8_t i) { return rewriting.Rewrite(i); });
+  uint32_t heard = 0;
+  const auto hear = [&](uint32_t end) {
+    for (; heard < burst.path_mtu_news_count; ++heard) {
+      const PathMtuNews& news = burst.path_mtu_news[heard];
+      if (news.packet >= end) return;
+      path_mtus.Learn(news.backend, news.mtu, now);
+    }
+  };
+  burst.ForUndecided([&](uint8_t i) {
+    hear(i);
+    return rewriting.Rewrite(i);
+  });
+  hear(burst.size);
   burst.extras = state.extras();
 }
 

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/rewrite.h"
 
@@ -8,8 +6,12 @@ namespace {
 
 constexpr size_t kLargestIpv4Header = 60;
 
-// How much of a payload goes into one fragment that is not the last.
-uint32_t Share(uint32_t mtu, uint32_t header) { return (mtu - header) / 8 * 8; }
+// How much of what is left of a payload goes into one fragment: all that fits if it is the last
+// (RFC 791, section 3.2), else units of eight bytes.
+uint32_t Share(uint32_t mtu, uint32_t header, uint32_t left) {
+  const uint32_t most = mtu - header;
+  return left <= most ? left : most / 8 * 8;
+}
 
 // The header of fragments behind the first: of its options those alone that say so (RFC 791,
 // section 3.1, «copied flag»). Returns its size.
@@ -58,9 +60,9 @@ IpBytes SplitIpv4(IpBytes packet, uint32_t mtu, uint32_t link_size, uint8_t inde
   const uint32_t later_size = CopyHeader(packet.data, header_size, later);
 
   const uint32_t payload = packet.length - header_size;
-  const uint32_t first = Share(mtu, header_size);
+  const uint32_t first = Share(mtu, header_size, payload);
   for (uint32_t at = first; at < payload;) {
-    const uint32_t share = std::min(payload - at, Share(mtu, later_size));
+    const uint32_t share = Share(mtu, later_size, payload - at);
     uint8_t* frame = state.Add(index, link_size + later_size + share);
     if (frame == nullptr) return {packet.data, 0};
     uint8_t* header = frame + link_size;
@@ -92,9 +94,9 @@ IpBytes SplitIpv6(IpBytes packet, uint32_t mtu, uint32_t identification, uint32_
   const auto ip = Read<Ipv6Header>(packet.data);
   const uint8_t* bytes = packet.data + sizeof(ip);
   const uint32_t payload = packet.length - static_cast<uint32_t>(sizeof(ip));
-  const uint32_t first = Share(mtu, kHeaders);
+  const uint32_t first = Share(mtu, kHeaders, payload);
   for (uint32_t at = first; at < payload;) {
-    const uint32_t share = std::min(payload - at, first);
+    const uint32_t share = Share(mtu, kHeaders, payload - at);
     uint8_t* frame = state.Add(index, link_size + kHeaders + share);
     if (frame == nullptr) return {packet.data, 0};
     uint8_t* header = frame + link_size;

@@ -29,13 +29,11 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
 // Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
 // comes from; and hashes its connection.
 //   Reads: packets, keys. Writes: directions, services, hashes, quotes; keys of ICMP errors;
-//   backends and lookups of kFromBackend; what routers say of `path_mtus`; prefetches the flow
-//   table.
+//   backends and lookups of kFromBackend; path_mtu_news; prefetches the flow table.
 //   Verdicts: kPunt for what is neither; to a VIP, in this order: kDrop/kMalformed for what comes
 //   from the VIP itself, and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied;
 //   kPortNotServed.
-void Match(const Snapshot& snapshot, Nanoseconds now, const FlowTable& flows, PathMtus& path_mtus,
-           Burst& burst);
+void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 
 // Finds the backend of each packet from a client: the one that its QUIC connection id names, else
 // the one its connection has, else the one the service's scheduler chooses. Later fragments are
@@ -61,11 +59,12 @@ void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Bur
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
 // fragments if they do not fit; or answers them (rewrite.h).
-//   Reads: packets, directions, services, hashes, quotes, backends. Writes: frames, extras.
+//   Reads: packets, directions, services, hashes, quotes, backends, path_mtu_news. Writes: frames,
+//   extras; what `path_mtus` knows.
 //   Verdicts: kForward; kReply; kDrop/kNoNextHop, kTooBig, kRateLimited (answers), kTransmitFull
 //   (no room for fragments).
-void Rewrite(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
-             RewriteState& state, Burst& burst);
+void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
+             Burst& burst);
 
 }  // namespace guideway
 

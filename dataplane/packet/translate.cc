@@ -58,7 +58,7 @@ ChecksumUpdate Put(const End& end, const ParsedPacket& packet, uint8_t protocol,
   }
   const size_t offset = ChecksumOffset(protocol);
   const size_t in_packet = packet.transport_offset + offset;
-  if (offset == 0 || in_packet + 2 > bytes.length) return all;
+  if (offset == 0 || in_packet + 2 > packet.ip_length) return all;
   uint8_t* checksum = bytes.data + in_packet;
   const uint16_t old = Read<uint16_t>(checksum);
   if (protocol == kProtocolUdp && old == 0) return all;  // there is none
