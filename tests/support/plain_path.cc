@@ -551,8 +551,10 @@ class PlainStep {
   }
 
   PlainOutcome ToVip() {
-    if (ip_.source == ip_.destination || HasWrongIcmpChecksum()) return Drop(Reason::kMalformed);
-    if (snapshot_.IsDenied(ip_.source)) return Drop(Reason::kAccessDenied);
+    if (ip_.source == ip_.destination || HasWrongIcmpChecksum()) {
+      return Decided(Drop(Reason::kMalformed));
+    }
+    if (snapshot_.IsDenied(ip_.source)) return Decided(Drop(Reason::kAccessDenied));
     if (ip_.is_later) return Follow(true);
     if (ip_.is_echo_request()) return EchoReply();
     Ip connection = ip_;

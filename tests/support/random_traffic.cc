@@ -267,10 +267,11 @@ struct Read {
 };
 std::optional<Read> ReadFrame(const Bytes& frame) {
   Read read = {.ip = 14};
-  while (read.ip <= 22 && frame.size() >= read.ip + 40) {
+  while (read.ip <= 22 && frame.size() >= read.ip + 20) {
     const uint32_t type = Get16(frame, read.ip - 2);
     if (type == 0x0800 || type == 0x86dd) {
       read.is_v4 = type == 0x0800;
+      if (!read.is_v4 && frame.size() < read.ip + 40) return std::nullopt;
       read.transport = read.ip + (read.is_v4 ? (frame[read.ip] & 15) * 4u : 40);
       read.protocol = frame[read.ip + (read.is_v4 ? 9 : 6)];
       return read;
@@ -330,7 +331,8 @@ class Generator {
         case 10: return {Odd(), false};
         default: packet = FromClient(); break;
       }
-      if (packet.size() > 200 && packet.size() < 4000 && choose_(4) == 0) {
+      const bool is_sound = packet.size() > 200 && (packet[0] == 0x45 || packet[0] >> 4 == 6);
+      if (is_sound && packet.size() < 4000 && choose_(4) == 0) {
         Cut(packet);
         packet = TakePending();
       }
@@ -488,7 +490,7 @@ class Generator {
       Add8(b, 0x40 | (5 + static_cast<uint32_t>(options.size()) / 4));
       Add8(b, traffic_class);
       Add16(b, static_cast<uint32_t>(20 + options.size() + payload.size()));
-      Add16(b, choose_(8));
+      Add16(b, Identification());
       Add16(b, choose_(2) == 0 ? 0x4000 : 0);
       Add8(b, 57);
       Add8(b, protocol);
@@ -513,6 +515,7 @@ class Generator {
               static_cast<uint8_t>(kind == 51 ? header.size() / 4 - 2 : header.size() / 8 - 1);
         } else if (choose_(3) == 0) {
           Put16(header, 2, choose_(3) == 0 ? choose_(65536) : choose_(2));
+          Put16(header, 6, Identification());
         }
         Add(header, extensions);
         extensions = header;
@@ -602,7 +605,7 @@ class Generator {
     const Bytes packet = From(frame, read->ip);
     const IpAddress to = read->is_v4 ? IpAddress::V4(&packet[12]) : IpAddress::V6(&packet[8]);
     const bool is_udp_or_ipip = read->protocol != 6;
-    if (!options_.learns_path_mtus && is_udp_or_ipip) return FromClient();
+    if (options_.is_for_any_burst_size && is_udp_or_ipip) return FromClient();
     IpAddress router = Address(read->is_v4 ? "10.255.0.1" : "2001:db8:ff::1");
     if (choose_(4) == 0) router = Client(read->is_v4);
     return Error(packet, router, choose_(25) == 0 ? Client(read->is_v4) : to);
@@ -626,6 +629,10 @@ class Generator {
       const auto read = ReadFrame(frame);
       if (!read.has_value() || (read->protocol != 6 && read->protocol != 17)) continue;
       Bytes answer = Reversed(From(frame, read->ip));
+      if (read->is_v4) {
+        Put16(answer, 4, Identification());
+        FixIpv4Checksum(answer);
+      }
       if (choose_(3) == 0) {
         const uint8_t size = static_cast<uint8_t>(read->is_v4 ? 4 : 16);
         const size_t to = read->is_v4 ? 16 : 24;
@@ -650,7 +657,11 @@ class Generator {
     const Bytes& frame = received_[choose_(static_cast<uint32_t>(received_.size()))];
     const auto read = ReadFrame(frame);
     if (!read.has_value()) return FromClient();
-    return From(frame, read->ip);
+    Bytes packet = From(frame, read->ip);
+    const bool may_be_fragment = read->is_v4 ? (Get16(packet, 6) & 0x3fff) != 0
+                                             : read->protocol != 6 && read->protocol != 17;
+    if (options_.is_for_any_burst_size && may_be_fragment) return FromClient();
+    return packet;
   }
 
   // No IP.
@@ -666,7 +677,7 @@ class Generator {
     const bool is_v4 = packet[0] >> 4 == 4;
     const size_t header = is_v4 ? (packet[0] & 15) * 4u : 40;
     const Bytes payload = From(packet, header);
-    const uint32_t identification = choose_(6);
+    const uint32_t identification = Identification();
     std::vector<Bytes> parts;
     for (size_t at = 0; at < payload.size();) {
       const size_t size = std::min<size_t>(payload.size() - at, 8 * (4 + choose_(100)));
@@ -730,6 +741,11 @@ class Generator {
     if (choose_(4) != 0) FixIpv4Checksum(packet);
   }
 
+  // Mostly one that others bear, too.
+  uint32_t Identification() {
+    return options_.is_for_any_burst_size ? ++identification_ & 0xffff : choose_(8);
+  }
+
   Bytes Framed(const Bytes& packet) {
     Bytes frame = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0xaa};
     static const std::vector<uint32_t> tags = {0x8100, 0x88a8, 0x9100};
@@ -750,6 +766,7 @@ class Generator {
   std::deque<Bytes> pending_;  // fragments to come
   std::deque<Bytes> sent_, received_;
   bool is_mutated_ = false;
+  uint32_t identification_ = 0;
 };
 
 void Note(const PlainOutcome& outcome, Seen& seen) {
@@ -920,7 +937,7 @@ std::shared_ptr<const Snapshot> RichSnapshot() {
 
 Traffic MakeTraffic(const Choose& choose, const TrafficOptions& options, Seen& seen) {
   Plan plan(choose);
-  if (!options.limits_replies) plan.LiftReplyLimit();
+  if (options.is_for_any_burst_size) plan.LiftReplyLimit();
   Generator generator(choose, options, plan);
   PlainPath path;
   Traffic traffic;

@@ -24,10 +24,10 @@ using Choose = std::function<uint32_t(uint32_t n)>;
 struct TrafficOptions {
   int batches = 40;
   uint32_t largest_batch = 32;
-  // What makes an outcome depend on when held fragments come again, so that bursts of another size
-  // may differ in it.
-  bool learns_path_mtus = true;
-  bool limits_replies = true;
+  // Held fragments come again when the burst is over that their first one came in. Leaves out what
+  // may then have become different: path MTUs, a reply that is one too many, and another packet's
+  // first fragment that bears the same name.
+  bool is_for_any_burst_size = false;
 };
 
 // Packets that come at one moment, under one Snapshot.

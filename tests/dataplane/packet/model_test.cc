@@ -61,8 +61,7 @@ TEST(ModelTest, BurstsOfAnySizeDoTheSame) {
     std::mt19937_64 random(seed);
     Seen seen;
     const Traffic traffic =
-        MakeTraffic(RandomChoose(random),
-                    {.batches = 15, .learns_path_mtus = false, .limits_replies = false}, seen);
+        MakeTraffic(RandomChoose(random), {.batches = 15, .is_for_any_burst_size = true}, seen);
     std::string error;
     const auto one = RunTraffic(traffic.batches, 1, error);
     ASSERT_EQ(error, "") << "GUIDEWAY_SEED=" << seed;
