@@ -590,9 +590,9 @@ class Generator {
                                                1280, 1300, 1400, 1480, 70000};
     static const std::vector<uint8_t> types_v4 = {3, 3, 3, 11, 12, 4};
     static const std::vector<uint8_t> types_v6 = {2, 2, 2, 1, 3, 4, 0, 127};
-    const uint8_t type = OneOf(is_v4 ? types_v4 : types_v6);
-    const uint8_t code =
-        is_v4 && type == 3 && choose_(4) != 0 ? 4 : static_cast<uint8_t>(choose_(2));
+    uint8_t type = OneOf(is_v4 ? types_v4 : types_v6);
+    uint8_t code = is_v4 && type == 3 && choose_(4) != 0 ? 4 : static_cast<uint8_t>(choose_(2));
+    if (options_.is_for_any_burst_size && (is_v4 ? code == 4 : type == 2)) type = code = 1;
     return Icmp(source, destination, type, code, OneOf(mtus), quoted);
   }
 
@@ -604,8 +604,6 @@ class Generator {
     if (!read.has_value()) return FromClient();
     const Bytes packet = From(frame, read->ip);
     const IpAddress to = read->is_v4 ? IpAddress::V4(&packet[12]) : IpAddress::V6(&packet[8]);
-    const bool is_udp_or_ipip = read->protocol != 6;
-    if (options_.is_for_any_burst_size && is_udp_or_ipip) return FromClient();
     IpAddress router = Address(read->is_v4 ? "10.255.0.1" : "2001:db8:ff::1");
     if (choose_(4) == 0) router = Client(read->is_v4);
     return Error(packet, router, choose_(25) == 0 ? Client(read->is_v4) : to);
