@@ -841,6 +841,10 @@ RealPath::~RealPath() = default;
 void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
   Burst& burst = state_->burst;
   state_->pipeline.Process(snapshot, now, burst);
+  for (uint32_t i = 0; i < burst.size; ++i) {
+    if (!burst.IsSent(i) || IsTaken(burst.frames[i].number)) continue;
+    burst.Drop(i, Reason::kTransmitFull);
+  }
   state_->pipeline.Account(burst);
   auto extra = burst.extras.begin();
   for (uint32_t i = 0; i < burst.size; ++i) {
@@ -864,6 +868,7 @@ void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
       outcome.interface = frame.interface;
     }
     for (; extra != burst.extras.end() && extra->packet == i; ++extra) {
+      if (!IsTaken(burst.frames[i].number)) continue;
       Check(burst.IsSent(i), "fragments of a packet that is not sent");
       outcome.frames.emplace_back(extra->data, extra->data + extra->length);
     }
@@ -941,7 +946,13 @@ Traffic MakeTraffic(const Choose& choose, const TrafficOptions& options, Seen& s
   Traffic traffic;
   std::shared_ptr<const Snapshot> snapshot = plan.Make();
   uint64_t now = kStart;
-  const auto note = [&](uint64_t number, const PlainOutcome& outcome) {
+  const auto note = [&](uint64_t number, PlainOutcome outcome) {
+    if (!outcome.frames.empty() && !IsTaken(number)) {
+      outcome.verdict = Verdict::kDrop;
+      outcome.reason = Reason::kTransmitFull;
+      outcome.frames.clear();
+      outcome.interface = 0;
+    }
     Note(outcome, seen);
     for (const Bytes& frame : outcome.frames) {
       if (choose(3) == 0) generator.Sent(frame);
