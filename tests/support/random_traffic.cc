@@ -590,9 +590,9 @@ class Generator {
                                                1280, 1300, 1400, 1480, 70000};
     static const std::vector<uint8_t> types_v4 = {3, 3, 3, 11, 12, 4};
     static const std::vector<uint8_t> types_v6 = {2, 2, 2, 1, 3, 4, 0, 127};
-    const uint8_t type = OneOf(is_v4 ? types_v4 : types_v6);
-    const uint8_t code =
-        is_v4 && type == 3 && choose_(4) != 0 ? 4 : static_cast<uint8_t>(choose_(2));
+    uint8_t type = OneOf(is_v4 ? types_v4 : types_v6);
+    uint8_t code = is_v4 && type == 3 && choose_(4) != 0 ? 4 : static_cast<uint8_t>(choose_(2));
+    if (options_.is_for_any_burst_size && (is_v4 ? code == 4 : type == 2)) type = code = 1;
     return Icmp(source, destination, type, code, OneOf(mtus), quoted);
   }
 
@@ -604,8 +604,6 @@ class Generator {
     if (!read.has_value()) return FromClient();
     const Bytes packet = From(frame, read->ip);
     const IpAddress to = read->is_v4 ? IpAddress::V4(&packet[12]) : IpAddress::V6(&packet[8]);
-    const bool is_udp_or_ipip = read->protocol != 6;
-    if (options_.is_for_any_burst_size && is_udp_or_ipip) return FromClient();
     IpAddress router = Address(read->is_v4 ? "10.255.0.1" : "2001:db8:ff::1");
     if (choose_(4) == 0) router = Client(read->is_v4);
     return Error(packet, router, choose_(25) == 0 ? Client(read->is_v4) : to);
@@ -843,6 +841,10 @@ RealPath::~RealPath() = default;
 void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
   Burst& burst = state_->burst;
   state_->pipeline.Process(snapshot, now, burst);
+  for (uint32_t i = 0; i < burst.size; ++i) {
+    if (!burst.IsSent(i) || IsTaken(burst.frames[i].number)) continue;
+    burst.Drop(i, Reason::kTransmitFull);
+  }
   state_->pipeline.Account(burst);
   auto extra = burst.extras.begin();
   for (uint32_t i = 0; i < burst.size; ++i) {
@@ -866,6 +868,7 @@ void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
       outcome.interface = frame.interface;
     }
     for (; extra != burst.extras.end() && extra->packet == i; ++extra) {
+      if (!IsTaken(burst.frames[i].number)) continue;
       Check(burst.IsSent(i), "fragments of a packet that is not sent");
       outcome.frames.emplace_back(extra->data, extra->data + extra->length);
     }
@@ -943,7 +946,13 @@ Traffic MakeTraffic(const Choose& choose, const TrafficOptions& options, Seen& s
   Traffic traffic;
   std::shared_ptr<const Snapshot> snapshot = plan.Make();
   uint64_t now = kStart;
-  const auto note = [&](uint64_t number, const PlainOutcome& outcome) {
+  const auto note = [&](uint64_t number, PlainOutcome outcome) {
+    if (!outcome.frames.empty() && !IsTaken(number)) {
+      outcome.verdict = Verdict::kDrop;
+      outcome.reason = Reason::kTransmitFull;
+      outcome.frames.clear();
+      outcome.interface = 0;
+    }
     Note(outcome, seen);
     for (const Bytes& frame : outcome.frames) {
       if (choose(3) == 0) generator.Sent(frame);

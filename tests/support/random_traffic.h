@@ -18,6 +18,10 @@
 
 namespace guideway::testing {
 
+// Every so often the interface takes no more, and a packet that was to be sent is dropped: those
+// with such numbers.
+inline bool IsTaken(uint64_t number) { return number % 101 != 97; }
+
 // A number below n, which is at least 1.
 using Choose = std::function<uint32_t(uint32_t n)>;
 

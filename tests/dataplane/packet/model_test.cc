@@ -46,8 +46,6 @@ TEST(ModelTest, SameAsThePlainPath) {
     EXPECT_GT(seen["verdict " + std::string(verdict.name)], 0) << verdict.name;
   }
   for (const CounterInfo& reason : kReasonInfo) {
-    // Given by whoever sends, but for a burst that makes more fragments than there is room for.
-    if (reason.name == "transmit_full") continue;
     EXPECT_GT(seen["reason " + std::string(reason.name)], 0) << reason.name;
   }
   for (const char* what : {"flow hit", "flow new", "held", "released", "fragmented"}) {
