@@ -1,7 +1,7 @@
-"""Each way to a backend with real connections, in both families, and path-MTU discovery on it.
+"""Each way to a backend with real connections, in both families.
 
 The clients' packets are as large as 1500 bytes allow. What a tunnel adds makes them too large, and
-the client's kernel has to learn that from the balancer.
+the client's kernel has to learn that from the balancer; test_path_mtu.py has more of that.
 """
 
 import os
@@ -9,7 +9,14 @@ import os
 import pytest
 
 from ways import (
-    BACKENDS, CLIENT, IN_EVERY_WAY, TUNNELS, WAYS, Connection, Datagrams, forget_mtus, known_mtu,
+    BACKENDS,
+    CLIENT,
+    IN_EVERY_WAY,
+    WAYS,
+    Connection,
+    Datagrams,
+    forget_mtus,
+    known_mtu,
 )
 from labkit import wait_until
 
@@ -31,7 +38,7 @@ def test_tcp(lab, way):
         assert (greeting.address, greeting.port) == connection.own
         assert greeting.address == CLIENT[way.inner]
         assert connection.echo(MEGABYTES) == MEGABYTES
-    assert known_mtu(lab, way.vip) == (way.mtu if way.is_tunnel else None)
+    assert known_mtu(way.vip) == (way.mtu if way.is_tunnel else None)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

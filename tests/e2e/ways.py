@@ -115,6 +115,12 @@ def configure(lab):
     lab.config_file("balancer").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
+def forget_paths(lab):
+    """Has the daemon forget what it learnt of paths, and of connections."""
+    lab.kill("balancer/guidewayd")
+    lab.start("balancer/guidewayd")
+
+
 # Clients.
 
 
@@ -179,20 +185,37 @@ class Datagrams:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         self._socket.close()
 
     def send(self, payload):
         self._socket.send(payload)
 
     def receive(self):
-        """(Greeting, payload) of the next answer."""
+        """(Greeting, payload) of the next answer; TimeoutError if none comes."""
         line, _, payload = self._socket.recv(65535).partition(b"\n")
         return Greeting.of(line), payload
 
 
-def known_mtu(lab, vip, node="client"):
+def kernel_counters(lab, node):
+    """{name: value} of a node's kernel, such as IpReasmOKs and Ip6ReasmOKs."""
+    with lab.inside(node):
+        folder = pathlib.Path("/proc/thread-self/net")
+        rows = [line.split() for line in (folder / "snmp").read_text().splitlines()]
+        counters = [line.split() for line in (folder / "snmp6").read_text().splitlines()]
+    counters = {name: int(value) for name, value in counters}
+    for names, values in zip(rows[::2], rows[1::2]):
+        group = names[0].rstrip(":")
+        counters.update({group + name: int(n) for name, n in zip(names[1:], values[1:])})
+    return counters
+
+
+def known_mtu(address, node="client", source=None):
     """Of the path to an address, as the node's kernel has learnt it; None if it has not."""
-    [route] = json.loads(namespace.ip(node, "-j", "route", "get", vip))
+    words = ["from", source] if source else []
+    [route] = json.loads(namespace.ip(node, "-j", "route", "get", address, *words))
     [metrics] = route.get("metrics") or [{}]
     return metrics.get("mtu")
 
