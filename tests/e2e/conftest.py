@@ -1,8 +1,9 @@
 """End-to-end tests: the real daemon and command line in the lab, on real traffic.
 
 `lab` is a lab in which everything is well: all programs run, every backend is up, the
-configuration is the one of tools/labs. It is started once and set right again before each test, so
-that a test may do with it what it likes. Tests wait for conditions, never for time to pass.
+configuration is the one that the daemon started with. It is started once and set right again before
+each test, so that a test may do with it what it likes. Tests wait for conditions, never for time to
+pass.
 """
 
 import os
@@ -17,18 +18,23 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 from labkit import Lab, Options  # noqa: E402
 from labkit.counters import miscounted  # noqa: E402
 from observe import wait_healthy  # noqa: E402
+from ways import EVERY_WAY, configure  # noqa: E402
 
 BACKENDS = 4  # namespaces; the configuration names the first three
 
 
 @pytest.fixture(scope="session")
 def running_lab(request):
-    """The lab as it happens to be. Parametrized indirectly, with another NIC than a TAP."""
+    """The lab as it happens to be: first-light, or one with the Options that it is parametrized
+    with, indirectly."""
     if os.geteuid() != 0:
         pytest.exit("The end-to-end tests need root, for the lab.", returncode=1)
     if Lab.is_up():
         pytest.exit("A lab is up already; `tools/lab down` takes it down.", returncode=1)
-    lab = Lab.up(Options(nic=getattr(request, "param", "tap"), backends=BACKENDS))
+    options = getattr(request, "param", Options(backends=BACKENDS))
+    lab = Lab.up(options)
+    if options is EVERY_WAY:
+        configure(lab)
     yield lab
     lab.down()
 

@@ -6,10 +6,15 @@ import subprocess
 
 import pytest
 
+from conftest import BACKENDS
 from observe import weights
+from labkit import Options
 from labkit.traffic import VIP, Download, echo, get, spread, unfair
 
-pytestmark = pytest.mark.parametrize("running_lab", ["af_packet", "af_xdp"], indirect=True)
+NICS = ["af_packet", "af_xdp"]
+pytestmark = pytest.mark.parametrize(
+    "running_lab", [Options(nic=nic, backends=BACKENDS) for nic in NICS], ids=NICS, indirect=True
+)
 
 
 def test_it_forwards(lab):

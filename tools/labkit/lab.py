@@ -345,6 +345,8 @@ def _set_up(end):
         namespace.ip(on, "link", "set", *dev, "address", end.mac)
     if not end.arp:
         namespace.ip(on, "link", "set", *dev, "arp", "off")
+    if end.mtu:
+        namespace.ip(on, "link", "set", *dev, "mtu", str(end.mtu))
     if end.bridge:
         namespace.ip(on, "link", "set", *dev, "master", end.bridge)
     for feature in end.ethtool:

@@ -49,10 +49,12 @@ def pids(node):
 
 
 def listening(node, protocol):
-    """The ports on which something on `node` waits for "tcp" or "udp" over IPv4."""
+    """The ports on which something on `node` waits for "tcp" or "udp"."""
+    folder = pathlib.Path("/proc/thread-self/net")
     with inside(node):
-        lines = pathlib.Path(f"/proc/thread-self/net/{protocol}").read_text().splitlines()[1:]
-    columns = [line.split() for line in lines]
+        files = [folder / protocol, folder / f"{protocol}6"]
+        tables = [file.read_text() for file in files if file.exists()]
+    columns = [line.split() for table in tables for line in table.splitlines()[1:]]
     open_states = {"tcp": "0A", "udp": "07"}
     return {int(c[1].split(":")[1], 16) for c in columns if c[3] == open_states[protocol]}
 

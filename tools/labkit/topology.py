@@ -40,6 +40,7 @@ class End:
     device: str
     mac: str = ""
     arp: bool = True
+    mtu: int | None = None  # None: 1500
     bridge: str = ""  # one of the node's, which the device then joins
     addresses: list[str] = dataclasses.field(default_factory=list)
     neighbours: list[str] = dataclasses.field(default_factory=list)

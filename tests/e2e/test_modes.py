@@ -1,0 +1,58 @@
+"""Each way to a backend with real connections, in both families.
+
+The clients' packets are as large as 1500 bytes allow. What a tunnel adds makes them too large, and
+the client's kernel has to learn that from the balancer; test_path_mtu.py has more of that.
+"""
+
+import os
+
+import pytest
+
+from ways import (
+    BACKENDS,
+    CLIENT,
+    IN_EVERY_WAY,
+    WAYS,
+    Connection,
+    Datagrams,
+    forget_mtus,
+    known_mtu,
+)
+from labkit import wait_until
+
+pytestmark = IN_EVERY_WAY
+
+MEGABYTES = os.urandom(4 << 20)
+
+
+@pytest.fixture(autouse=True)
+def unlearned(lab):
+    forget_mtus(lab)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_tcp(lab, way):
+    """Both ways at once; the backend sees the client."""
+    with Connection(lab, way.vip) as connection:
+        greeting = connection.greeting
+        assert (greeting.address, greeting.port) == connection.own
+        assert greeting.address == CLIENT[way.inner]
+        assert connection.echo(MEGABYTES) == MEGABYTES
+    assert known_mtu(way.vip) == (way.mtu if way.is_tunnel else None)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_udp(lab, way):
+    """Each backend is reached."""
+    seen = set()
+
+    def ask():
+        with Datagrams(lab, way.vip) as datagrams:
+            datagrams.send(b"over UDP")
+            greeting, payload = datagrams.receive()
+            assert (greeting.address, greeting.port) == datagrams.own
+            assert payload == b"over UDP"
+            seen.add(greeting.backend)
+        return seen == set(BACKENDS)
+
+    wait_until(ask, "both backends to answer")
