@@ -90,7 +90,7 @@ struct PacketCounts {
 };
 
 // One service's share of the traffic. Packets and bytes (layer 2, as received) are all that
-// matched the service; forwarded + dropped are its part of the verdicts.
+// matched the service; forwarded + dropped are its part of the verdicts, the rest was answered.
 struct ServiceCounts {
   uint64_t packets = 0;
   uint64_t bytes = 0;

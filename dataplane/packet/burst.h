@@ -56,6 +56,7 @@ enum class Direction : uint8_t {
   kToBackend,    // from a client
   kFromBackend,  // the answer of a nat backend
   kToBalancer,   // an echo request
+  kAboutTunnel,  // an ICMP error about an outer packet: it is the kernel's, but tells of a path MTU
 };
 
 // What the flow table knew of a packet's connection.
@@ -70,14 +71,6 @@ struct ExtraFrame {
   uint8_t* data;
   uint32_t length;
   uint8_t packet;  // leaves behind this packet's frame, by the same interface
-};
-
-// What an ICMP error says of the path to a backend. It counts for the packets behind it, not for
-// those of the burst that came before.
-struct PathMtuNews {
-  uint8_t packet;  // that brought it
-  IpAddress backend;
-  uint32_t mtu;
 };
 
 struct Burst {
@@ -97,11 +90,9 @@ struct Burst {
   std::array<Direction, kSize> directions;
   std::array<const Service*, kSize> services;  // null: not to a service
   std::array<FlowHash, kSize> hashes;
-  // Of an ICMP error about a connection: where the packet that it quotes begins, in bytes from the
-  // IP header; else 0. Key and hash are the connection's, as the client sends it.
+  // Of an ICMP error about a connection or a tunnel: where the packet that it quotes begins, in
+  // bytes from the IP header; else 0. Key and hash are the connection's, as the client sends it.
   std::array<uint16_t, kSize> quotes;
-  std::array<PathMtuNews, kSize> path_mtu_news;  // in order of arrival
-  uint32_t path_mtu_news_count;
   // Choose; Match for kFromBackend
   std::array<const Backend*, kSize> backends;  // null: none chosen
   std::array<FlowLookup, kSize> lookups;
@@ -124,7 +115,6 @@ struct Burst {
   void Begin() {
     undecided_count_ = size;
     has_fragments = false;
-    path_mtu_news_count = 0;
     extras = {};
     for (uint32_t i = 0; i < size; ++i) {
       undecided_[i] = static_cast<uint8_t>(i);

@@ -5,19 +5,6 @@
 namespace guideway {
 namespace {
 
-// The checksum covers the whole message, so it is looked at only where it matters.
-bool HasWrongIcmpChecksum(const Frame& frame, const ParsedPacket& packet, const FlowKey& key) {
-  if (!IsIcmp(key) || packet.is_fragment) return false;
-  uint32_t sum = 0;
-  if (key.version == 6) {
-    sum = PseudoHeaderSum(key.source, key.destination, sizeof(key.source), key.protocol,
-                          packet.transport_length());
-  }
-  sum = SumOf(frame.data + packet.ip_offset + packet.transport_offset, packet.transport_length(),
-              sum);
-  return FoldedSum(sum) != 0xffff;
-}
-
 // The packet that an ICMP error quotes.
 struct Quote {
   uint16_t offset = 0;  // from the IP header of the error
@@ -72,7 +59,7 @@ class Matcher {
     const ParsedPacket& packet = burst_.packets[i];
     const FlowKey& key = burst_.keys[i];
     if (packet.source == packet.destination ||
-        HasWrongIcmpChecksum(burst_.frames[i], packet, key)) {
+        HasWrongIcmpChecksum(burst_.frames[i].data + packet.ip_offset, packet, key)) {
       return burst_.Drop(i, Reason::kMalformed);
     }
     if (snapshot_.IsDenied(packet.source)) return burst_.Drop(i, Reason::kAccessDenied);
@@ -139,8 +126,11 @@ class Matcher {
     if (!ReadQuote(burst_.frames[i], packet, quote)) return burst_.Finish(i, Verdict::kPunt);
     // Who sent what is quoted is told, and nobody else.
     if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
-    if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination)) {
-      ReadPathMtu(i, quote.destination);
+    if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination) &&
+        !packet.is_fragment) {
+      burst_.directions[i] = Direction::kAboutTunnel;
+      burst_.quotes[i] = quote.offset;
+      return true;
     }
     if (snapshot_.IsOwn(packet.destination)) return burst_.Finish(i, Verdict::kPunt);
     burst_.quotes[i] = quote.offset;
@@ -154,24 +144,6 @@ class Matcher {
     burst_.services[i] = snapshot_.FindService(backend->service);
     burst_.lookups[i] = FlowLookup::kHit;
     return true;
-  }
-
-  void ReadPathMtu(uint8_t i, const IpAddress& backend) {
-    const Frame& frame = burst_.frames[i];
-    const ParsedPacket& packet = burst_.packets[i];
-    const auto icmp = Read<IcmpHeader>(frame.data + packet.ip_offset + packet.transport_offset);
-    if (HasWrongIcmpChecksum(frame, packet, burst_.keys[i])) return;
-    if (burst_.keys[i].version == 4) {
-      if (icmp.type != kIcmpUnreachable || icmp.code != kIcmpFragmentationNeeded) return;
-      Tell(i, backend, NetworkOrder(icmp.rest[1]));
-    } else if (icmp.type == kIcmpv6TooBig) {
-      const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
-      Tell(i, backend, mtu);
-    }
-  }
-
-  void Tell(uint8_t i, const IpAddress& backend, uint32_t mtu) {
-    burst_.path_mtu_news[burst_.path_mtu_news_count++] = {i, backend, mtu};
   }
 
   const Snapshot& snapshot_;

@@ -185,6 +185,16 @@ bool IsIcmpError(const FlowKey& key, uint8_t type) {
          type == kIcmpParameterProblem;
 }
 
+bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const FlowKey& key) {
+  if (!IsIcmp(key) || packet.is_fragment) return false;
+  uint32_t sum = 0;
+  if (key.version == 6) {
+    sum = PseudoHeaderSum(key.source, key.destination, sizeof(key.source), key.protocol,
+                          packet.transport_length());
+  }
+  return FoldedSum(SumOf(ip + packet.transport_offset, packet.transport_length(), sum)) != 0xffff;
+}
+
 void Parse(Burst& burst) {
   burst.ForUndecided([&](uint8_t i) {
     Frame& frame = burst.frames[i];

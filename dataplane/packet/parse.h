@@ -29,6 +29,10 @@ inline bool IsIcmp(const FlowKey& key) {
 // A type that reports an error about the packet that it quotes.
 bool IsIcmpError(const FlowKey& key, uint8_t type);
 
+// Of a whole ICMP or ICMPv6 message in the IP packet at `ip`; others have none. It covers the
+// message to its end, so it is looked at only where it matters.
+bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const FlowKey& key);
+
 }  // namespace guideway
 
 #endif  // GUIDEWAY_DATAPLANE_PACKET_PARSE_H_

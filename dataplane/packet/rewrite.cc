@@ -23,17 +23,18 @@ bool IsSingleHost(const IpAddress& address) {
 
 class Rewriting {
  public:
-  Rewriting(const Snapshot& snapshot, Nanoseconds now, const PathMtus& path_mtus,
-            RewriteState& state, Burst& burst)
+  Rewriting(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
+            Burst& burst)
       : snapshot_(snapshot), now_(now), path_mtus_(path_mtus), state_(state), burst_(burst) {}
 
   bool Rewrite(uint8_t i) {
     switch (burst_.directions[i]) {
       case Direction::kToBackend: return ToBackend(i);
       case Direction::kFromBackend: return FromBackend(i);
-      case Direction::kToBalancer: break;
+      case Direction::kToBalancer: return AnswerEcho(i);
+      case Direction::kAboutTunnel: LearnPathMtu(i); break;
     }
-    return AnswerEcho(i);
+    return burst_.Finish(i, Verdict::kPunt);
   }
 
  private:
@@ -87,6 +88,22 @@ class Rewriting {
     if (size > hop.mtu) return burst_.Drop(i, Reason::kTooBig);
     if (!MayAnswer()) return burst_.Drop(i, Reason::kRateLimited);
     return Send(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
+  }
+
+  // What a router says of the way to a backend counts for all packets behind this one.
+  void LearnPathMtu(uint8_t i) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const IpBytes bytes = Bytes(i);
+    if (HasWrongIcmpChecksum(bytes.data, packet, burst_.keys[i])) return;
+    const auto icmp = Read<IcmpHeader>(bytes.data + packet.transport_offset);
+    const bool is_v4 = packet.source.is_v4();
+    if (icmp.type != (is_v4 ? kIcmpUnreachable : kIcmpv6TooBig)) return;
+    if (is_v4 && icmp.code != kIcmpFragmentationNeeded) return;
+    const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
+    const uint8_t* quoted = bytes.data + burst_.quotes[i];
+    const IpAddress backend = is_v4 ? IpAddress::V4(quoted + offsetof(Ipv4Header, destination))
+                                    : IpAddress::V6(quoted + offsetof(Ipv6Header, destination));
+    path_mtus_.Learn(backend, is_v4 ? mtu & 0xffff : mtu, now_);
   }
 
   // The sender is told that its packets may have `mtu` bytes and no more.
@@ -172,7 +189,7 @@ class Rewriting {
 
   const Snapshot& snapshot_;
   const Nanoseconds now_;
-  const PathMtus& path_mtus_;
+  PathMtus& path_mtus_;
   RewriteState& state_;
   Burst& burst_;
 };
@@ -183,19 +200,7 @@ void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, Rew
              Burst& burst) {
   state.Begin();
   Rewriting rewriting(snapshot, now, path_mtus, state, burst);
-  uint32_t heard = 0;
-  const auto hear = [&](uint32_t end) {
-    for (; heard < burst.path_mtu_news_count; ++heard) {
-      const PathMtuNews& news = burst.path_mtu_news[heard];
-      if (news.packet >= end) return;
-      path_mtus.Learn(news.backend, news.mtu, now);
-    }
-  };
-  burst.ForUndecided([&](uint8_t i) {
-    hear(i);
-    return rewriting.Rewrite(i);
-  });
-  hear(burst.size);
+  burst.ForUndecided([&](uint8_t i) { return rewriting.Rewrite(i); });
   burst.extras = state.extras();
 }
 

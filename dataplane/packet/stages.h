@@ -29,7 +29,7 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
 // Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
 // comes from; and hashes its connection.
 //   Reads: packets, keys. Writes: directions, services, hashes, quotes; keys of ICMP errors;
-//   backends and lookups of kFromBackend; path_mtu_news; prefetches the flow table.
+//   backends and lookups of kFromBackend; prefetches the flow table.
 //   Verdicts: kPunt for what is neither; to a VIP, in this order: kDrop/kMalformed for what comes
 //   from the VIP itself, and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied;
 //   kPortNotServed.
@@ -59,10 +59,10 @@ void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Bur
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
 // fragments if they do not fit; or answers them (rewrite.h).
-//   Reads: packets, directions, services, hashes, quotes, backends, path_mtu_news. Writes: frames,
-//   extras; what `path_mtus` knows.
-//   Verdicts: kForward; kReply; kDrop/kNoNextHop, kTooBig, kRateLimited (answers), kTransmitFull
-//   (no room for fragments).
+//   Reads: packets, directions, services, hashes, quotes, backends. Writes: frames, extras; what
+//   `path_mtus` knows.
+//   Verdicts: kForward; kReply; kPunt for what told of a path MTU; kDrop/kNoNextHop, kTooBig,
+//   kRateLimited (answers), kTransmitFull (no room for fragments).
 void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
              Burst& burst);
 

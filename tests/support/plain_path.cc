@@ -636,7 +636,8 @@ class PlainStep {
         is_end |= backend.address == quote_->destination;
       }
     }
-    if (!is_source || !is_end || HasWrongIcmpChecksum()) return;
+    // The checksum of a fragment cannot be checked, so it is not believed.
+    if (!is_source || !is_end || ip_.is_fragment || HasWrongIcmpChecksum()) return;
     const uint8_t code = ip_.bytes[ip_.transport + 1];
     uint32_t mtu = 0;
     if (ip_.version == 4) {
@@ -647,7 +648,8 @@ class PlainStep {
       mtu = std::max<uint32_t>(1280, Get32(ip_.bytes, ip_.transport + 4));
     }
     auto& known = path_.path_mtus_[quote_->destination];
-    if (known.mtu != 0 && ticks_ - known.learned <= kPathMtuTicks) mtu = std::min(mtu, known.mtu);
+    // A wider path is no news.
+    if (known.mtu != 0 && known.mtu < mtu && ticks_ - known.learned <= kPathMtuTicks) return;
     known = {mtu, ticks_};
   }
 
