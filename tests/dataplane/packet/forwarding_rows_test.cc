@@ -35,6 +35,8 @@ std::vector<Row> Rows() {
       Slice(Ipv4{.destination = kVip4}.With(Udp{.source_port = 9}, Counting(101)), 20);
   const Bytes datagram6 = Slice(Ipv6{}.With(Udp{.source_port = 9}, Counting(101)), 40);
   const auto fragments = FragmentsOf(Ipv4{.protocol = 17}, datagram, {48, 96});
+  Extension on_its_way = ExtensionHeader(43, 2);
+  on_its_way.rest[2] = 1;  // segments left
   const auto of_tcp = FragmentsOf(Ipv4{.identification = 9}, Tcp{}.Around(Counting(60)), {48});
   const auto fragments6 = FragmentsOf(Ipv6{.next_header = 17}, datagram6, {48, 96});
   return {
@@ -79,6 +81,9 @@ std::vector<Row> Rows() {
       {"extension headers",
        Ipv6{.extensions = {ExtensionHeader(0), AuthenticationHeader()}}.With(Tcp{}, Counting(5))},
       {"a routing header", Ipv6{.extensions = {ExtensionHeader(43, 2)}}.With(Udp{}, Counting(5))},
+      {"a routing header on its way: the checksum is for where it ends",
+       Ipv6{.extensions = {on_its_way}}.Around(
+           Summed(kClient6, "2001:db8:ffff::1", Tcp{}, Counting(5)))},
       {"a fragment header around a whole packet",
        Ipv6{.extensions = {FragmentHeader(0, false)}}.With(Udp{}, Counting(5))},
       {"ESP", Ipv6{.destination = kAll6, .next_header = 50}.Around(Counting(21))},
