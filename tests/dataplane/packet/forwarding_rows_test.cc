@@ -35,6 +35,9 @@ std::vector<Row> Rows() {
       Slice(Ipv4{.destination = kVip4}.With(Udp{.source_port = 9}, Counting(101)), 20);
   const Bytes datagram6 = Slice(Ipv6{}.With(Udp{.source_port = 9}, Counting(101)), 40);
   const auto fragments = FragmentsOf(Ipv4{.protocol = 17}, datagram, {48, 96});
+  Extension on_its_way = ExtensionHeader(43, 2);
+  on_its_way.rest[2] = 1;  // segments left
+  const auto of_tcp = FragmentsOf(Ipv4{.identification = 9}, Tcp{}.Around(Counting(60)), {48});
   const auto fragments6 = FragmentsOf(Ipv6{.next_header = 17}, datagram6, {48, 96});
   return {
       {"TCP", Ipv4{}.With(Tcp{}, Counting(64))},
@@ -62,6 +65,8 @@ std::vector<Row> Rows() {
       {"the first of three fragments", fragments[0], 0, false},
       {"the second", fragments[1], 0, false},
       {"the third", fragments[2], 0, false},
+      {"the first of two of TCP: its checksum goes over both", of_tcp[0], 0, false},
+      {"the second", of_tcp[1], 0, false},
 
       {"TCP", Ipv6{}.With(Tcp{}, Counting(64))},
       {"TCP, an odd length", Ipv6{}.With(Tcp{}, Counting(63))},
@@ -76,6 +81,9 @@ std::vector<Row> Rows() {
       {"extension headers",
        Ipv6{.extensions = {ExtensionHeader(0), AuthenticationHeader()}}.With(Tcp{}, Counting(5))},
       {"a routing header", Ipv6{.extensions = {ExtensionHeader(43, 2)}}.With(Udp{}, Counting(5))},
+      {"a routing header on its way: the checksum is for where it ends",
+       Ipv6{.extensions = {on_its_way}}.Around(
+           Summed(kClient6, "2001:db8:ffff::1", Tcp{}, Counting(5)))},
       {"a fragment header around a whole packet",
        Ipv6{.extensions = {FragmentHeader(0, false)}}.With(Udp{}, Counting(5))},
       {"ESP", Ipv6{.destination = kAll6, .next_header = 50}.Around(Counting(21))},
@@ -173,6 +181,7 @@ TEST(ForwardingRows, EntropyComesFromTheConnection) {
       seen.insert(of_one.begin(), of_one.end());
     }
     EXPECT_GT(seen.size(), 190u);
+    EXPECT_GT(*seen.rbegin(), 63000) << "of all values that there are";
   }
 }
 

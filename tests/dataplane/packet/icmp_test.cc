@@ -260,7 +260,7 @@ TEST(IcmpErrors, ThatAreNoConnectionsOfOurs) {
        about(Ipv4{.source = kVip4, .destination = kClient4, .protocol = 47}.Around(Counting(20))),
        "drop port_not_served"},
       {"from another address than the VIP it comes to",
-       about(Ipv4{.source = "198.51.100.77", .destination = kClient4}.With(Tcp{})),
+       about(Ipv4{.source = "198.51.100.77", .destination = kClient4}.With(Tcp{.source_port = 80})),
        "drop port_not_served"},
       {"quoting nothing", about({}), "drop malformed"},
       {"half an IP header", about(Slice(good, 0, 19)), "drop malformed"},

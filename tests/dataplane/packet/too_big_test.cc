@@ -330,6 +330,26 @@ TEST(FragmentedOutside, InABurst) {
   }
 }
 
+// Packets larger than any interface's would make more fragments than one burst has room for: each
+// is sent whole or not at all.
+TEST(FragmentedOutside, MoreThanThereIsRoomFor) {
+  Path path(MakeSnapshot(Services()));
+  const Bytes huge = Framed(Ipv4{.dont_fragment = false}.With(Udp{}, Counting(60000)));
+  int full = 0;
+  for (const Outcome& outcome : path.Send(std::vector<Bytes>(Burst::kSize, huge))) {
+    if (outcome.text() == "drop transmit_full") {
+      ++full;
+      EXPECT_TRUE(outcome.frames.empty());
+      continue;
+    }
+    EXPECT_EQ(outcome.text(), "forward");
+    EXPECT_EQ(Reassembled(outcome.frames, 1500).size(), 20u + 20u + 8u + 60000u);
+  }
+  EXPECT_GT(full, 0);
+  EXPECT_LT(full, 32);
+  EXPECT_EQ(path.Send(huge).text(), "forward") << "the next burst has room again";
+}
+
 // --- fragments of the packet itself
 
 TEST(FragmentedItself, DirectAndNat) {
@@ -428,7 +448,9 @@ TEST(PathMtu, LowersWhatGoesToThatBackendForTenMinutes) {
     EXPECT_EQ(Told(path, false, 1400 - outer), 0u) << "fits";
     path.now += 599 * kTicksPerSecond;
     EXPECT_EQ(Told(path, false), 1400 - outer) << Name(place);
-    path.now += kTicksPerSecond + 1;
+    path.now += kTicksPerSecond;
+    EXPECT_EQ(Told(path, false), 1400 - outer) << Name(place);
+    path.now += 1;
     EXPECT_EQ(Told(path, false), 0u) << Name(place);
   }
 }
@@ -471,6 +493,9 @@ TEST(PathMtu, HasItsBounds) {
       path.Send(v6 ? FromRouter6(sent, mtu) : FromRouter4(sent, mtu));
     }
     EXPECT_EQ(Told(path, false), row.told) << row.what;
+    if (row.told == 0) {
+      EXPECT_EQ(Told(path, false, 2000), v6 ? 1460u : 1480u) << row.what;
+    }
   }
 }
 
@@ -522,6 +547,11 @@ TEST(PathMtu, BelievesOnlyWhatIsAboutOurs) {
     EXPECT_EQ(path.Send(row.in).text(), "punt") << row.what;
     EXPECT_EQ(Told(path, false), 0u) << row.what;
     EXPECT_EQ(Told(path, true), 0u) << row.what;
+    // Nor is it kept for a backend that comes with the next configuration.
+    services[0].backends.push_back({"later", "10.0.0.99"});
+    services[0].backends[0].state = BackendState::kDown;
+    path.Use(MakeSnapshot(services, {.version = 2}));
+    EXPECT_EQ(Told(path, false), 0u) << row.what;
   }
 }
 
