@@ -31,7 +31,7 @@ inline void Add32(Bytes& b, uint32_t v) {
 inline void Add(Bytes& b, const Bytes& more) { b.insert(b.end(), more.begin(), more.end()); }
 inline Bytes Part(const Bytes& b, size_t from, size_t to) {
   Bytes part;
-  for (size_t i = from; i < to; ++i) part.push_back(b.at(i));
+  if (from < to) part.assign(&b.at(from), &b.at(to - 1) + 1);
   return part;
 }
 inline Bytes From(const Bytes& b, size_t from) { return Part(b, from, b.size()); }

@@ -95,6 +95,7 @@ class Plan {
     Add("inner", {"198.51.100.104/30", "2001:db8:100:1::/96"}, Protocol::kTcp, {{80, 80}}, tunnel(),
         {"10.1.0.21", "2001:db8:2::23"});
     for (ServicePlan& service : services_) {
+      if (choose_(5) == 0) service.new_flows_per_second = 1 + choose_(4);
       if (choose_(6) == 0) {
         service.affinity = {.to_client = true,
                             .ipv4_bits = static_cast<uint8_t>(choose_(2) == 0 ? 32 : 24),
@@ -966,7 +967,11 @@ Traffic MakeTraffic(const Choose& choose, const TrafficOptions& options, Seen& s
     }
   };
   for (int n = 0; n < options.batches; ++n) {
-    switch (choose(12)) {
+    // Often by just what something lasts: a held fragment, a fate, a connection, a path MTU.
+    constexpr std::array kTimes = {2, 4, 40, 60, 120, 480, 2400};
+    constexpr uint64_t kTick = kSecondNs / 4;
+    switch (choose(13)) {
+      case 12: now += kTick * (static_cast<uint64_t>(kTimes[choose(7)]) + choose(3) - 1); break;
       case 0: now += choose(1000); break;
       case 1:
       case 2:
