@@ -58,6 +58,16 @@ void Fragments::Remember(const Key& key, const Fate& fate, Nanoseconds now) {
   }
 }
 
+void Fragments::Sweep(const Snapshot& snapshot) {
+  for (size_t i = 0; i < kFates; ++i) {
+    FateEntry& entry = fates_[i];
+    if (entry.used && entry.fate.verdict == Verdict::kForward &&
+        snapshot.FindBackend(entry.fate.backend) == nullptr) {
+      entry.used = false;
+    }
+  }
+}
+
 bool Fragments::Hold(const Key& key, const Frame& frame, Nanoseconds now) {
   if (frame.length > kMaxHeldFrame) return false;
   Held* free = nullptr;

@@ -4,9 +4,9 @@
 //   fates   4096 in sets of four, by a hash of source, destination, protocol and identification
 //   held    copies of up to 256 later fragments, each for at most half a second
 //
-// A first fragment leaves its fate (a backend, a drop, a punt) for those that follow; a fate that
-// is needed by none for 15 seconds is forgotten (RFC 791 lets a receiver wait that long). A later
-// fragment without a fate is copied and kept back; when its first one has come, or its time is up,
+// A first fragment leaves its fate (a backend, a drop, a punt) for those that follow. It is forgotten
+// after 15 seconds (RFC 791 has a receiver wait that long), or by a sweep when the backend has left.
+// A later fragment without a fate is copied and kept back; when its first one has come, or its time is up,
 // or its place is needed, it comes again as if it had just been received, and is not kept a second
 // time. So there is no guess, and what a flood of fragments can fill is bounded.
 //
@@ -58,6 +58,9 @@ class Fragments {
 
   // Leaves a fate for the fragments to come, and lets those go that were waiting for it.
   void Remember(const Key& key, const Fate& fate, Nanoseconds now);
+
+  // Forgets fates of backends that have left the configuration.
+  void Sweep(const Snapshot& snapshot);
 
   // Keeps a copy of a later fragment. False if there is no place for it.
   bool Hold(const Key& key, const Frame& frame, Nanoseconds now);

@@ -58,8 +58,11 @@ class Matcher {
   bool MatchToVip(uint8_t i, const Vip& vip) {
     const ParsedPacket& packet = burst_.packets[i];
     const FlowKey& key = burst_.keys[i];
+    const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
+    Quote quote;
     if (packet.source == packet.destination ||
-        HasWrongIcmpChecksum(burst_.frames[i].data + packet.ip_offset, packet, key)) {
+        HasWrongIcmpChecksum(burst_.frames[i].data + packet.ip_offset, packet, key) ||
+        (is_error && !ReadQuote(burst_.frames[i], packet, quote))) {
       return burst_.Drop(i, Reason::kMalformed);
     }
     if (snapshot_.IsDenied(packet.source)) return burst_.Drop(i, Reason::kAccessDenied);
@@ -69,7 +72,7 @@ class Matcher {
       burst_.directions[i] = Direction::kToBalancer;
       return true;
     }
-    if (IsIcmpError(key, packet.icmp_type)) return MatchErrorToVip(i, vip);
+    if (is_error) return MatchErrorToVip(i, vip, quote);
     return MatchService(i, vip);
   }
 
@@ -80,11 +83,7 @@ class Matcher {
   }
 
   // Somebody says that an answer from the VIP did not arrive.
-  bool MatchErrorToVip(uint8_t i, const Vip& vip) {
-    Quote quote;
-    if (!ReadQuote(burst_.frames[i], burst_.packets[i], quote)) {
-      return burst_.Drop(i, Reason::kMalformed);
-    }
+  bool MatchErrorToVip(uint8_t i, const Vip& vip, const Quote& quote) {
     if (quote.source != burst_.packets[i].destination) {
       return burst_.Drop(i, Reason::kPortNotServed);
     }

@@ -9,7 +9,8 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
       flows_(shared.flows(worker)),
       counters_(shared.counters(worker)),
       worker_(static_cast<uint16_t>(worker)),
-      chooser_(worker) {}
+      chooser_(worker),
+      rewrite_(worker, shared.workers()) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
   burst.Begin();
@@ -65,7 +66,10 @@ void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
     counters_.flows().Sub(1);
   };
   for (size_t n = 0; n < lines; ++n) {
-    if (sweep_line_ == 0) sweep_version_ = snapshot.version();
+    if (sweep_line_ == 0) {
+      sweep_version_ = snapshot.version();
+      fragments_.Sweep(snapshot);
+    }
     flows_.SweepLine(sweep_line_, keep, freed);
     if (++sweep_line_ == flows_.lines()) {
       sweep_line_ = 0;

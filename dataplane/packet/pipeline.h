@@ -48,10 +48,10 @@ class Pipeline {
   }
 
   // Goes through the next `lines` lines of the flow table and frees entries that are timed out or
-  // whose backend has left the configuration.
+  // whose backend has left the configuration; fates of fragments, too.
   void Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines);
 
-  // The whole flow table has been swept under Snapshots of this version or later ones.
+  // All of it has been swept under Snapshots of this version or later ones.
   uint64_t swept_version() const { return swept_version_.load(std::memory_order_acquire); }
 
   const FlowTable& flows() const { return flows_; }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/pages.h"
@@ -31,9 +32,14 @@ struct IpBytes {
 // many answers it gave, and memory for the fragments that a burst makes.
 class RewriteState {
  public:
-  RewriteState() : memory_(kMemory, PageSize::kTransparentHuge) {}
+  // Worker number `worker` of `workers`, which take turns with identifications.
+  RewriteState(size_t worker, size_t workers)
+      : step_(static_cast<uint32_t>(workers)),
+        identification_(static_cast<uint32_t>(worker)),
+        memory_(kMemory, PageSize::kTransparentHuge) {}
 
-  uint32_t NextIdentification() { return identification_++; }
+  // Another worker has others, for as long as 16 bits allow.
+  uint32_t NextIdentification() { return std::exchange(identification_, identification_ + step_); }
   RateLimit& replies() { return replies_; }
 
   // Forgets the extras of the burst before.
@@ -56,7 +62,8 @@ class RewriteState {
   static constexpr size_t kMemory = size_t{1} << 20;
   static constexpr size_t kMaxExtras = 1024;
 
-  uint32_t identification_ = 0;
+  const uint32_t step_;
+  uint32_t identification_;
   RateLimit replies_;
   PageArray<uint8_t> memory_;
   std::array<ExtraFrame, kMaxExtras> extras_;

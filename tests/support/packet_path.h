@@ -42,11 +42,12 @@ struct Outcome {
   }
 };
 
-// A pipeline with its surroundings; time is what a test sets.
+// A pipeline with its surroundings, the first of so many workers; time is what a test sets.
 class Path {
  public:
-  explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024)
-      : shared_(2, flow_entries, PageSize::kLazy),
+  explicit Path(std::shared_ptr<const Snapshot> snapshot, size_t flow_entries = 1024,
+                size_t workers = 1)
+      : shared_(workers, flow_entries, PageSize::kLazy),
         snapshot_(std::move(snapshot)),
         pipeline_(shared_, 0) {}
 

@@ -551,7 +551,9 @@ class PlainStep {
   }
 
   PlainOutcome ToVip() {
-    if (ip_.source == ip_.destination || HasWrongIcmpChecksum()) {
+    if (ip_.is_icmp_error()) quote_ = ReadQuote(ip_);
+    if (ip_.source == ip_.destination || HasWrongIcmpChecksum() ||
+        (ip_.is_icmp_error() && !quote_.has_value())) {
       return Decided(Drop(Reason::kMalformed));
     }
     if (snapshot_.IsDenied(ip_.source)) return Decided(Drop(Reason::kAccessDenied));
@@ -559,8 +561,6 @@ class PlainStep {
     if (ip_.is_echo_request()) return EchoReply();
     Ip connection = ip_;
     if (ip_.is_icmp_error()) {
-      quote_ = ReadQuote(ip_);
-      if (!quote_.has_value()) return Decided(Drop(Reason::kMalformed));
       if (quote_->source != ip_.destination) return Decided(Drop(Reason::kPortNotServed));
       // An answer of the connection is quoted.
       connection = *quote_;

@@ -165,7 +165,7 @@ TEST(IcmpErrors, GoWhereTheirConnectionGoes) {
 
 TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
   const auto snapshot = MakeSnapshot(InTurns());
-  Path path(snapshot);
+  Path path(snapshot, 1024, 2);
   Pipeline other(path.shared(), 1);
   // Two connections at the other worker: the second turn's backend is not the first's.
   auto burst = std::make_unique<Burst>();

@@ -529,7 +529,7 @@ TEST(Schedulers, LeastConnectionsCountsEveryWorker) {
   }
   EXPECT_NEAR(spread["a"], 50, 5);
 
-  Path path(snapshot);
+  Path path(snapshot, 1024, 2);
   path.other_worker().backend(0).active_flows.Add(1000);
   spread.clear();
   for (uint16_t port = 1; port <= 100; ++port) {
