@@ -675,12 +675,11 @@ class PlainStep {
   }
 
   bool IsTimedOut(const PlainPath::Connection& c) const {
-    return PlainStep::IsTimedOut(path_, c, snapshot_, ticks_);
+    return PlainStep::IsTimedOut(c, snapshot_, ticks_);
   }
 
  public:
-  static bool IsTimedOut(const PlainPath&, const PlainPath::Connection& c, const Snapshot& snapshot,
-                         uint64_t ticks) {
+  static bool IsTimedOut(const PlainPath::Connection& c, const Snapshot& snapshot, uint64_t ticks) {
     const FlowTimeouts& t = snapshot.timeouts();
     uint64_t seconds = t.udp_s;
     if (c.state == State::kHandshake) seconds = t.tcp_handshake_s;
@@ -959,7 +958,7 @@ std::vector<std::pair<uint64_t, PlainOutcome>> PlainPath::Release(bool all,
 
 void PlainPath::Sweep(const Snapshot& snapshot, uint64_t now) {
   std::erase_if(connections_, [&](const auto& entry) {
-    return PlainStep::IsTimedOut(*this, entry.second, snapshot, now / kTickNs) ||
+    return PlainStep::IsTimedOut(entry.second, snapshot, now / kTickNs) ||
            snapshot.FindBackend(entry.second.backend) == nullptr;
   });
 }

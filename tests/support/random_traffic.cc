@@ -418,7 +418,11 @@ class Generator {
       case 3:
       case 4: return std::max<size_t>(plan_.mtu(choose_(3)), 140) - choose_(140);
       case 5: return 1280 - 40 - 8 - choose_(24);
-      case 6: return choose_(12) == 0 ? 2000 + choose_(8000) : choose_(1500);
+      case 6:
+        // Now and then the largest that there are; rarely, since a burst has room for the fragments
+        // of a few of them.
+        if (choose_(60) == 0) return 65380 + choose_(116);
+        return choose_(12) == 0 ? 2000 + choose_(8000) : choose_(1500);
       default: return choose_(100);
     }
   }

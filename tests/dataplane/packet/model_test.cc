@@ -22,7 +22,7 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 
 uint64_t FirstSeed() { return FromEnvironment("GUIDEWAY_SEED", 1); }
 
-// Bytes of the generator are used up slowly: a number below n takes one step of it.
+// Numbers of a generator that is the same everywhere; std::uniform_int_distribution is not.
 Choose RandomChoose(std::mt19937_64& random) {
   return [&random](uint32_t n) { return static_cast<uint32_t>((random() >> 32) * n >> 32); };
 }
