@@ -117,9 +117,10 @@ struct Ip {
   }
 };
 
-// A part of a packet of 65535 bytes at most; all parts but the last in units of eight bytes.
-bool IsPossibleFragment(uint32_t offset, bool more, size_t length) {
-  return offset + length <= 65535 && !(more && length % 8 != 0);
+// A part of a packet of 65535 bytes at most, as its length field counts, with what is before the
+// parts; all parts but the last in units of eight bytes.
+bool IsPossibleFragment(uint32_t offset, bool more, size_t length, size_t before) {
+  return before + offset + length <= 65535 && !(more && length % 8 != 0);
 }
 
 std::optional<Ip> ReadIpv4(const Bytes& b, bool quoted, bool checksum_good) {
@@ -142,7 +143,7 @@ std::optional<Ip> ReadIpv4(const Bytes& b, bool quoted, bool checksum_good) {
   const bool more = (b[6] & 0x20) != 0;
   ip.is_fragment = offset != 0 || more;
   ip.is_later = offset != 0;
-  if (!quoted && !IsPossibleFragment(offset, more, length - header)) return std::nullopt;
+  if (!quoted && !IsPossibleFragment(offset, more, length - header, header)) return std::nullopt;
   return ip;
 }
 
@@ -171,8 +172,9 @@ std::optional<Ip> ReadIpv6(const Bytes& b, bool quoted) {
       if (!ip.is_fragment) ip.identification = Get32(b, at + 4);
       ip.is_fragment = ip.is_fragment || offset != 0 || more;
       ip.is_later = offset != 0;
+      const size_t before = at - 40;
       at += 8;
-      if (!quoted && !IsPossibleFragment(offset, more, length - at)) return std::nullopt;
+      if (!quoted && !IsPossibleFragment(offset, more, length - at, before)) return std::nullopt;
     } else {
       at += next == 51 ? (b[at + 1] + 2) * 4 : (b[at + 1] + 1) * 8;
       if (at > length) return std::nullopt;
