@@ -25,6 +25,8 @@ NARROW_MTU = 1400  # on the way to the far backends
 CLIENT = {4: "203.0.113.10", 6: "2001:db8:c::10"}
 BACKENDS = ("web-1", "web-2")
 
+SO_RCVBUFFORCE = 33  # Python has no name for it
+
 IP_HEADER = {4: 20, 6: 40}
 SHIM = {"ipip": 0, "gre": 4, "gue": 8 + 4, "vxlan": 8 + 8 + 14}
 
@@ -177,6 +179,7 @@ class Datagrams:
             self._socket = socket.socket(
                 socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM
             )
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         self._socket.settimeout(timeout_s)
         self._socket.connect((vip, PORT))  # takes answers from the VIP alone
         self.own = self._socket.getsockname()[:2]
