@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from observe import wait_state
 from ways import (
     BACKENDS,
     CLIENT,
@@ -56,3 +57,21 @@ def test_udp(lab, way):
         return seen == set(BACKENDS)
 
     wait_until(ask, "both backends to answer")
+
+
+def test_a_backend_that_dies_is_missed_by_every_way(lab):
+    """Probes come from the balancer's own kernel, to IPv4 and IPv6 addresses, those of nat among
+    them."""
+    config = lab.config()
+    for service in config["services"]:
+        service["health_check"] |= {"interval": "250ms", "fall": 2}
+    assert lab.apply(config).returncode == 0
+    names = {f"{way}-{protocol}/web-2" for way in WAYS for protocol in ("tcp", "udp")}
+    lab.kill("web-2/echo")
+    wait_state(lab, "down", *names)
+    for way in WAYS:
+        for _ in range(3):
+            with Connection(lab, way.vip) as connection:
+                assert connection.greeting.backend == "web-1"
+    lab.start("web-2/echo")
+    wait_state(lab, "up", *names)
