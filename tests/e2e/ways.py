@@ -143,9 +143,10 @@ class Greeting:
 class Connection:
     """A TCP connection to the echo service behind a VIP."""
 
-    def __init__(self, lab, vip, source="", timeout_s=5):
+    def __init__(self, lab, vip, source="", source_port=0, timeout_s=5):
         with lab.inside("client"):
-            self._socket = socket.create_connection((vip, PORT), timeout_s, (source, 0))
+            own = (source, source_port)
+            self._socket = socket.create_connection((vip, PORT), timeout_s, own)
         self._file = self._socket.makefile("rb")
         self.own = self._socket.getsockname()[:2]
         self.greeting = Greeting.of(self._file.readline())
