@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ways import BACKENDS, CLIENT, IN_EVERY_WAY, WAYS, Datagrams, kernel_counters, way, ways
+from ways import BACKENDS, IN_EVERY_WAY, WAYS, Datagrams, kernel_counters, way, ways
 from labkit import namespace, wait_until
 from labkit.counters import packets
 

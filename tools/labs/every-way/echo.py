@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """echo.py PORT...: sends back what comes, by TCP and by UDP, over IPv4 and IPv6.
 
-A TCP connection begins with a line from this end, «NAME ADDRESS PORT»: this backend's name and the
+A TCP connection begins with a line from this end, «NAME ADDRESS PORT»: this backend and the
 client as it is seen from here. A datagram is answered with the same line and what came, from the
 address that it came to.
 """
