@@ -7,6 +7,7 @@ something that does: frames keep their order, so no test waits in vain.
 import contextlib
 import functools
 import json
+import os
 import socket
 
 import pytest
@@ -15,7 +16,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Raw
 
-from ways import CLIENT, IN_EVERY_WAY
+from ways import BACKENDS, CLIENT, IN_EVERY_WAY, TUNNELS, Connection, kernel_counters
 from labkit import namespace
 from labkit.errors import LabError
 
@@ -256,6 +257,38 @@ def test_nobody_is_reached_through_it(lab, send, inner, outer):
         send("through the tunnel", to_web_1(outer), ip(inner, STRANGER, CLIENT))
         send("as a router does", ip(inner, STRANGER, CLIENT))
         assert receive()[0] == "as a router does"
+
+
+@pytest.fixture
+def merging(running_lab):
+    """GRO at the backends has packets to put together. It wants them to come by NAPI, which a veth
+    does for a peer without TSO, and to be kept for a moment, as the hardware's bursts would be."""
+
+    def switch(tso, flush_ns, defer):
+        for node in BACKENDS:
+            tso_of_peer = ["ethtool", "-K", node, "tso", tso]
+            namespace.run(running_lab.command("gateway", tso_of_peer))
+            for name, value in (("gro_flush_timeout", flush_ns), ("napi_defer_hard_irqs", defer)):
+                write = ["sh", "-c", f"echo {value} > /sys/class/net/eth0/{name}"]
+                namespace.run(running_lab.command(node, write))
+
+    switch("off", 200_000, 10)
+    yield
+    switch("on", 0, 0)
+
+
+@pytest.mark.usefixtures("merging")
+@pytest.mark.parametrize("way", [w for w in TUNNELS if w.forwarding in ("ipip", "gre")], ids=str)
+def test_what_gro_put_together_is_taken_apart_as_one(lab, way):
+    """What comes out is as large: the kernel has far fewer packets to handle than were sent."""
+    data = os.urandom(8 << 20)
+    with Connection(lab, way.vip) as connection:
+        name = "IpInReceives" if way.inner == 4 else "Ip6InReceives"
+        before = kernel_counters(lab, connection.greeting.backend)
+        assert connection.echo(data) == data
+        after = kernel_counters(lab, connection.greeting.backend)
+    assert after[name] - before[name] < len(data) / 1500 / 4
+    assert after["TcpInCsumErrors"] == before["TcpInCsumErrors"]
 
 
 def test_attach_and_detach(lab):

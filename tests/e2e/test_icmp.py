@@ -1,12 +1,14 @@
 """What the balancer answers itself, and the errors about connections that it passes on."""
 
+import contextlib
+import functools
 import signal
 import subprocess
 
 import pytest
 
-from ways import BACKENDS, CLIENT, IN_EVERY_WAY, WAYS, Datagrams, kernel_counters, way, ways
-from labkit import wait_until
+from ways import BACKENDS, IN_EVERY_WAY, WAYS, Datagrams, kernel_counters, way, ways
+from labkit import namespace, wait_until
 from labkit.counters import packets
 
 pytestmark = IN_EVERY_WAY
@@ -44,14 +46,16 @@ def test_ping_is_answered_so_often(lab):
     assert replied >= 10 and limited > 0 and replied + limited == 50
 
 
+def counted(lab, way, name):
+    """A counter of ICMP, by backend."""
+    name = ("Icmp" if way.inner == 4 else "Icmp6") + name
+    return {node: kernel_counters(lab, node)[name] for node in BACKENDS}
+
+
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_an_error_about_an_answer_reaches_who_gave_it(lab, way):
-    """The client has gone when the answer comes. Its kernel says so to the VIP: port unreachable."""
-    name = "IcmpInDestUnreachs" if way.inner == 4 else "Icmp6InDestUnreachs"
-
-    def errors():
-        return {node: kernel_counters(lab, node)[name] for node in BACKENDS}
-
+    """The client has gone when the answer comes; its kernel tells the VIP: port unreachable."""
+    errors = functools.partial(counted, lab, way, "InDestUnreachs")
     before = errors()
     with Datagrams(lab, way.vip) as datagrams:
         datagrams.send(b"who are you?")
@@ -64,3 +68,40 @@ def test_an_error_about_an_answer_reaches_who_gave_it(lab, way):
             lab.signal(f"{backend}/echo", signal.SIGCONT)
     wait_until(lambda: errors()[backend] > before[backend], "the error to arrive")
     assert errors() == before | {backend: before[backend] + 1}
+
+
+def new_flows(lab, way):
+    backends = lab.ask("get", "backends")["backends"]
+    return {b["name"]: int(b["new_flows"]) for b in backends if b["service"] == f"{way}-udp"}
+
+
+@pytest.fixture
+def short_lived(running_lab):
+    """What the backends send gets no further than the first router."""
+
+    def switch(hops):
+        for node in BACKENDS:
+            for key in ("net.ipv4.ip_default_ttl", "net.ipv6.conf.eth0.hop_limit"):
+                argv = ["sysctl", "-qw", f"{key}={hops}"]
+                namespace.run(running_lab.command(node, argv))
+
+    switch(1)
+    yield
+    switch(64)
+
+
+@pytest.mark.usefixtures("short_lived")
+@ways("ipip-4in4", "gre-6in4", "gue-4in6", "vxlan-6in6", "nat-4in4", "nat-6in6")
+def test_a_router_tells_the_backend_whose_answer_went_too_far(lab, way):
+    errors = functools.partial(counted, lab, way, "InTimeExcds")
+    before = errors()
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(Datagrams(lab, way.vip)) for _ in range(20)]
+        opened = new_flows(lab, way)
+        for datagrams in many:
+            datagrams.send(b"anybody there?")
+        wait_until(
+            lambda: sum(errors().values()) == sum(before.values()) + len(many), "all the errors"
+        )
+    opened = {node: n - opened[node] for node, n in new_flows(lab, way).items()}
+    assert {node: n - before[node] for node, n in errors().items()} == opened

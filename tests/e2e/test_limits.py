@@ -132,8 +132,8 @@ def flood(lab, vip, count):
 
 
 class Traffic(threading.Thread):
-    """A connection on which something goes to and fro until `finish`; then `error` says what went
-    wrong, if anything did."""
+    """A connection on which something goes to and fro until `finish`, save for the pauses; then
+    `error` says what went wrong, if anything did."""
 
     PIECE = os.urandom(20000)
 
@@ -141,14 +141,33 @@ class Traffic(threading.Thread):
         super().__init__(daemon=True)
         self._connection = Connection(lab, way(name).vip, timeout_s=20)
         self.backend = self._connection.greeting.backend
+        self._second = time.monotonic() + 1.1
         self._over = threading.Event()
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
         self.rounds = 0
         self.error = ""
         self.start()
 
+    def wait_confirmed(self):
+        """Until the flow table keeps it, come what may: a packet came a second after the first."""
+        wait_until(lambda: time.monotonic() > self._second, "the connection to be a second old")
+        self.wait_going_on()
+
+    def pause(self):
+        self._may_go_on.clear()
+
+    def go_on(self):
+        self._may_go_on.set()
+
+    def wait_going_on(self):
+        rounds = self.rounds
+        wait_until(lambda: self.error or self.rounds > rounds + 1, "the connection to go on")
+
     def run(self):
         try:
             while not self._over.is_set():
+                self._may_go_on.wait()
                 if self._connection.echo(self.PIECE) != self.PIECE:
                     raise ConnectionError("cut off, or garbled")
                 self.rounds += 1
@@ -163,28 +182,30 @@ class Traffic(threading.Thread):
 
 @pytest.mark.parametrize("name", ["ipip-4in4", "gue-4in6"])
 def test_a_flood_of_syns(lab, name):
-    """It fills the flow table and no more than that; connections that are in it go on. That they
-    are looked up and not merely chosen alike is seen by draining their backends."""
+    """It fills the flow table and no more than that; connections that are in it go on, or are
+    there when they wake up. Backends are drained meanwhile: who is not found in the table is chosen
+    anew, goes elsewhere, and is reset."""
 
     def flows():
         [worker] = lab.ask("status")["workers"]
         return int(worker["flows"]), int(worker["flow_capacity"])
 
-    names = [name, "nat-4in4", "direct-6in6", "vxlan-6in4"] * 4
+    names = [name, "nat-4in4", "direct-6in6", "vxlan-6in4", name] * 4
     connections = [Traffic(lab, name) for name in names]
     assert "web-1" in {connection.backend for connection in connections}
+    for connection in connections:
+        connection.wait_confirmed()
+    for connection in connections[::2]:
+        connection.pause()
     for each in dict.fromkeys(names):
         lab.ask("drain", f"{each}-tcp/web-1")
     _, capacity = flows()
     flood(lab, way(name).vip, 3 * capacity)
     held, _ = flows()
     assert 0.5 * capacity < held <= capacity
-    rounds = [connection.rounds for connection in connections]
-    wait_until(
-        lambda: all(c.error or c.rounds > n for c, n in zip(connections, rounds)),
-        "every connection to go on",
-    )
     for connection in connections:
+        connection.go_on()
+        connection.wait_going_on()
         connection.finish()
     assert [connection.error for connection in connections] == [""] * len(names)
     with Connection(lab, way(name).vip) as connection:

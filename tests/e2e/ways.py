@@ -25,6 +25,8 @@ NARROW_MTU = 1400  # on the way to the far backends
 CLIENT = {4: "203.0.113.10", 6: "2001:db8:c::10"}
 BACKENDS = ("web-1", "web-2")
 
+SO_RCVBUFFORCE = 33  # Python has no name for it
+
 IP_HEADER = {4: 20, 6: 40}
 SHIM = {"ipip": 0, "gre": 4, "gue": 8 + 4, "vxlan": 8 + 8 + 14}
 
@@ -141,9 +143,10 @@ class Greeting:
 class Connection:
     """A TCP connection to the echo service behind a VIP."""
 
-    def __init__(self, lab, vip, source="", timeout_s=5):
+    def __init__(self, lab, vip, source="", source_port=0, timeout_s=5):
         with lab.inside("client"):
-            self._socket = socket.create_connection((vip, PORT), timeout_s, (source, 0))
+            own = (source, source_port)
+            self._socket = socket.create_connection((vip, PORT), timeout_s, own)
         self._file = self._socket.makefile("rb")
         self.own = self._socket.getsockname()[:2]
         self.greeting = Greeting.of(self._file.readline())
@@ -177,6 +180,7 @@ class Datagrams:
             self._socket = socket.socket(
                 socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM
             )
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         self._socket.settimeout(timeout_s)
         self._socket.connect((vip, PORT))  # takes answers from the VIP alone
         self.own = self._socket.getsockname()[:2]

@@ -254,6 +254,9 @@ class Lab:
             # Frames leave these ends for a program: no kernel will fill in their checksums.
             ends = (dataclasses.replace(end, ethtool=["tx off"]) for end in (nic.own, nic.far))
             _make_link(*ends)
+            # What comes in at the daemon's end the kernel may see as well: it is not to answer.
+            quiet = f"net.ipv6.conf.{nic.own.device}.disable_ipv6=1"
+            namespace.run(namespace.command(nic.own.node, ["sysctl", "-qw", quiet]))
 
     def _write_config(self, daemon):
         path = pathlib.Path(self.options.config or daemon.config)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """echo.py PORT...: sends back what comes, by TCP and by UDP, over IPv4 and IPv6.
 
-A TCP connection begins with a line from this end, «NAME ADDRESS PORT»: this backend's name and the
+A TCP connection begins with a line from this end, «NAME ADDRESS PORT»: this backend and the
 client as it is seen from here. A datagram is answered with the same line and what came, from the
 address that it came to.
 """
@@ -13,6 +13,7 @@ import sys
 import threading
 
 NAME = socket.gethostname()
+SO_RCVBUFFORCE = 33  # Python has no name for it
 
 
 def line(client):
@@ -28,7 +29,10 @@ def echo(connection, client):
 
 
 def serve_tcp(port):
-    with socket.create_server(("::", port), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True) as server:
+    family = socket.AF_INET6
+    with socket.create_server(
+        ("::", port), family=family, backlog=4096, dualstack_ipv6=True
+    ) as server:
         while True:
             connection, client = server.accept()
             threading.Thread(target=echo, args=(connection, client), daemon=True).start()
@@ -36,6 +40,7 @@ def serve_tcp(port):
 
 def serve_udp(port):
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)  # a burst of large ones
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         server.bind(("::", port))
