@@ -28,6 +28,11 @@ bool IpAddress::is_multicast() const {
   return (is_v4() && (bytes_[0] & 0xf0) == 0xe0) || (is_v6() && bytes_[0] == 0xff);
 }
 
+bool IpAddress::is_link_local() const {
+  if (is_v4()) return bytes_[0] == 169 && bytes_[1] == 254;
+  return is_v6() && bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
+}
+
 bool IpAddress::is_loopback() const {
   if (is_v4()) return bytes_[0] == 127;
   return is_v6() &&

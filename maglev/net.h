@@ -47,6 +47,8 @@ class IpAddress {
 
   // IPv4 224.0.0.0/4 and IPv6 ff00::/8.
   bool is_multicast() const;
+  // IPv4 169.254.0.0/16 and IPv6 fe80::/10.
+  bool is_link_local() const;
   // IPv4 127.0.0.0/8 and IPv6 ::1.
   bool is_loopback() const;
   // Canonical text (IPv6: RFC 5952); «none» for none.

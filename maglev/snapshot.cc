@@ -115,15 +115,13 @@ void Snapshot::AddVips() {
 }
 
 void Snapshot::AddBackends(const Service& service) {
-  const bool tunnelled =
-      service.forwarding != Forwarding::kDirect && service.forwarding != Forwarding::kNat;
   for (const Backend& backend : service.backends) {
     Require(backend.id < kMaxBackends, "backend ids are below their bound");
     Require(backend.service == service.id, "a backend names its service");
     if (backend.id >= backends_.size()) backends_.resize(backend.id + 1, nullptr);
     Require(backends_[backend.id] == nullptr, "backend ids are unique");
     backends_[backend.id] = &backend;
-    if (tunnelled) {
+    if (IsTunnel(service.forwarding)) {
       tunnel_ends_.insert(backend.address);
       if (std::find(tunnel_sources_.begin(), tunnel_sources_.end(), backend.tunnel_source) ==
           tunnel_sources_.end()) {

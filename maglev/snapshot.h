@@ -43,6 +43,10 @@ static_assert(kMaxBackends < kNoBackend);
 enum class Forwarding : uint8_t { kIpip, kGre, kGue, kVxlan, kDirect, kNat };
 // «ipip», «gre», …
 absl::string_view ForwardingName(Forwarding forwarding);
+// In a packet of the balancer's own, from a tunnel source to the backend.
+inline bool IsTunnel(Forwarding forwarding) {
+  return forwarding != Forwarding::kDirect && forwarding != Forwarding::kNat;
+}
 
 enum class BackendState : uint8_t {
   kUp,     // takes new connections

@@ -69,9 +69,7 @@ class Explanation {
     }
     if (burst_->services[0] != nullptr) answer_.service = burst_->services[0]->name;
     if (burst_->backends[0] != nullptr) answer_.backend = burst_->backends[0]->name;
-    answer_.flow = burst_->lookups[0] == FlowLookup::kHit   ? "hit"
-                   : burst_->lookups[0] == FlowLookup::kNew ? "new"
-                                                            : "none";
+    answer_.flow = std::string(FlowLookupName(burst_->lookups[0]));
     ExplainMatch();
     if (burst_->services[0] != nullptr && burst_->directions[0] == Direction::kToBackend) {
       ExplainChoice();
@@ -94,8 +92,7 @@ class Explanation {
   }
   bool IsTunnelled() const {
     const Service* service = burst_->services[0];
-    return service != nullptr && service->forwarding != Forwarding::kDirect &&
-           service->forwarding != Forwarding::kNat;
+    return service != nullptr && IsTunnel(service->forwarding);
   }
 
   void ExplainMatch() {
@@ -116,6 +113,7 @@ class Explanation {
     }
     if (text_.kind == PacketText::Kind::kIcmp) {
       Step("an echo request to a VIP is answered by the balancer itself");
+      if (Is(Reason::kRateLimited)) Step("but replies_per_second is reached");
     } else if (burst_->services[0] == nullptr) {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is not served there"));
     } else {
@@ -127,8 +125,10 @@ class Explanation {
   void ExplainNoVip() {
     const std::string destination = text_.destination.ToString();
     if (burst_->directions[0] == Direction::kFromBackend && burst_->backends[0] != nullptr) {
-      Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), " port ",
-                        text_.source_port, " is backend ", answer_.backend, " of ", answer_.service,
+      const std::string port =
+          text_.source_port == 0 ? "" : absl::StrCat(" port ", text_.source_port);
+      Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), port,
+                        " is backend ", answer_.backend, " of ", answer_.service,
                         ": an answer, which gets the VIP as its source"));
       return;
     }
@@ -253,11 +253,6 @@ class Explanation {
   std::unique_ptr<Burst> burst_;
   Answer answer_;
 };
-
-// Nothing in an answer needs escapes: names, addresses and sentences of our own.
-std::string Quoted(const std::string& text) {
-  return text.empty() ? "null" : absl::StrCat("\"", text, "\"");
-}
 
 std::string List(const std::vector<std::string>& texts) {
   return absl::StrCat("[",

@@ -151,6 +151,10 @@ std::string ToJson(const google::protobuf::Message& message) {
   return json + "\n";
 }
 
+std::string Quoted(absl::string_view text) {
+  return text.empty() ? "null" : absl::StrCat("\"", text, "\"");
+}
+
 std::string ToJson(const std::vector<std::string>& strings) {
   google::protobuf::ListValue list;
   for (const std::string& s : strings) list.add_values()->set_string_value(s);

@@ -69,6 +69,8 @@ std::string Counted(uint64_t n, absl::string_view noun);
 
 // Names as in the schema, zeros included; ends in a line feed.
 std::string ToJson(const google::protobuf::Message& message);
+// "…", or null for an empty one. Of names and sentences of our own, which need no escapes.
+std::string Quoted(absl::string_view text);
 // ["…", "…"]
 std::string ToJson(const std::vector<std::string>& strings);
 

@@ -168,20 +168,6 @@ class Replay {
   std::map<std::pair<std::string, std::string>, std::map<Verdict, uint64_t>> by_backend_;
 };
 
-// Names of the configuration need no escapes.
-std::string Quoted(absl::string_view name) {
-  return name.empty() ? "null" : absl::StrCat("\"", name, "\"");
-}
-
-absl::string_view LookupName(FlowLookup lookup) {
-  switch (lookup) {
-    case FlowLookup::kNone: return "none";
-    case FlowLookup::kNew: return "new";
-    case FlowLookup::kHit: return "hit";
-  }
-  return "none";
-}
-
 void Replay::Show(const Line& line) const {
   if (format_ == Format::kTable) return;
   const bool dropped = line.verdict == Verdict::kDrop;
@@ -191,7 +177,7 @@ void Replay::Show(const Line& line) const {
             << Quoted(dropped ? kReasonInfo[static_cast<size_t>(line.reason)].name : "")
             << ", \"service\": " << Quoted(line.service)
             << ", \"backend\": " << Quoted(line.backend) << ", \"flow\": \""
-            << LookupName(line.lookup) << "\", \"frames\": " << line.frames << "}\n";
+            << FlowLookupName(line.lookup) << "\", \"frames\": " << line.frames << "}\n";
 }
 
 std::string Replay::SummaryJson() const {

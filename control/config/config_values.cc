@@ -206,10 +206,7 @@ Forwarding ForwardingOf(const config::Service& service) {
   return Forwarding::kIpip;
 }
 
-bool IsTunnelled(const config::Service& service) {
-  const Forwarding forwarding = ForwardingOf(service);
-  return forwarding != Forwarding::kDirect && forwarding != Forwarding::kNat;
-}
+bool IsTunnelled(const config::Service& service) { return IsTunnel(ForwardingOf(service)); }
 
 TunnelSettings TunnelSettingsOf(const config::Service& service) {
   const config::Forwarding& forwarding = service.forwarding();

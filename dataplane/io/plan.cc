@@ -88,8 +88,8 @@ DeviceFacts FactsByName(const DeviceName& device) {
 std::vector<PoolPlan> PlanPools(const Plan& plan) {
   // What a queue may hold on to. net_af_xdp takes 2048 whatever it is asked for.
   constexpr uint32_t kPerQueue = 2048;
-  // What a worker has in its hands or in its cache of free buffers.
-  constexpr uint32_t kPerWorker = 1024;
+  // What a worker has in its hands, in its cache of free buffers, and in its ring of fragments.
+  constexpr uint32_t kPerWorker = 2048;
   constexpr uint32_t kHeadroom = 128;     // DPDK's, before each frame
   constexpr uint32_t kAroundPacket = 26;  // Ethernet header, two VLAN tags, frame check sequence
   constexpr uint32_t kXdpHeadroom = 256;  // the kernel's, in a buffer of net_af_xdp
@@ -98,6 +98,7 @@ std::vector<PoolPlan> PlanPools(const Plan& plan) {
   uint32_t tx_queues = 0;
   for (const InterfacePlan& interface : plan.interfaces) tx_queues += interface.tx_queues;
 
+  uint32_t room = 0;
   std::map<int, PoolPlan> pools;
   for (const InterfacePlan& interface : plan.interfaces) {
     PoolPlan& pool = pools[interface.numa_node];
@@ -105,11 +106,12 @@ std::vector<PoolPlan> PlanPools(const Plan& plan) {
     pool.buffers += interface.rx_queues * kPerQueue;
     const uint32_t frame = interface.mtu + kAroundPacket + kXdpHeadroom;
     const uint32_t rounded = std::max(kSmallest, (frame + kStep - 1) / kStep * kStep);
-    pool.room = std::max(pool.room, kHeadroom + rounded);
+    room = std::max(room, kHeadroom + rounded);
   }
   std::vector<PoolPlan> result;
   for (auto& [node, pool] : pools) {
-    // A packet may leave by any interface.
+    // A packet may leave by any interface, and a worker copies one of any length.
+    pool.room = room;
     pool.buffers += tx_queues * kPerQueue + static_cast<uint32_t>(plan.workers.size()) * kPerWorker;
     result.push_back(pool);
   }

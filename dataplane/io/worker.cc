@@ -50,11 +50,7 @@ Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& po
   for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
     rx_.push_back({ports[rx.interface], rx.queue, rx.interface});
   }
-  for (uint16_t port : ports) {
-    if (interfaces_.size() <= port) interfaces_.resize(port + 1);
-    interfaces_[port] = static_cast<uint16_t>(outboxes_.size());
-    outboxes_.emplace_back().port = port;
-  }
+  for (uint16_t port : ports) outboxes_.emplace_back().port = port;
 }
 
 void Worker::Run() {
@@ -90,7 +86,7 @@ uint32_t Worker::ServeRing(Nanoseconds now) {
   if (count == 0) return 0;
   burst_.size = count;
   for (uint32_t i = 0; i < count; ++i) {
-    ShowFrame(i, interfaces_[buffers_[i]->port]);
+    ShowFrame(i, buffers_[i]->port);
     burst_.frames[i].was_handed_over = true;
   }
   ServeBurst(now);
@@ -112,7 +108,8 @@ void Worker::ServeBurst(Nanoseconds now) {
 
 void Worker::ShowFrame(uint32_t i, uint16_t interface) {
   rte_mbuf* buffer = buffers_[i];
-  const bool whole = buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0;
+  const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
+                     buffer->data_off >= Burst::kHeadroom;
   burst_.frames[i] = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
                       .length = whole ? buffer->data_len : 0u,
                       .headroom = buffer->data_off,
@@ -128,6 +125,7 @@ void Worker::SendFrames() {
   for (uint8_t i = 0; i < burst_.size; ++i) {
     rte_mbuf* buffer = buffers_[i];
     if (const uint16_t owner = burst_.owners[i]; owner != Burst::kNobody) {
+      buffer->port = burst_.frames[i].interface;  // on the ring it means ours
       if (rte_ring_mp_enqueue(rings_[owner], buffer) == 0) continue;
       burst_.owners[i] = Burst::kNobody;
       burst_.Drop(i, Reason::kTransmitFull);

@@ -14,7 +14,8 @@
 //
 // Frames. A frame is shown to the Pipeline where it lies in its buffer. One that came in several
 // buffers (longer than the MTU allows; net_pcap makes such) is brought together in the first if it
-// has room, else shown with length 0, which is malformed. A frame that the Pipeline made itself (a
+// has room, else shown with length 0, which is malformed. So is one without headroom (net_ring
+// brings whatever its other end made). A frame that the Pipeline made itself (a
 // fragment of one that did not fit, one that was held) is copied into a buffer of its own.
 //
 // A fragment that another worker owns goes to that one's ring, buffer and all; if it is full the
@@ -92,7 +93,6 @@ class Worker {
   const double ns_per_tsc_;
   const uint64_t tsc_per_sweep_;  // between slices
   std::vector<RxQueue> rx_;
-  std::vector<uint16_t> interfaces_;  // by DPDK's port
   const std::atomic<bool>& stop_;
 
   // The worker's own.

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
@@ -65,6 +66,11 @@ enum class FlowLookup : uint8_t {
   kNew,   // nothing usable: the connection was entered
   kHit,
 };
+// «none», «new», «hit».
+inline absl::string_view FlowLookupName(FlowLookup lookup) {
+  constexpr absl::string_view kNames[] = {"none", "new", "hit"};
+  return kNames[static_cast<size_t>(lookup)];
+}
 
 // Frames beyond the first that a packet became: the fragments of one that did not fit.
 struct ExtraFrame {

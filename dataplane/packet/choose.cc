@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/stages.h"
@@ -127,12 +128,9 @@ class Choosing {
   // The backend of the packet's connection by any worker's table, if it takes such packets.
   bool FindElsewhere(uint8_t i) {
     for (size_t worker = 0; worker < shared_.workers(); ++worker) {
-      const SharedState& shared = shared_;
-      const FlowTable::Entry* entry = shared.flows(worker).Find(burst_.hashes[i]);
-      if (entry == nullptr) continue;
-      const Flow flow = entry->flow();
-      if (flow.IsTimedOut(clock_)) continue;
-      burst_.backends[i] = BackendOf(flow, snapshot_, *burst_.services[i], burst_.packets[i]);
+      const std::optional<Flow> flow = shared_.flows(worker).Peek(burst_.hashes[i]);
+      if (!flow.has_value() || flow->IsTimedOut(clock_)) continue;
+      burst_.backends[i] = BackendOf(*flow, snapshot_, *burst_.services[i], burst_.packets[i]);
       if (burst_.backends[i] == nullptr) continue;
       burst_.lookups[i] = FlowLookup::kHit;
       return true;

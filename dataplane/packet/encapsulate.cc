@@ -76,7 +76,7 @@ uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner)
   return sum + static_cast<uint16_t>(~pseudo);
 }
 
-// UDP, then GUE or VXLAN. `sum`: that of the client's packet.
+// UDP of `length` bytes, from a port that the hash names; its checksum is not filled in.
 void WriteUdpShim(const Service& service, const FlowHash& hash, uint32_t length, uint8_t* at) {
   const uint16_t spread = static_cast<uint16_t>(hash.flow & 0x3fff);
   Write(at, UdpHeader{.source_port = NetworkOrder(kFirstSourcePort + spread),
@@ -123,7 +123,7 @@ uint8_t OuterProtocol(Forwarding forwarding, int inner_version) {
 }  // namespace
 
 uint32_t OuterSize(const Service& service, const Backend& backend) {
-  if (service.forwarding == Forwarding::kDirect || service.forwarding == Forwarding::kNat) return 0;
+  if (!IsTunnel(service.forwarding)) return 0;
   return static_cast<uint32_t>(IpHeaderSize(backend.address) + ShimSize(service.forwarding));
 }
 

@@ -29,9 +29,11 @@ void FlowTable::Entry::Update(const Flow& flow) {
   if (flow_.load(std::memory_order_relaxed) != word) flow_.store(word, std::memory_order_relaxed);
 }
 
+// Free in between, for those who read it meanwhile.
 void FlowTable::Entry::Set(uint64_t fingerprint, const Flow& flow) {
-  flow_.store(Pack(flow), std::memory_order_relaxed);
-  fingerprint_.store(fingerprint, std::memory_order_relaxed);
+  fingerprint_.store(0, std::memory_order_relaxed);
+  flow_.store(Pack(flow), std::memory_order_release);
+  fingerprint_.store(fingerprint, std::memory_order_release);
 }
 
 FlowTable::FlowTable(size_t entries, PageSize page_size)
@@ -48,6 +50,19 @@ FlowTable::Entry* FlowTable::Find(const FlowHash& hash) {
     }
   }
   return nullptr;
+}
+
+std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
+  const uint64_t fingerprint = Fingerprint(hash);
+  const size_t first = FirstLine(hash);
+  for (size_t line : {first, OtherLine(first, fingerprint)}) {
+    for (const Entry& entry : lines_[line].entries) {
+      if (entry.fingerprint_.load(std::memory_order_acquire) != fingerprint) continue;
+      const uint64_t word = entry.flow_.load(std::memory_order_acquire);
+      if (entry.fingerprint() == fingerprint) return Unpack(word);
+    }
+  }
+  return std::nullopt;
 }
 
 FlowTable::Entry* FlowTable::FindRoom(size_t line, const FlowClock& clock) {

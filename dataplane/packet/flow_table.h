@@ -19,9 +19,9 @@
 // a bare ACK. A new entry is unconfirmed until a packet of its connection comes a second or more
 // after it was made, and only unconfirmed entries are ever evicted. So a flood displaces its like.
 //
-// One writer, the worker. Others may read any entry at any time as two relaxed 8-byte loads; the
-// pair may then be of two different connections, which is good enough to count and to explain.
-// Time is in ticks that the caller passes in; ages are differences, so the clock may wrap.
+// One writer, the worker. Others may read any entry at any time as two 8-byte loads; the pair may
+// then be of two different connections. Peek looks twice, so that its answer is of the one asked
+// for. Time is in ticks that the caller passes in; ages are differences, so the clock may wrap.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_FLOW_TABLE_H_
 #define GUIDEWAY_DATAPLANE_PACKET_FLOW_TABLE_H_
 
@@ -29,6 +29,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "dataplane/packet/clock.h"
 #include "dataplane/packet/pages.h"
@@ -93,8 +94,8 @@ class FlowTable {
 
   // The entry of this connection, timed out or not; null if there is none. Valid until Insert.
   Entry* Find(const FlowHash& hash);
-  // The same for a reader, on any thread.
-  const Entry* Find(const FlowHash& hash) const { return const_cast<FlowTable*>(this)->Find(hash); }
+  // What the entry of this connection says, timed out or not, for a reader on any thread.
+  std::optional<Flow> Peek(const FlowHash& hash) const;
 
   struct Inserted {
     bool stored;

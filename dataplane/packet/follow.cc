@@ -9,7 +9,8 @@ class Following {
   Following(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst)
       : snapshot_(snapshot), now_(now), fragments_(fragments), burst_(burst) {}
 
-  // A first fragment, decided or on its way: those that follow shall know.
+  // A first fragment, decided or on its way: those that follow shall know. Who is denied is denied
+  // without it.
   void Remember(uint8_t i, bool is_on_its_way) {
     const ParsedPacket& packet = burst_.packets[i];
     Fragments::Fate fate;
@@ -21,13 +22,16 @@ class Following {
       // What was punted is punted whole, and where no nat is, without having to be remembered.
       fate = {.verdict = burst_.verdicts[i], .reason = burst_.reasons[i]};
       if (fate.verdict == Verdict::kPunt && !snapshot_.IsNatBackend(packet.source)) return;
+      if (fate.verdict == Verdict::kDrop && fate.reason == Reason::kAccessDenied) return;
     }
     fragments_.Remember(Key(i), fate, now_);
   }
 
   bool Follow(uint8_t i) {
     const Fragments::Fate* fate = fragments_.Find(Key(i), now_);
-    if (fate == nullptr) {
+    const Backend* backend = fate == nullptr ? nullptr : snapshot_.FindBackend(fate->backend);
+    // That of a backend that has left the configuration is none.
+    if (fate == nullptr || (fate->verdict == Verdict::kForward && backend == nullptr)) {
       Frame& frame = burst_.frames[i];
       if (!frame.was_held && fragments_.Hold(Key(i), frame, now_)) return burst_.Hold(i);
       return burst_.directions[i] == Direction::kToBackend
@@ -36,8 +40,6 @@ class Following {
     }
     if (fate->verdict == Verdict::kDrop) return burst_.Drop(i, fate->reason);
     if (fate->verdict == Verdict::kPunt) return burst_.Finish(i, Verdict::kPunt);
-    const Backend* backend = snapshot_.FindBackend(fate->backend);
-    if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
     const Service* service = snapshot_.FindService(backend->service);
     // Between the two fragments an address may have become another thing.
     if (burst_.directions[i] == Direction::kFromBackend &&

@@ -25,7 +25,7 @@ Fragments::Key Fragments::Key::Of(const ParsedPacket& packet, uint8_t protocol, 
 
 Fragments::Fragments()
     : fates_(kFates, PageSize::kTransparentHuge),
-      memory_(kHeld * kHeldSize, PageSize::kTransparentHuge),
+      memory_(kRing * kHeldSize, PageSize::kTransparentHuge),
       held_() {}
 
 const Fragments::Fate* Fragments::Find(const Key& key, Nanoseconds now) const {
@@ -50,12 +50,20 @@ void Fragments::Remember(const Key& key, const Fate& fate, Nanoseconds now) {
   }
   *place = {.key = key, .since = now, .fate = fate, .used = true};
   if (waiting_ == 0) return;
-  for (Held& held : held_) {
-    if (held.state != Held::State::kWaiting || held.key != key) continue;
-    held.state = Held::State::kReady;
-    --waiting_;
-    ++ready_;
+  for (uint64_t held = oldest_; held != next_; ++held) {
+    if (held_[At(held)].state == State::kWaiting && keys_[At(held)] == key) MakeReady(held);
   }
+  SkipToWaiting();
+}
+
+void Fragments::MakeReady(uint64_t place) {
+  held_[At(place)].state = State::kReady;
+  ready_[At(end_ready_++)] = static_cast<uint16_t>(At(place));
+  --waiting_;
+}
+
+void Fragments::SkipToWaiting() {
+  while (oldest_ != next_ && held_[At(oldest_)].state != State::kWaiting) ++oldest_;
 }
 
 void Fragments::Sweep(const Snapshot& snapshot) {
@@ -69,60 +77,38 @@ void Fragments::Sweep(const Snapshot& snapshot) {
 }
 
 bool Fragments::Hold(const Key& key, const Frame& frame, Nanoseconds now) {
-  if (frame.length > kMaxHeldFrame) return false;
-  Held* free = nullptr;
-  Held* oldest = nullptr;
-  for (Held& held : held_) {
-    if (held.state == Held::State::kTaken) held.state = Held::State::kFree;
-    if (held.state == Held::State::kFree) free = &held;
-    if (held.state == Held::State::kWaiting && (oldest == nullptr || held.order < oldest->order)) {
-      oldest = &held;
-    }
+  Held& held = held_[At(next_)];
+  if (frame.length > kMaxHeldFrame || held.state != State::kFree) return false;
+  if (waiting_ == kHeld) {
+    MakeReady(oldest_);
+    SkipToWaiting();
   }
-  if (free == nullptr) {
-    // No place for this one; the next finds one.
-    if (oldest == nullptr) return false;
-    oldest->state = Held::State::kReady;
-    --waiting_;
-    ++ready_;
-    return false;
-  }
-  uint8_t* data = &memory_[static_cast<size_t>(free - held_.data()) * kHeldSize] + Burst::kHeadroom;
+  uint8_t* data = &memory_[At(next_) * kHeldSize] + Burst::kHeadroom;
   std::memcpy(data, frame.data, frame.length);
-  *free = {.key = key,
-           .since = now,
-           .order = arrivals_++,
-           .frame = frame,
-           .state = Held::State::kWaiting};
-  free->frame.data = data;
-  free->frame.headroom = Burst::kHeadroom;
-  free->frame.was_held = free->frame.was_handed_over = true;
-  ++waiting_;
+  held = {.since = now, .frame = frame, .state = State::kWaiting};
+  held.frame.data = data;
+  held.frame.headroom = Burst::kHeadroom;
+  held.frame.was_held = held.frame.was_handed_over = true;
+  keys_[At(next_)] = key;
+  if (waiting_++ == 0) oldest_ = next_;
+  ++next_;
   return true;
 }
 
 bool Fragments::Take(Nanoseconds now, bool all, Burst& burst) {
-  burst.size = 0;
-  if (waiting_ + ready_ == 0) return false;
-  std::array<Held*, kHeld> due;
-  size_t count = 0;
-  for (Held& held : held_) {
-    const bool is_due =
-        held.state == Held::State::kReady ||
-        (held.state == Held::State::kWaiting && (all || now - held.since >= kHoldTime));
-    if (is_due) due[count++] = &held;
+  for (; taken_count_ > 0; --taken_count_) held_[taken_[taken_count_ - 1]].state = State::kFree;
+  while (waiting_ > 0 && (all || now - held_[At(oldest_)].since >= kHoldTime)) {
+    MakeReady(oldest_);
+    SkipToWaiting();
   }
-  std::sort(due.begin(), due.begin() + count,
-            [](const Held* a, const Held* b) { return a->order < b->order; });
-  count = std::min<size_t>(count, Burst::kSize);
-  for (size_t i = 0; i < count; ++i) {
-    Held& held = *due[i];
-    --(held.state == Held::State::kReady ? ready_ : waiting_);
-    held.state = Held::State::kTaken;
-    burst.frames[i] = held.frame;
+  for (; first_ready_ != end_ready_ && taken_count_ < Burst::kSize; ++first_ready_) {
+    Held& held = held_[ready_[At(first_ready_)]];
+    held.state = State::kTaken;
+    burst.frames[taken_count_] = held.frame;
+    taken_[taken_count_++] = ready_[At(first_ready_)];
   }
-  burst.size = static_cast<uint32_t>(count);
-  return count > 0;
+  burst.size = static_cast<uint32_t>(taken_count_);
+  return taken_count_ > 0;
 }
 
 }  // namespace guideway

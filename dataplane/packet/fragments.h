@@ -2,13 +2,16 @@
 // fragments, and the later ones that came before them.
 //
 //   fates   4096 in sets of four, by a hash of source, destination, protocol and identification
-//   held    copies of up to 256 later fragments, each for at most half a second
+//   held    copies of up to 256 later fragments, each for at most half a second, in a ring in the
+//           order of their arrival
 //
-// A first fragment leaves its fate (a backend, a drop, a punt) for those that follow. It is forgotten
-// after 15 seconds (RFC 791 has a receiver wait that long), or by a sweep when the backend has left.
-// A later fragment without a fate is copied and kept back; when its first one has come, or its time is up,
-// or its place is needed, it comes again as if it had just been received, and is not kept a second
-// time. So there is no guess, and what a flood of fragments can fill is bounded.
+// A first fragment leaves its fate (a backend, a drop, a punt) for those that follow. It is
+// forgotten after five seconds: long after the last fragment, and before a busy sender of IPv4
+// comes to the same identification again (of 16 bits: at 13000 fragmented packets a second to one
+// host). A later fragment without a fate is copied and kept back. When its first one has come, or
+// its time is up, or there are newer ones enough, it comes again as if it had just been received,
+// and is not kept a second time. So there is no guess, and what a flood of fragments can fill is
+// bounded; in a full table the oldest pays.
 //
 // One worker's; not to be shared between threads. Everything is allocated at construction.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_FRAGMENTS_H_
@@ -28,11 +31,12 @@ namespace guideway {
 
 class Fragments {
  public:
-  // Largest frame that is held, in bytes: an IP packet of 9600 bytes with two VLAN tags.
-  static constexpr uint32_t kMaxHeldFrame = 9622;
+  // Largest frame that is held, in bytes: an IP packet of 9600 bytes behind Ethernet and two VLAN
+  // tags, rounded up so that a cache line is not shared.
+  static constexpr uint32_t kMaxHeldFrame = 9632;
   static constexpr size_t kHeld = 256;
   static constexpr Nanoseconds kHoldTime = kSecond / 2;
-  static constexpr Nanoseconds kFateTime = 15 * kSecond;
+  static constexpr Nanoseconds kFateTime = 5 * kSecond;
 
   // What names the packet that a fragment is of.
   struct Key {
@@ -62,7 +66,7 @@ class Fragments {
   // Forgets fates of backends that have left the configuration.
   void Sweep(const Snapshot& snapshot);
 
-  // Keeps a copy of a later fragment. False if there is no place for it.
+  // Keeps a copy of a later fragment. False if it is too long, or more came at once than are taken.
   bool Hold(const Key& key, const Frame& frame, Nanoseconds now);
 
   // Moves up to Burst::kSize held fragments that wait no longer into the burst, oldest first; with
@@ -77,25 +81,38 @@ class Fragments {
     Fate fate;
     bool used;
   };
+  enum class State : uint8_t { kFree, kWaiting, kReady, kTaken };
   struct Held {
-    Key key;
     Nanoseconds since;
-    uint64_t order;  // of arrival
     Frame frame;
-    enum class State : uint8_t { kFree, kWaiting, kReady, kTaken } state;
+    State state;
   };
   static constexpr size_t kFates = 4096;
   static constexpr size_t kWays = 4;
-  static constexpr size_t kHeldSize = Burst::kHeadroom + kMaxHeldFrame + 10;
+  static constexpr size_t kHeldSize = Burst::kHeadroom + kMaxHeldFrame;
+  static_assert(kHeldSize % 64 == 0);
+  // Places in the ring: those that wait, and as many that are on their way out.
+  static constexpr size_t kRing = 2 * kHeld;
+
+  // Places are numbers that grow; they count modulo kRing.
+  static size_t At(uint64_t place) { return place % kRing; }
+  void MakeReady(uint64_t place);
+  // The oldest that waits is at oldest_, unless none does.
+  void SkipToWaiting();
 
   FateEntry* Set(const Key& key) { return &fates_[key.low % (kFates / kWays) * kWays]; }
   const FateEntry* Set(const Key& key) const { return &fates_[key.low % (kFates / kWays) * kWays]; }
 
   PageArray<FateEntry> fates_;
   PageArray<uint8_t> memory_;  // of held frames
-  std::array<Held, kHeld> held_;
-  size_t waiting_ = 0, ready_ = 0;
-  uint64_t arrivals_ = 0;
+  std::array<Held, kRing> held_;
+  std::array<Key, kRing> keys_;  // beside them, to be searched
+  uint64_t oldest_ = 0, next_ = 0;
+  size_t waiting_ = 0;
+  std::array<uint16_t, kRing> ready_;  // indices into held_, in the order in which they got ready
+  uint64_t first_ready_ = 0, end_ready_ = 0;
+  std::array<uint16_t, Burst::kSize> taken_;
+  size_t taken_count_ = 0;
 };
 
 }  // namespace guideway

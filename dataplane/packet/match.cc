@@ -11,10 +11,11 @@ struct Quote {
   IpAddress source;
   IpAddress destination;
   FlowKey key;
+  bool is_named = true;  // its connection can be told; not so of a later fragment without ports
 };
 
-// False if it is cut short before its ports, or does not look like a packet of that family. One
-// without ports (a later fragment, another protocol) has ports 0.
+// False if it is cut short before its ports, or does not look like a packet of that family. One of
+// a protocol without ports has ports 0.
 bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
   const std::span<const uint8_t> bytes(frame.data + packet.ip_offset + offset,
@@ -28,7 +29,8 @@ bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
   quote.source = quoted.source;
   quote.destination = quoted.destination;
   const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
-  if (!has_ports || quoted.is_later_fragment) return true;
+  quote.is_named = !has_ports || !quoted.is_later_fragment;
+  if (!has_ports || !quote.is_named) return true;
   constexpr size_t kLeast = 8;  // of the transport header: RFC 792
   if (quoted.transport_length() < kLeast) return false;
   quote.key.source_port = Read<uint16_t>(bytes.data() + quoted.transport_offset);
@@ -41,6 +43,12 @@ FlowKey Reversed(FlowKey key) {
   std::swap(key.source, key.destination);
   std::swap(key.source_port, key.destination_port);
   return key;
+}
+
+// What outer packets are, of whatever kind of tunnel.
+bool IsTunnelProtocol(uint8_t protocol) {
+  return protocol == kProtocolIpv4 || protocol == kProtocolIpv6 || protocol == kProtocolGre ||
+         protocol == kProtocolUdp;
 }
 
 class Matcher {
@@ -84,7 +92,7 @@ class Matcher {
 
   // Somebody says that an answer from the VIP did not arrive.
   bool MatchErrorToVip(uint8_t i, const Vip& vip, const Quote& quote) {
-    if (quote.source != burst_.packets[i].destination) {
+    if (quote.source != burst_.packets[i].destination || !quote.is_named) {
       return burst_.Drop(i, Reason::kPortNotServed);
     }
     burst_.quotes[i] = quote.offset;
@@ -106,6 +114,11 @@ class Matcher {
     const ParsedPacket& packet = burst_.packets[i];
     const FlowKey& key = burst_.keys[i];
     burst_.directions[i] = Direction::kFromBackend;
+    // Neighbour discovery, DHCP, routing protocols: no answers to a client.
+    const IpAddress& to = packet.destination;
+    if (to.is_multicast() || to.is_link_local() || (to.is_v4() && to.v4_word() == 0xffffffff)) {
+      return burst_.Finish(i, Verdict::kPunt);
+    }
     if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
       return MatchErrorAboutOurs(i);
     }
@@ -126,12 +139,14 @@ class Matcher {
     // Who sent what is quoted is told, and nobody else.
     if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
     if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination) &&
-        !packet.is_fragment) {
+        IsTunnelProtocol(quote.key.protocol) && !packet.is_fragment) {
       burst_.directions[i] = Direction::kAboutTunnel;
       burst_.quotes[i] = quote.offset;
       return true;
     }
-    if (snapshot_.IsOwn(packet.destination)) return burst_.Finish(i, Verdict::kPunt);
+    if (snapshot_.IsOwn(packet.destination) || !quote.is_named) {
+      return burst_.Finish(i, Verdict::kPunt);
+    }
     burst_.quotes[i] = quote.offset;
     return Answer(i, snapshot_.FindNatBackend(quote.destination, quote.key.protocol,
                                               NetworkOrder(quote.key.destination_port)));

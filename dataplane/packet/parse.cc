@@ -70,7 +70,7 @@ bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, P
                       (ip.fragment & kMoreFragments) != 0, quoted, packet);
 }
 
-// Walks the extension headers of a packet that ends at `end`. False for a chain that overruns it or
+// Walks the extension headers of the packet that `bytes` are. False for a chain that overruns it or
 // has too many links.
 bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t next,
                           ParsedPacket& packet, FlowKey& key) {

@@ -10,6 +10,8 @@ namespace {
 constexpr Ticks kValid = 600 * kTicksPerSecond;
 constexpr Ticks kTicksMask = 0xffffff;  // it wraps after 48 days
 
+// Workers read their clocks at different moments of a burst, so an entry may seem to be made later:
+// hence the second more in IsValid.
 struct Entry {
   uint32_t fingerprint;
   uint16_t mtu;  // 0: nothing is known
@@ -23,7 +25,7 @@ struct Entry {
     return uint64_t{fingerprint} << 40 | uint64_t{mtu} << 24 | (until & kTicksMask);
   }
   bool IsValid(Nanoseconds now) const {
-    return mtu != 0 && ((until - TicksOf(now)) & kTicksMask) <= kValid;
+    return mtu != 0 && ((until - TicksOf(now)) & kTicksMask) <= kValid + kTicksPerSecond;
   }
 };
 
@@ -51,6 +53,15 @@ void PathMtus::Learn(const IpAddress& address, uint32_t mtu, Nanoseconds now) {
   if (old.fingerprint == entry.fingerprint && old.IsValid(now) && old.mtu < entry.mtu) return;
   place.store(entry.word(), std::memory_order_relaxed);
   any_.store(true, std::memory_order_relaxed);
+}
+
+void PathMtus::Forget(Nanoseconds now) {
+  if (!any_.load(std::memory_order_relaxed)) return;
+  for (std::atomic<uint64_t>& place : entries_) {
+    uint64_t word = place.load(std::memory_order_relaxed);
+    if (word == 0 || Entry::Of(word).IsValid(now)) continue;
+    place.compare_exchange_strong(word, 0, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace guideway

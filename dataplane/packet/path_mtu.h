@@ -33,6 +33,9 @@ class PathMtus {
   // A router says that no more than `mtu` gets to `address`. It never widens a path.
   void Learn(const IpAddress& address, uint32_t mtu, Nanoseconds now);
 
+  // Frees what is out of date; to be called more often than time wraps.
+  void Forget(Nanoseconds now);
+
  private:
   static constexpr size_t kEntries = 16384;
 

@@ -69,6 +69,7 @@ void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
     if (sweep_line_ == 0) {
       sweep_version_ = snapshot.version();
       fragments_.Sweep(snapshot);
+      shared_.path_mtus().Forget(now);
     }
     flows_.SweepLine(sweep_line_, keep, freed);
     if (++sweep_line_ == flows_.lines()) {

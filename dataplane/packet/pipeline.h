@@ -48,7 +48,7 @@ class Pipeline {
   }
 
   // Goes through the next `lines` lines of the flow table and frees entries that are timed out or
-  // whose backend has left the configuration; fates of fragments, too.
+  // whose backend has left the configuration; with a new round, what else is out of date, too.
   void Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines);
 
   // All of it has been swept under Snapshots of this version or later ones.

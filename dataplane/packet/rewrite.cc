@@ -111,9 +111,9 @@ class Rewriting {
     const ParsedPacket& packet = burst_.packets[i];
     const bool is_v4 = packet.source.is_v4();
     // RFC 1122, section 3.2.2: not about an ICMP error, nor about a later fragment. RFC 4443 wants
-    // to hear of those.
-    const bool is_silent =
-        IsError(i) || (is_v4 && packet.is_later_fragment) || !IsSingleHost(packet.source);
+    // to hear of those. Without DF it is no answer: not even fragments of it may be sent.
+    const bool is_silent = IsError(i) || !IsSingleHost(packet.source) ||
+                           (is_v4 && (packet.is_later_fragment || !packet.dont_fragment));
     if (!is_v4) mtu = std::max(mtu, kLeastIpv6Mtu);
     if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
     const NextHop& hop = snapshot_.routes().Find(packet.source);
@@ -166,14 +166,14 @@ class Rewriting {
             IpBytes bytes) {
     const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
     if (bytes.length > mtu) {
-      const size_t before = state_.count();
+      const RewriteState::Mark before = state_.mark();
       const uint32_t identification = bytes.version() == 6 ? state_.NextIdentification() : 0;
       bytes = Split(bytes, mtu, identification, link_size, i, state_);
       if (bytes.length == 0) {
-        state_.Shrink(before);
+        state_.BackTo(before);
         return burst_.Drop(i, Reason::kTransmitFull);
       }
-      for (const ExtraFrame& extra : state_.extras().subspan(before)) {
+      for (const ExtraFrame& extra : state_.extras().subspan(before.count)) {
         WriteEthernet(hop, tags, bytes.version(), extra.data);
       }
     }

@@ -52,9 +52,15 @@ class RewriteState {
     used_ += length;
     return data;
   }
-  // Takes back what was added since `count()` was `kept`.
-  void Shrink(size_t kept) { count_ = kept; }
-  size_t count() const { return count_; }
+  // What has been added so far; BackTo takes back the rest.
+  struct Mark {
+    size_t used, count;
+  };
+  Mark mark() const { return {used_, count_}; }
+  void BackTo(const Mark& mark) {
+    used_ = mark.used;
+    count_ = mark.count;
+  }
   std::span<const ExtraFrame> extras() const { return {extras_.data(), count_}; }
 
  private:

@@ -54,7 +54,8 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
 // Sends later fragments where their first one went.
 //   Reads: packets, keys, verdicts of first fragments. Writes: backends, services, hashes, lookups
 //   of kFromBackend; holds later fragments whose first did not come yet.
-//   Verdicts: those of the first fragment; kDrop/kFragmentUnknown, to a VIP; kPunt else.
+//   Verdicts: those that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt
+//   else.
 void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in

@@ -20,7 +20,7 @@ constexpr uint64_t kTicksASecond = 4;
 // Left to us: how long a fragment waits, how long the fate of a first one counts (from its coming),
 // and how large a frame is kept.
 constexpr uint64_t kHoldNs = kSecondNs / 2;
-constexpr uint64_t kFateNs = 15 * kSecondNs;
+constexpr uint64_t kFateNs = 5 * kSecondNs;
 constexpr size_t kLargestHeld = 9622;
 constexpr uint64_t kPathMtuTicks = 600 * kTicksASecond;
 
@@ -563,7 +563,9 @@ class PlainStep {
     if (ip_.is_echo_request()) return EchoReply();
     Ip connection = ip_;
     if (ip_.is_icmp_error()) {
-      if (quote_->source != ip_.destination) return Decided(Drop(Reason::kPortNotServed));
+      if (quote_->source != ip_.destination || (quote_->has_ports() && quote_->is_later)) {
+        return Decided(Drop(Reason::kPortNotServed));
+      }
       // An answer of the connection is quoted.
       connection = *quote_;
       std::swap(connection.source, connection.destination);
@@ -584,11 +586,19 @@ class PlainStep {
 
   // Not to a VIP: what a nat backend answers, what routers say about packets of ours, or not ours.
   PlainOutcome NotToVip() {
+    // To all on the link, or to a neighbour.
+    const Bytes to = BytesOf(ip_.destination);
+    const bool on_link =
+        ip_.version == 4
+            ? (to[0] & 0xf0) == 224 || (to[0] == 169 && to[1] == 254) || to == Bytes(4, 255)
+            : to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
+    if (on_link) return Decided(Punt());
     if (ip_.is_icmp_error()) {
       quote_ = ReadQuote(ip_);
       if (!quote_.has_value() || quote_->source != ip_.destination) return Decided(Punt());
       LearnPathMtu();
       if (snapshot_.IsOwn(ip_.destination)) return Decided(Punt());
+      if (quote_->has_ports() && quote_->is_later) return Decided(Punt());
       return FromNat(quote_->destination, quote_->protocol, quote_->destination_port);
     }
     if (!IsNatBackend(ip_.source) || snapshot_.IsOwn(ip_.destination)) return Decided(Punt());
@@ -639,6 +649,8 @@ class PlainStep {
       }
     }
     // The checksum of a fragment cannot be checked, so it is not believed.
+    const Bytes tunnels = {4, 41, 47, 17};
+    if (std::count(tunnels.begin(), tunnels.end(), quote_->protocol) == 0) return;
     if (!is_source || !is_end || ip_.is_fragment || HasWrongIcmpChecksum()) return;
     const uint8_t code = ip_.bytes[ip_.transport + 1];
     uint32_t mtu = 0;
@@ -779,7 +791,10 @@ class PlainStep {
   }
   PlainOutcome Decided(const PlainOutcome& outcome) {
     // What is punted is punted whole; only where nat backends are might it be something else.
-    if (outcome.verdict != Verdict::kPunt || IsNatBackend(ip_.source)) {
+    // Who is denied is denied for itself.
+    const bool denied =
+        outcome.verdict == Verdict::kDrop && outcome.reason == Reason::kAccessDenied;
+    if (!denied && (outcome.verdict != Verdict::kPunt || IsNatBackend(ip_.source))) {
       Remember({.outcome = outcome});
     }
     return outcome;
@@ -787,7 +802,8 @@ class PlainStep {
 
   PlainOutcome Follow(bool to_vip) {
     const auto found = path_.fates_.find(ip_.whole());
-    if (found == path_.fates_.end() || now_ - found->second.since > kFateNs) {
+    if (found == path_.fates_.end() || now_ - found->second.since > kFateNs ||
+        !IsThere(found->second.backend)) {
       const size_t size = 12 + tags_.size() + 2 + ip_.bytes.size();
       if (was_held_ || size > kLargestHeld) {
         return to_vip ? Drop(Reason::kFragmentUnknown) : Punt();
@@ -810,7 +826,18 @@ class PlainStep {
         return FromBackend(*service, backend);
       }
     }
-    return Drop(Reason::kNoBackend);
+    return Punt();  // not reached: it is there
+  }
+
+  // Of a backend that has left the configuration nothing is known. kNoBackend: none is needed.
+  bool IsThere(BackendId id) const {
+    if (id == kNoBackend) return true;
+    for (const auto& service : snapshot_.services()) {
+      for (const Backend& backend : service->backends) {
+        if (backend.id == id) return true;
+      }
+    }
+    return false;
   }
 
   // --- what leaves ---
@@ -885,7 +912,8 @@ class PlainStep {
 
   PlainOutcome TooBig(uint32_t mtu) {
     if (ip_.version == 6) mtu = std::max(mtu, 1280u);
-    if (ip_.is_icmp_error() || (ip_.version == 4 && ip_.is_later) || ip_.bytes.size() <= mtu) {
+    const bool not_to_be_told = ip_.version == 4 && (ip_.is_later || !ip_.dont_fragment);
+    if (ip_.is_icmp_error() || not_to_be_told || ip_.bytes.size() <= mtu) {
       return Drop(Reason::kTooBig);
     }
     const NextHop& hop = snapshot_.routes().Find(ip_.source);

@@ -191,6 +191,18 @@ TEST(ContractTest, APathMtuCountsForThePacketsBehindIt) {
   EXPECT_EQ(outcomes[2].text(), "reply");
 }
 
+TEST(ContractTest, APathMtuIsLearnedFromOuterPacketsAlone) {
+  for (const uint8_t protocol : {4, 41, 47, 17, 6, 1, 50}) {
+    Path path(MakeSnapshot({TestService{}}));
+    const Bytes quoted =
+        Ipv4{.source = "192.0.2.1", .destination = "10.0.0.11", .protocol = protocol}.Around(
+            Bytes(8));
+    path.Send(FragmentationNeeded("192.0.2.1", quoted, 700));
+    const bool is_outer = protocol == 4 || protocol == 41 || protocol == 47 || protocol == 17;
+    EXPECT_EQ(path.Send(LargePacket()).text(), is_outer ? "reply" : "forward") << int{protocol};
+  }
+}
+
 // --- fragmentation ---
 
 TEST(ContractTest, TheLastFragmentTakesAllThatFits) {
@@ -205,6 +217,17 @@ TEST(ContractTest, TheLastFragmentTakesAllThatFits) {
   EXPECT_EQ(frames(483), 2u);
   EXPECT_EQ(frames(480 + 482), 2u);
   EXPECT_EQ(frames(480 + 483), 3u);
+}
+
+TEST(ContractTest, WhatIsTooLongForAnyOuterPacketIsNotAnsweredWithoutDf) {
+  Path path(MakeSnapshot({{.forwarding = Forwarding::kGre}}));
+  const auto outcome = [&](size_t size, bool dont_fragment) {
+    const Ipv4 ip = {.dont_fragment = dont_fragment};
+    return path.Send(Ethernet{}.Around(ip.Around(Tcp{}.Around(Bytes(size - 40))))).text();
+  };
+  EXPECT_EQ(outcome(65535 - 24, false), "forward");
+  EXPECT_EQ(outcome(65535 - 23, false), "drop too_big");
+  EXPECT_EQ(outcome(65535 - 23, true), "reply");
 }
 
 }  // namespace

@@ -308,6 +308,24 @@ TEST(IcmpErrors, ForAServiceOfAllProtocols) {
             "hit");
 }
 
+// A later fragment has no ports, so nobody can say whose it was; of a protocol without ports the
+// addresses are all.
+TEST(IcmpErrors, QuotingALaterFragment) {
+  Path path(MakeSnapshot({{.vips = {kVip4},
+                           .protocol = Protocol::kAny,
+                           .backends = {{"a", "10.0.0.1"}, {"b", "10.0.0.2"}}}}));
+  for (const uint8_t protocol : {6, 17, 47}) {
+    const Ipv4 quoted = {.source = kVip4,
+                         .destination = "203.0.113.7",
+                         .protocol = protocol,
+                         .dont_fragment = false,
+                         .fragment_offset = 100};
+    const Bytes error = Ipv4{.source = "192.0.2.99", .destination = kVip4, .protocol = 1}.Around(
+        Icmp{.type = 11}.Around(quoted.Around(Counting(8))));
+    EXPECT_EQ(path.Send(Framed(error)).text(), protocol == 47 ? "forward" : "drop port_not_served");
+  }
+}
+
 TEST(IcmpErrors, WithoutABackend) {
   Path path(MakeSnapshot(
       {{.backends = {{.name = "b", .address = kBackend4, .state = BackendState::kDown}}}}));

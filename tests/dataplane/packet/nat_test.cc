@@ -206,6 +206,25 @@ TEST(Nat, WhatIsNoAnswerIsPunted) {
   }
 }
 
+// What a backend says to its neighbours is no answer, whatever protocols the service takes.
+TEST(Nat, WhatStaysOnTheLinkIsPunted) {
+  Path path(NatSnapshot());
+  for (const char* to : {"224.0.0.5", "239.1.2.3", "255.255.255.255", "169.254.1.1"}) {
+    const Ipv4 ip = {.source = "10.0.0.77", .destination = to};
+    EXPECT_EQ(path.Send(Framed(ip.With(Udp{.source_port = 68}))).text(), "punt") << to;
+    EXPECT_EQ(path.Send(Framed(ip.With(Icmp{}))).text(), "punt") << to;
+  }
+  for (const char* to : {"ff02::1:ff00:1", "ff0e::1", "fe80::1", "febf::1"}) {
+    const Ipv6 ip = {.source = "2001:db8:b::77", .destination = to};
+    EXPECT_EQ(path.Send(Framed(ip.With(Icmpv6{.type = 135}))).text(), "punt") << to;
+    EXPECT_EQ(path.Send(Framed(ip.With(Udp{}))).text(), "punt") << to;
+  }
+  EXPECT_EQ(
+      path.Send(Framed(Ipv6{.source = "2001:db8:b::77", .destination = "fec0::1"}.With(Udp{})))
+          .text(),
+      "forward");
+}
+
 TEST(Nat, NoRouteToTheClient) {
   Path path(MakeSnapshot(NatServices(), {.has_routes = false}));
   EXPECT_EQ(path.Send(Framed(Ipv4{.source = kBackend4, .destination = kClient4}.With(
