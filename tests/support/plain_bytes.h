@@ -14,7 +14,9 @@ namespace guideway::testing {
 
 // --- bytes ---
 
-inline uint32_t Get32(const Bytes& b, size_t at) { return uint32_t{Get16(b, at)} << 16 | Get16(b, at + 2); }
+inline uint32_t Get32(const Bytes& b, size_t at) {
+  return uint32_t{Get16(b, at)} << 16 | Get16(b, at + 2);
+}
 inline void Put16(Bytes& b, size_t at, uint32_t v) {
   b.at(at) = static_cast<uint8_t>(v >> 8);
   b.at(at + 1) = static_cast<uint8_t>(v);
