@@ -180,6 +180,11 @@ class Explanation {
     if (answer_.flow == "new") {
       Step("no connection is known, as in an empty flow table: a new one is entered");
     }
+    if (service.quic != nullptr) {
+      Step(
+          "the service goes by QUIC connection ids: a packet with one that names a backend goes "
+          "there; this one has none");
+    }
     const bool opens = text_.kind != PacketText::Kind::kTcp || text_.syn;
     const bool is_hash =
         service.scheduler == Scheduler::kMaglev || service.scheduler == Scheduler::kGeographic;

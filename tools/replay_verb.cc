@@ -69,6 +69,7 @@ class Replay {
     uint8_t* data = buffer_.data() + Burst::kHeadroom;
     std::copy(packet.bytes.begin(), packet.bytes.end(), data);
     const bool whole = packet.bytes.size() >= packet.original_length;
+    if (!whole) ++cut_;
     burst_->size = 1;
     burst_->frames[0] = {.data = data,
                          .length = whole ? static_cast<uint32_t>(packet.bytes.size()) : 0,
@@ -81,6 +82,9 @@ class Replay {
   }
 
   void Finish() { TakeHeld(true); }
+
+  // How many packets the capture did not have whole.
+  uint64_t cut() const { return cut_; }
 
   absl::Status CloseOutput() { return out_.has_value() ? out_->Close() : absl::OkStatus(); }
 
@@ -162,6 +166,7 @@ class Replay {
 
   uint64_t first_time_ = 0, time_ = 0, last_sweep_ = 0;
   uint64_t received_ = 0, shown_ = 0;
+  uint64_t cut_ = 0;                       // by the capture
   std::deque<std::optional<Line>> lines_;  // from number shown_ on; empty: not decided yet
   PacketCounts counts_;
   uint64_t frames_ = 0;
@@ -243,6 +248,9 @@ int RunReplay(const Call& call) {
   absl::StatusOr<CaptureReader> in = CaptureReader::Open(call.Values("in")[0]);
   if (!in.ok()) return Wrong(in.status().message());
   std::optional<CaptureWriter> out;
+  if (call.Has("out") && call.Values("out")[0] == "-") {
+    return Wrong("--out - would mix with what replay says; name a file");
+  }
   if (call.Has("out")) {
     absl::StatusOr<CaptureWriter> opened = CaptureWriter::Open(call.Values("out")[0], &*in);
     if (!opened.ok()) return No(opened.status());
@@ -255,6 +263,11 @@ int RunReplay(const Call& call) {
   for (; more.ok() && *more; more = in->Next(&packet)) replay->Receive(packet);
   replay->Finish();
   replay->ShowSummary(call);
+  if (replay->cut() > 0) {
+    std::cerr << "warning: the capture has only the beginning of "
+              << Counted(replay->cut(), "packet")
+              << ", which count as malformed; capture whole packets (tcpdump -s 0)\n";
+  }
   if (absl::Status written = replay->CloseOutput(); !written.ok()) return No(written);
   if (more.ok()) return kYes;
   return absl::IsDataLoss(more.status()) ? No(more.status()) : Wrong(more.status().message());

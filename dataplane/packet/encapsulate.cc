@@ -5,7 +5,6 @@ namespace guideway {
 namespace {
 
 constexpr uint8_t kOuterTimeToLive = 64;
-constexpr uint16_t kFirstSourcePort = 49152;
 
 size_t IpHeaderSize(const IpAddress& address) {
   return address.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
@@ -79,7 +78,7 @@ uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner)
 // UDP of `length` bytes, from a port that the hash names; its checksum is not filled in.
 void WriteUdpShim(const Service& service, const FlowHash& hash, uint32_t length, uint8_t* at) {
   const uint16_t spread = static_cast<uint16_t>(hash.flow & 0x3fff);
-  Write(at, UdpHeader{.source_port = NetworkOrder(kFirstSourcePort + spread),
+  Write(at, UdpHeader{.source_port = NetworkOrder(kFirstTunnelPort + spread),
                       .destination_port = NetworkOrder(service.tunnel.port),
                       .length = NetworkOrder(static_cast<uint16_t>(length)),
                       .checksum = 0});

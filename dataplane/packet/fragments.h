@@ -1,7 +1,7 @@
 // The fragments of one packet go the same way, though only the first says which: the fate of first
 // fragments, and the later ones that came before them.
 //
-//   fates   4096 in sets of four, by a hash of source, destination, protocol and identification
+//   fates   16384 in sets of four, by a hash of source, destination, protocol and identification
 //   held    copies of up to 256 later fragments, each for at most half a second, in a ring in the
 //           order of their arrival
 //
@@ -87,7 +87,7 @@ class Fragments {
     Frame frame;
     State state;
   };
-  static constexpr size_t kFates = 4096;
+  static constexpr size_t kFates = 16384;
   static constexpr size_t kWays = 4;
   static constexpr size_t kHeldSize = Burst::kHeadroom + kMaxHeldFrame;
   static_assert(kHeldSize % 64 == 0);

@@ -154,6 +154,9 @@ struct GueHeader {
 };
 static_assert(sizeof(GueHeader) == 4);
 
+// Source ports of tunnels in UDP are from here up: the dynamic ports of RFC 6335, section 6.
+inline constexpr uint16_t kFirstTunnelPort = 49152;
+
 // RFC 7348, section 5.
 struct VxlanHeader {
   uint32_t flags;

@@ -45,10 +45,15 @@ FlowKey Reversed(FlowKey key) {
   return key;
 }
 
-// What outer packets are, of whatever kind of tunnel.
-bool IsTunnelProtocol(uint8_t protocol) {
-  return protocol == kProtocolIpv4 || protocol == kProtocolIpv6 || protocol == kProtocolGre ||
-         protocol == kProtocolUdp;
+// Whether this may be an outer packet, of whatever kind of tunnel.
+bool IsOuter(const FlowKey& key) {
+  switch (key.protocol) {
+    case kProtocolIpv4:
+    case kProtocolIpv6:
+    case kProtocolGre: return true;
+    case kProtocolUdp: return NetworkOrder(key.source_port) >= kFirstTunnelPort;
+    default: return false;
+  }
 }
 
 class Matcher {
@@ -139,7 +144,7 @@ class Matcher {
     // Who sent what is quoted is told, and nobody else.
     if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
     if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination) &&
-        IsTunnelProtocol(quote.key.protocol) && !packet.is_fragment) {
+        IsOuter(quote.key) && !packet.is_fragment) {
       burst_.directions[i] = Direction::kAboutTunnel;
       burst_.quotes[i] = quote.offset;
       return true;

@@ -19,7 +19,7 @@ class RateLimit {
   // Whether one more may pass. After a rest of a second `per_second` may at once. 0: none.
   bool Take(uint32_t per_second, Nanoseconds now) {
     if (per_second == 0) return false;
-    const Nanoseconds interval = std::max<Nanoseconds>(1, kSecond / per_second);
+    const Nanoseconds interval = Interval(per_second);
     const Nanoseconds tolerance = interval * (per_second - 1);
     Nanoseconds due = due_.load(std::memory_order_relaxed);
     do {
@@ -29,7 +29,19 @@ class RateLimit {
     return true;
   }
 
+  // One passes whether it may or not: the others have to wait for it.
+  void Charge(uint32_t per_second, Nanoseconds now) {
+    Nanoseconds due = due_.load(std::memory_order_relaxed);
+    while (!due_.compare_exchange_weak(due, std::max(due, now) + Interval(per_second),
+                                       std::memory_order_relaxed)) {
+    }
+  }
+
  private:
+  static Nanoseconds Interval(uint32_t per_second) {
+    return std::max<Nanoseconds>(1, kSecond / per_second);
+  }
+
   std::atomic<Nanoseconds> due_ = 0;
 };
 

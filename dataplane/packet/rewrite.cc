@@ -86,7 +86,9 @@ class Rewriting {
     const uint32_t size = packet.transport_length() +
                           (packet.source.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header));
     if (size > hop.mtu) return burst_.Drop(i, Reason::kTooBig);
-    if (!MayAnswer()) return burst_.Drop(i, Reason::kRateLimited);
+    if (!state_.MayReplyToEcho(snapshot_.replies_per_second(), now_)) {
+      return burst_.Drop(i, Reason::kRateLimited);
+    }
     return Send(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
   }
 
@@ -118,7 +120,9 @@ class Rewriting {
     if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
     const NextHop& hop = snapshot_.routes().Find(packet.source);
     if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
-    if (!MayAnswer()) return burst_.Drop(i, Reason::kTooBig);
+    if (!state_.MaySendError(snapshot_.replies_per_second(), now_)) {
+      return burst_.Drop(i, Reason::kTooBig);
+    }
     const Tags tags(burst_.frames[i], packet);
     return Send(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(packet, mtu, Bytes(i)));
   }
@@ -137,8 +141,6 @@ class Rewriting {
     // An error about a connection has the connection's key.
     return burst_.quotes[i] != 0 || IsIcmpError(burst_.keys[i], packet.icmp_type);
   }
-
-  bool MayAnswer() { return state_.replies().Take(snapshot_.replies_per_second(), now_); }
 
   IpBytes Bytes(uint8_t i) const {
     const ParsedPacket& packet = burst_.packets[i];

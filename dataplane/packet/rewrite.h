@@ -40,7 +40,16 @@ class RewriteState {
 
   // Another worker has others, for as long as 16 bits allow.
   uint32_t NextIdentification() { return std::exchange(identification_, identification_ + step_); }
-  RateLimit& replies() { return replies_; }
+  // Answers of all kinds, at most so many a second. Errors come first: echo requests, however many,
+  // get what errors leave.
+  bool MayReplyToEcho(uint32_t per_second, Nanoseconds now) {
+    return replies_.Take(per_second, now);
+  }
+  bool MaySendError(uint32_t per_second, Nanoseconds now) {
+    if (!errors_.Take(per_second, now)) return false;
+    replies_.Charge(per_second, now);
+    return true;
+  }
 
   // Forgets the extras of the burst before.
   void Begin() { used_ = count_ = 0; }
@@ -70,7 +79,7 @@ class RewriteState {
 
   const uint32_t step_;
   uint32_t identification_;
-  RateLimit replies_;
+  RateLimit replies_, errors_;
   PageArray<uint8_t> memory_;
   std::array<ExtraFrame, kMaxExtras> extras_;
   size_t used_ = 0, count_ = 0;

@@ -471,6 +471,13 @@ bool PlainPath::Limit::Take(uint64_t per_second, uint64_t now) {
   return true;
 }
 
+void PlainPath::Limit::Charge(uint64_t per_second, uint64_t now) {
+  const uint64_t passed = now - since;
+  backlog_ns = backlog_ns > passed ? backlog_ns - passed : 0;
+  since = now;
+  backlog_ns += std::max<uint64_t>(1, kSecondNs / per_second);
+}
+
 // One packet, from the frame to what is sent.
 class PlainStep {
  public:
@@ -651,6 +658,7 @@ class PlainStep {
     // The checksum of a fragment cannot be checked, so it is not believed.
     const Bytes tunnels = {4, 41, 47, 17};
     if (std::count(tunnels.begin(), tunnels.end(), quote_->protocol) == 0) return;
+    if (quote_->protocol == kUdp && quote_->source_port < 49152) return;
     if (!is_source || !is_end || ip_.is_fragment || HasWrongIcmpChecksum()) return;
     const uint8_t code = ip_.bytes[ip_.transport + 1];
     uint32_t mtu = 0;
@@ -918,7 +926,9 @@ class PlainStep {
     }
     const NextHop& hop = snapshot_.routes().Find(ip_.source);
     if (!hop.is_known()) return Drop(Reason::kNoNextHop);
-    if (!path_.replies_.Take(snapshot_.replies_per_second(), now_)) return Drop(Reason::kTooBig);
+    // Errors have their own measure, and echo replies what they leave.
+    if (!path_.errors_.Take(snapshot_.replies_per_second(), now_)) return Drop(Reason::kTooBig);
+    path_.replies_.Charge(snapshot_.replies_per_second(), now_);
     Bytes icmp;
     Add16(icmp, ip_.version == 4 ? 3 << 8 | 4 : 2 << 8);
     Add16(icmp, 0);

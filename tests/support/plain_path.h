@@ -82,6 +82,7 @@ class PlainPath {
     uint64_t backlog_ns = 0;
     uint64_t since = 0;
     bool Take(uint64_t per_second, uint64_t now);
+    void Charge(uint64_t per_second, uint64_t now);
   };
   struct PathMtu {
     uint32_t mtu;
@@ -92,7 +93,7 @@ class PlainPath {
   std::map<std::string, Fate> fates_;              // by what names the packet
   std::vector<Held> held_;                         // oldest first
   std::map<ServiceId, Limit> new_flows_;
-  Limit replies_;
+  Limit replies_, errors_;
   std::map<IpAddress, PathMtu> path_mtus_;
   uint32_t identification_ = 0;
 };

@@ -196,11 +196,42 @@ TEST(ContractTest, APathMtuIsLearnedFromOuterPacketsAlone) {
     Path path(MakeSnapshot({TestService{}}));
     const Bytes quoted =
         Ipv4{.source = "192.0.2.1", .destination = "10.0.0.11", .protocol = protocol}.Around(
-            Bytes(8));
+            Udp{.source_port = 49152}.Around({}));
     path.Send(FragmentationNeeded("192.0.2.1", quoted, 700));
     const bool is_outer = protocol == 4 || protocol == 41 || protocol == 47 || protocol == 17;
     EXPECT_EQ(path.Send(LargePacket()).text(), is_outer ? "reply" : "forward") << int{protocol};
   }
+}
+
+TEST(ContractTest, APathMtuIsNotLearnedFromUdpThatNoTunnelSends) {
+  Path path(MakeSnapshot({{.forwarding = Forwarding::kGue}}));
+  const auto quoting = [](uint16_t source_port) {
+    const Bytes quoted =
+        Ipv4{.source = "192.0.2.1", .destination = "10.0.0.11", .protocol = 17}.Around(
+            Udp{.source_port = source_port, .destination_port = 6080}.Around({}));
+    return FragmentationNeeded("192.0.2.1", quoted, 700);
+  };
+  path.Send(quoting(49151));
+  EXPECT_EQ(path.Send(LargePacket()).text(), "forward");
+  path.Send(quoting(65535));
+  EXPECT_EQ(path.Send(LargePacket()).text(), "reply");
+}
+
+// However many pings there are, senders of large packets are told.
+TEST(ContractTest, ErrorsComeBeforeEchoReplies) {
+  Path path(MakeSnapshot({TestService{}}, {.mtu = 1000, .replies_per_second = 10}));
+  const Bytes ping =
+      Ethernet{}.Around(Ipv4{.protocol = 1}.Around(Icmp(8, 0, 0x00070001, {1, 2, 3, 4})));
+  const auto count = [&](const Bytes& frame) {
+    int replies = 0;
+    for (int i = 0; i < 100; ++i) replies += path.Send(frame).text() == "reply";
+    return replies;
+  };
+  EXPECT_EQ(count(ping), 10);
+  EXPECT_EQ(count(LargePacket()), 10) << "of their own";
+  path.now += kTicksPerSecond;
+  EXPECT_EQ(count(ping), 0) << "the errors have used up this second";
+  EXPECT_EQ(count(LargePacket()), 10);
 }
 
 // --- fragmentation ---
