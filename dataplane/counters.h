@@ -65,8 +65,9 @@ class Counter {
   std::atomic<uint64_t> value_ = 0;
 };
 
-// Packets by what became of them, of one worker or added up. `received` is counted where packets
-// come in and verdicts where they leave, so the law above can be checked, and fail.
+// Packets by what became of them, of one worker or added up. A packet counts as received when it
+// gets its verdict: a fragment that waits for its first one is in neither. That nothing else is
+// missing, the NICs' own counts tell.
 struct PacketCounts {
   uint64_t received = 0;
   std::array<uint64_t, kVerdicts> verdicts = {};
