@@ -148,16 +148,16 @@ Service Compiler::Draft(int index) const {
     const size_t pool = RegionIndex(config, backend.region()).value_or(0);
     while (begun <= pool) draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());
     const IpAddress address = AddressOf(backend);
-    draft.backends.push_back(Backend{.name = backend.name(),
-                                     .id = facts.backends[i].id,
+    draft.backends.push_back(Backend{.id = facts.backends[i].id,
                                      .service = facts.id,
-                                     .weight = backend.weight(),
                                      .state = facts.backends[i].state,
                                      .share = facts.backends[i].share,
-                                     .address = address,
                                      .port = static_cast<uint16_t>(backend.port()),
+                                     .next_hop = routes_->Find(address),
+                                     .address = address,
                                      .tunnel_source = TunnelSource(config_, config, address),
-                                     .next_hop = routes_->Find(address)});
+                                     .weight = backend.weight(),
+                                     .name = backend.name()});
   }
   while (begun < draft.pools.size()) {
     draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());

@@ -29,6 +29,9 @@ struct FlowKey {
   uint8_t version;   // 4 or 6
   uint16_t zero;
 
+  IpAddress source_address() const { return IpAddress::OfVersion(version, source); }
+  IpAddress destination_address() const { return IpAddress::OfVersion(version, destination); }
+
   friend bool operator==(const FlowKey& a, const FlowKey& b) {
     return std::memcmp(&a, &b, sizeof(a)) == 0;
   }
@@ -48,17 +51,13 @@ struct FlowHash {
 inline FlowHash HashFlow(const FlowKey& key, uint64_t seed) {
   XXH128_hash_t h;
   if (key.version == 4) {
-    struct {
-      uint8_t source[4], destination[4];
-      uint16_t source_port, destination_port;
-      uint8_t protocol, version;
-      uint16_t zero;
-    } v4;
-    static_assert(sizeof(v4) == 16);
-    std::memcpy(v4.source, key.source, 4);
-    std::memcpy(v4.destination, key.destination, 4);
-    std::memcpy(&v4.source_port, &key.source_port, 8);  // ports, protocol, version, zero
-    h = XXH3_128bits_withSeed(&v4, sizeof(v4), seed);
+    uint32_t source, destination;
+    uint64_t rest;  // ports, protocol, version, zero
+    std::memcpy(&source, key.source, 4);
+    std::memcpy(&destination, key.destination, 4);
+    std::memcpy(&rest, &key.source_port, 8);
+    const uint64_t v4[2] = {source | uint64_t{destination} << 32, rest};
+    h = XXH3_128bits_withSeed(v4, sizeof(v4), seed);
   } else {
     h = XXH3_128bits_withSeed(&key, sizeof(key), seed);
   }

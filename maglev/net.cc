@@ -25,24 +25,24 @@ absl::StatusOr<IpAddress> IpAddress::Parse(absl::string_view text) {
 }
 
 bool IpAddress::is_multicast() const {
-  return (is_v4() && (bytes_[0] & 0xf0) == 0xe0) || (is_v6() && bytes_[0] == 0xff);
+  return (is_v4() && (bytes()[0] & 0xf0) == 0xe0) || (is_v6() && bytes()[0] == 0xff);
 }
 
 bool IpAddress::is_link_local() const {
-  if (is_v4()) return bytes_[0] == 169 && bytes_[1] == 254;
-  return is_v6() && bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
+  if (is_v4()) return bytes()[0] == 169 && bytes()[1] == 254;
+  return is_v6() && bytes()[0] == 0xfe && (bytes()[1] & 0xc0) == 0x80;
 }
 
 bool IpAddress::is_loopback() const {
-  if (is_v4()) return bytes_[0] == 127;
-  return is_v6() &&
-         bytes_ == std::array<uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  if (is_v4()) return bytes()[0] == 127;
+  constexpr uint8_t kLoopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  return is_v6() && std::memcmp(bytes(), kLoopback, sizeof(kLoopback)) == 0;
 }
 
 std::string IpAddress::ToString() const {
   if (is_none()) return "none";
   char text[INET6_ADDRSTRLEN];
-  return inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes_.data(), text, sizeof(text));
+  return inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes(), text, sizeof(text));
 }
 
 absl::StatusOr<Prefix> Prefix::Parse(absl::string_view text) {
@@ -52,19 +52,19 @@ absl::StatusOr<Prefix> Prefix::Parse(absl::string_view text) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", absl::CHexEscape(text), "\" is not an address or a prefix"));
   }
-  Prefix prefix{*address, address->bits()};
-  if (parts.size() == 1) return prefix;
+  if (parts.size() == 1) return Of(*address, address->bits());
   const bool digits = !parts[1].empty() && parts[1].size() <= 3 &&
                       std::all_of(parts[1].begin(), parts[1].end(), absl::ascii_isdigit);
-  if (!digits || !absl::SimpleAtoi(parts[1], &prefix.length) || prefix.length > address->bits()) {
+  int length;
+  if (!digits || !absl::SimpleAtoi(parts[1], &length) || length > address->bits()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "\"", absl::CHexEscape(text), "\" has a prefix length that is not 0 to ", address->bits()));
   }
-  const Prefix masked = Of(*address, prefix.length);
-  if (masked != prefix) {
+  const Prefix prefix = Of(*address, length);
+  if (prefix.address != *address) {
     return absl::InvalidArgumentError(absl::StrCat("\"", text,
                                                    "\" has bits set after its prefix length; ",
-                                                   masked.ToString(), " is the network"));
+                                                   prefix.ToString(), " is the network"));
   }
   return prefix;
 }
@@ -75,7 +75,8 @@ Prefix Prefix::Of(const IpAddress& address, int length) {
     const int kept = std::clamp(length - 8 * i, 0, 8);
     bytes[i] = address.bytes()[i] & static_cast<uint8_t>(0xff00 >> kept);
   }
-  return {address.is_v4() ? IpAddress::V4(bytes.data()) : IpAddress::V6(bytes.data()), length};
+  return {address.is_v4() ? IpAddress::V4(bytes.data()) : IpAddress::V6(bytes.data()),
+          static_cast<uint8_t>(length)};
 }
 
 bool Prefix::Contains(const IpAddress& a) const {

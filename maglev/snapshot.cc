@@ -41,21 +41,6 @@ Routes::Routes(absl::Span<const std::pair<Prefix, NextHop>> routes) {
   prefixes_ = PrefixMap::Build(indices).value();
 }
 
-const Service* Vip::Find(uint8_t protocol, uint16_t port) const {
-  if (any_ != nullptr) return any_;
-  if (protocol != static_cast<uint8_t>(Protocol::kTcp) &&
-      protocol != static_cast<uint8_t>(Protocol::kUdp)) {
-    return nullptr;
-  }
-  const std::vector<Served>& served =
-      protocol == static_cast<uint8_t>(Protocol::kTcp) ? tcp_ : udp_;
-  const auto after =
-      std::upper_bound(served.begin(), served.end(), port,
-                       [](uint16_t p, const Served& s) { return p < s.ports.first; });
-  if (after == served.begin() || !std::prev(after)->ports.Contains(port)) return nullptr;
-  return std::prev(after)->service;
-}
-
 Snapshot::Snapshot(SnapshotParts parts) : parts_(std::move(parts)) {
   if (parts_.routes == nullptr) parts_.routes = std::make_shared<const Routes>();
   own_.insert(parts_.own_addresses.begin(), parts_.own_addresses.end());
@@ -76,38 +61,35 @@ Snapshot::Snapshot(SnapshotParts parts) : parts_(std::move(parts)) {
 }
 
 void Snapshot::AddVips() {
-  absl::flat_hash_map<Prefix, uint32_t> by_prefix;
-  std::vector<std::pair<Prefix, uint32_t>> prefixes;
+  absl::flat_hash_map<Prefix, Vip> by_prefix;
   for (const auto& service : parts_.services) {
     for (const Prefix& prefix : service->vips) {
-      const auto [at, is_new] = by_prefix.try_emplace(prefix, static_cast<uint32_t>(vips_.size()));
-      if (is_new) {
-        vips_.emplace_back();
-        if (prefix.is_host()) {
-          vip_addresses_.emplace(prefix.address, at->second);
-        } else {
-          prefixes.emplace_back(prefix, at->second);
-        }
-      }
-      Vip& vip = vips_[at->second];
-      Require(vip.any_ == nullptr, "one service has a VIP, protocol and port");
+      auto& served = by_prefix[prefix].served_;
       if (service->protocol == Protocol::kAny) {
-        Require(vip.tcp_.empty() && vip.udp_.empty(), "one service has a VIP, protocol and port");
-        vip.any_ = service.get();
+        served.push_back({0, Vip::Place(0xff, 0xffff), service.get()});
         continue;
       }
-      auto& served = service->protocol == Protocol::kTcp ? vip.tcp_ : vip.udp_;
-      for (const PortRange& ports : service->ports) served.push_back({ports, service.get()});
+      const auto protocol = static_cast<uint8_t>(service->protocol);
+      for (const PortRange& ports : service->ports) {
+        served.push_back({Vip::Place(protocol, ports.first), Vip::Place(protocol, ports.last),
+                          service.get()});
+      }
     }
   }
-  for (Vip& vip : vips_) {
-    for (auto* served : {&vip.tcp_, &vip.udp_}) {
-      std::sort(served->begin(), served->end(),
-                [](const auto& a, const auto& b) { return a.ports < b.ports; });
-      for (size_t i = 1; i < served->size(); ++i) {
-        Require((*served)[i - 1].ports.last < (*served)[i].ports.first,
-                "one service has a VIP, protocol and port");
-      }
+  std::vector<std::pair<Prefix, uint32_t>> prefixes;
+  for (auto& [prefix, vip] : by_prefix) {
+    auto& served = vip.served_;
+    Require(!served.empty(), "a service has ports");
+    std::sort(served.begin(), served.end(),
+              [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (size_t i = 1; i < served.size(); ++i) {
+      Require(served[i - 1].last < served[i].first, "one service has a VIP, protocol and port");
+    }
+    if (prefix.is_host()) {
+      vips_.emplace(prefix.address, std::move(vip));
+    } else {
+      prefixes.emplace_back(prefix, static_cast<uint32_t>(wide_vips_.size()));
+      wide_vips_.push_back(std::move(vip));
     }
   }
   has_vip_prefixes_ = !prefixes.empty();
@@ -136,13 +118,9 @@ void Snapshot::AddBackends(const Service& service) {
   }
 }
 
-const Vip* Snapshot::FindVip(const IpAddress& address) const {
-  if (const auto found = vip_addresses_.find(address); found != vip_addresses_.end()) {
-    return &vips_[found->second];
-  }
-  if (!has_vip_prefixes_) return nullptr;
+const Vip* Snapshot::FindVipPrefix(const IpAddress& address) const {
   const uint32_t index = vip_prefixes_.Find(address);
-  return index == PrefixMap::kNone ? nullptr : &vips_[index];
+  return index == PrefixMap::kNone ? nullptr : &wide_vips_[index];
 }
 
 const Backend* Snapshot::FindNatBackend(const IpAddress& address, uint8_t protocol,

@@ -12,6 +12,7 @@
 #ifndef GUIDEWAY_MAGLEV_SNAPSHOT_H_
 #define GUIDEWAY_MAGLEV_SNAPSHOT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
@@ -89,21 +91,22 @@ class Routes {
   std::vector<NextHop> hops_ = {NextHop()};  // the first: nowhere
 };
 
-// One backend in one service.
-struct Backend {
-  std::string name;
+// One backend in one service. What a packet needs is in the first cache line.
+struct alignas(64) Backend {
   BackendId id = kNoBackend;
   ServiceId service = 0;
-  uint32_t weight = 100;
   BackendState state = BackendState::kUp;
   Share share = kFullShare;  // while kUp: less than full when it comes back gradually
+  uint16_t port = 0;         // with kNat, of the backend; 0: the one the client sent to
+  NextHop next_hop;          // toward `address`; unknown if there is no route
   IpAddress address;
-  uint16_t port = 0;     // with kNat, of the backend; 0: the one the client sent to
   Prefix tunnel_source;  // outer source: one address, or the prefix over which the hash spreads it
-  NextHop next_hop;      // toward `address`; unknown if there is no route
+  uint32_t weight = 100;
+  std::string name;
 
   friend bool operator==(const Backend&, const Backend&) = default;
 };
+static_assert(offsetof(Backend, weight) <= 64);
 
 // What of its addresses makes connections belong together: the lookup table gives them one backend.
 struct Affinity {
@@ -133,25 +136,26 @@ struct TunnelSettings {
   friend bool operator==(const TunnelSettings&, const TunnelSettings&) = default;
 };
 
-struct Service {
-  std::string name;
+// What a packet of a known connection needs is in the first cache line.
+struct alignas(64) Service {
   ServiceId id = 0;
-  std::vector<Prefix> vips;
-  Protocol protocol = Protocol::kTcp;
-  std::vector<PortRange> ports;  // with kAny: all
   Forwarding forwarding = Forwarding::kIpip;
-  TunnelSettings tunnel;
-  uint32_t new_flows_per_second = 0;  // bound, all workers together; 0: none
+  Protocol protocol = Protocol::kTcp;
   Scheduler scheduler = Scheduler::kMaglev;
   Affinity affinity;
+  TunnelSettings tunnel;
+  uint32_t new_flows_per_second = 0;  // bound, all workers together; 0: none
+  // From a QUIC connection id to the index of its backend; null: ids say nothing.
+  std::shared_ptr<const QuicLb> quic;
+  std::string name;
+  std::vector<Prefix> vips;
+  std::vector<PortRange> ports;   // with kAny: all
   std::vector<Backend> backends;  // by region, then by name
 
   // The hash's choice. One pool with all backends, or, with kGeographic, one a region.
   std::vector<Pool> pools;
   std::shared_ptr<const PrefixMap> regions;  // index of a client's pool; null: all in one
   uint16_t default_region = 0;               // of the clients that `regions` does not know
-  // From a QUIC connection id to the index of its backend; null: ids say nothing.
-  std::shared_ptr<const QuicLb> quic;
   // For connections that open, if the scheduler is no hash: indices of backends.
   std::vector<uint16_t> turns;  // kRoundRobin
   WeightedPicks picks;          // kRandom, kLeastConnections
@@ -189,17 +193,30 @@ struct SnapshotParts {
 class Vip {
  public:
   // The service at this protocol (of the IP header) and port (host order), or null.
-  const Service* Find(uint8_t protocol, uint16_t port) const;
+  const Service* Find(uint8_t protocol, uint16_t port) const {
+    const uint32_t wanted = Place(protocol, port);
+    size_t first = 0;
+    for (size_t count = served_.size(); count > 1;) {
+      const size_t half = count / 2;
+      if (served_[first + half].first <= wanted) first += half;
+      count -= half;
+    }
+    const Served& served = served_[first];
+    return served.first <= wanted && wanted <= served.last ? served.service : nullptr;
+  }
 
  private:
   friend class Snapshot;
+  // Protocol and port as one number. kAny takes all of them.
+  static constexpr uint32_t Place(uint8_t protocol, uint16_t port) {
+    return uint32_t{protocol} << 16 | port;
+  }
   struct Served {
-    PortRange ports;
+    uint32_t first, last;  // places
     const Service* service;
   };
-  // Ports ascending, no overlap.
-  std::vector<Served> tcp_, udp_;
-  const Service* any_ = nullptr;  // then there is no other
+  // Ascending, no overlap, at least one.
+  absl::InlinedVector<Served, 2> served_;
 };
 
 class Snapshot {
@@ -221,7 +238,10 @@ class Snapshot {
   const std::shared_ptr<const Routes>& shared_routes() const { return parts_.routes; }
 
   // The longest VIP around an address, or null.
-  const Vip* FindVip(const IpAddress& address) const;
+  const Vip* FindVip(const IpAddress& address) const {
+    if (const auto found = vips_.find(address); found != vips_.end()) return &found->second;
+    return has_vip_prefixes_ ? FindVipPrefix(address) : nullptr;
+  }
   bool has_access() const { return parts_.access != nullptr; }
   bool IsDenied(const IpAddress& source) const {
     return parts_.access != nullptr &&
@@ -253,13 +273,19 @@ class Snapshot {
     const Backend* backend;
   };
 
+  // VIPs are no stranger's choice, so a multiplication will do.
+  struct HashAddress {
+    size_t operator()(const IpAddress& address) const { return address.QuickHash(); }
+  };
+
+  const Vip* FindVipPrefix(const IpAddress& address) const;
   void AddVips();
   void AddBackends(const Service& service);
 
   SnapshotParts parts_;
-  std::vector<Vip> vips_;
-  absl::flat_hash_map<IpAddress, uint32_t> vip_addresses_;  // to an index of vips_
-  PrefixMap vip_prefixes_;                                  // those that are no single address
+  absl::flat_hash_map<IpAddress, Vip, HashAddress> vips_;  // of single addresses
+  std::vector<Vip> wide_vips_;                             // the others
+  PrefixMap vip_prefixes_;                                 // to their indices
   bool has_vip_prefixes_ = false;
   std::vector<const Backend*> backends_;                       // by id
   std::vector<const Service*> services_;                       // by id

@@ -11,9 +11,10 @@ constexpr uint32_t kLargestErrorIpv4 = 576;   // RFC 1812, section 4.3.2.3
 constexpr uint32_t kLargestErrorIpv6 = 1280;  // RFC 4443, section 2.4
 constexpr uint8_t kDscp = 0xfc;               // the rest is ECN, which ICMP has none of
 
-// Puts an IP header in front of an ICMP message: from the packet's destination to its source.
-IpBytes Return(const ParsedPacket& packet, uint8_t traffic_class, IpBytes icmp) {
-  if (packet.source.is_v4()) {
+// Puts an IP header in front of an ICMP message: back from a packet's destination to its source.
+IpBytes Return(const IpAddress& source, const IpAddress& destination, uint8_t traffic_class,
+               IpBytes icmp) {
+  if (source.is_v4()) {
     const uint32_t length = icmp.length + static_cast<uint32_t>(sizeof(Ipv4Header));
     Ipv4Header ip = {.version_and_length = 0x45,
                      .type_of_service = traffic_class,
@@ -21,8 +22,8 @@ IpBytes Return(const ParsedPacket& packet, uint8_t traffic_class, IpBytes icmp) 
                      .fragment = kDontFragment,
                      .time_to_live = kTimeToLive,
                      .protocol = kProtocolIcmp};
-    std::memcpy(ip.source, packet.destination.bytes(), sizeof(ip.source));
-    std::memcpy(ip.destination, packet.source.bytes(), sizeof(ip.destination));
+    std::memcpy(ip.source, destination.bytes(), sizeof(ip.source));
+    std::memcpy(ip.destination, source.bytes(), sizeof(ip.destination));
     ip.checksum = InternetChecksum(&ip, sizeof(ip));
     Write(icmp.data - sizeof(ip), ip);
     return {icmp.data - sizeof(ip), length};
@@ -32,8 +33,8 @@ IpBytes Return(const ParsedPacket& packet, uint8_t traffic_class, IpBytes icmp) 
       .payload_length = NetworkOrder(static_cast<uint16_t>(icmp.length)),
       .next_header = kProtocolIcmpv6,
       .hop_limit = kTimeToLive};
-  std::memcpy(ip.source, packet.destination.bytes(), sizeof(ip.source));
-  std::memcpy(ip.destination, packet.source.bytes(), sizeof(ip.destination));
+  std::memcpy(ip.source, destination.bytes(), sizeof(ip.source));
+  std::memcpy(ip.destination, source.bytes(), sizeof(ip.destination));
   Write(icmp.data - sizeof(ip), ip);
   return {icmp.data - sizeof(ip), icmp.length + static_cast<uint32_t>(sizeof(ip))};
 }
@@ -58,11 +59,12 @@ IpBytes EchoReply(const ParsedPacket& packet, IpBytes bytes) {
     corrected = InternetChecksum(icmp.data, icmp.length);
   }
   Write(checksum, corrected);
-  return Return(packet, traffic_class & kDscp, icmp);
+  return Return(SourceOf(bytes.data), DestinationOf(bytes.data), traffic_class & kDscp, icmp);
 }
 
-IpBytes PacketTooBig(const ParsedPacket& packet, uint32_t mtu, IpBytes bytes) {
-  const bool is_v4 = packet.source.is_v4();
+IpBytes PacketTooBig(uint32_t mtu, IpBytes bytes) {
+  const IpAddress source = SourceOf(bytes.data), destination = DestinationOf(bytes.data);
+  const bool is_v4 = source.is_v4();
   const uint32_t around =
       static_cast<uint32_t>(sizeof(IcmpHeader) + (is_v4 ? sizeof(Ipv4Header) : sizeof(Ipv6Header)));
   const uint32_t quoted =
@@ -77,12 +79,12 @@ IpBytes PacketTooBig(const ParsedPacket& packet, uint32_t mtu, IpBytes bytes) {
   Write(icmp.data, header);
   uint32_t sum = 0;
   if (!is_v4) {
-    sum = PseudoHeaderSum(packet.source.bytes(), packet.destination.bytes(), 16, kProtocolIcmpv6,
+    sum = PseudoHeaderSum(source.bytes(), destination.bytes(), 16, kProtocolIcmpv6,
                           icmp.length);
   }
   header.checksum = static_cast<uint16_t>(~FoldedSum(SumOf(icmp.data, icmp.length, sum)));
   Write(icmp.data, header);
-  return Return(packet, 0, icmp);
+  return Return(source, destination, 0, icmp);
 }
 
 }  // namespace guideway

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <span>
 
 #include "absl/strings/string_view.h"
@@ -34,7 +35,7 @@ struct Frame {
   uint64_t number = 0;            // the caller's own; a held fragment comes again with it
 };
 
-// What Parse found in a packet. Offsets of IP's parts count from the IP header.
+// What Parse found in a packet, besides its key. Offsets of IP's parts count from the IP header.
 struct ParsedPacket {
   uint16_t ip_offset;         // of the IP header, in bytes from the start of the frame
   uint16_t transport_offset;  // behind the IP header with its options or extension headers
@@ -122,16 +123,18 @@ struct Burst {
     undecided_count_ = size;
     has_fragments = false;
     extras = {};
-    for (uint32_t i = 0; i < size; ++i) {
-      undecided_[i] = static_cast<uint8_t>(i);
-      services[i] = nullptr;
-      backends[i] = nullptr;
-      lookups[i] = FlowLookup::kNone;
-      opened[i] = false;
-      held[i] = false;
-      owners[i] = kNobody;
-    }
+    std::iota(undecided_.begin(), undecided_.end(), uint8_t{0});
+    services.fill(nullptr);
+    backends.fill(nullptr);
+    quotes.fill(0);
+    lookups.fill(FlowLookup::kNone);
+    opened.fill(false);
+    held.fill(false);
+    owners.fill(kNobody);
   }
+
+  // The IP packet as it was received, until Rewrite.
+  const uint8_t* ip(uint32_t i) const { return frames[i].data + packets[i].ip_offset; }
 
   // One stage: calls `decide(i)` for each undecided packet. It returns true for a packet that goes
   // on, or sets its verdict (Drop, Finish) and returns false.

@@ -67,7 +67,7 @@ class Choosing {
       return true;
     }
     if (burst_.quotes[i] != 0) return FollowConnection(i);
-    if (FlowTable::Entry* entry = flows_.Find(burst_.hashes[i])) return Continue(i, *entry);
+    if (auto entry = flows_.Find(burst_.hashes[i])) return Continue(i, *entry);
     if (burst_.packets[i].is_fragment && FindElsewhere(i)) return true;
     return Open(i);
   }
@@ -89,15 +89,8 @@ class Choosing {
     return backend.state == BackendState::kDown ? nullptr : &backend;
   }
 
-  // The client of the packet's connection.
-  IpAddress Client(uint8_t i) const {
-    if (burst_.quotes[i] == 0) return burst_.packets[i].source;
-    const FlowKey& key = burst_.keys[i];
-    return key.version == 4 ? IpAddress::V4(key.source) : IpAddress::V6(key.source);
-  }
-
   const Backend* ByHash(uint8_t i) const {
-    return ChooseByHash(*burst_.services[i], Client(i), burst_.hashes[i], snapshot_.hash_seed());
+    return ChooseByHash(*burst_.services[i], burst_.keys[i].source_address(), burst_.hashes[i], snapshot_.hash_seed());
   }
 
   // A connection is given away once: by the scheduler when it opens. What comes in the middle of
@@ -106,7 +99,7 @@ class Choosing {
     const bool opens =
         burst_.keys[i].protocol != kProtocolTcp || OpensConnection(burst_.packets[i]);
     if (!opens) return ByHash(i);
-    return chooser_.Choose(*burst_.services[i], Client(i), burst_.hashes[i], snapshot_.hash_seed(),
+    return chooser_.Choose(*burst_.services[i], burst_.keys[i].source_address(), burst_.hashes[i], snapshot_.hash_seed(),
                            [&](BackendId id) { return shared_.LiveConnections(id); });
   }
 
@@ -139,7 +132,7 @@ class Choosing {
   }
 
   // The packet's connection has an entry: keeps its backend, or takes another.
-  bool Continue(uint8_t i, FlowTable::Entry& entry) {
+  bool Continue(uint8_t i, FlowTable::Entry entry) {
     const ParsedPacket& packet = burst_.packets[i];
     Flow flow = entry.flow();
     // Another connection with the same addresses and ports, or the same one again.

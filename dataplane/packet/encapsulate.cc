@@ -70,8 +70,10 @@ uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner)
   uint32_t sum = SumOf(inner.data, packet.transport_offset);
   if (!has_pseudo_header) return sum + 0xffff;
   const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
-  const uint16_t pseudo = FoldedSum(PseudoHeaderSum(
-      packet.source.bytes(), packet.destination.bytes(), address_size, protocol, length));
+  const size_t addresses = key.version == 4 ? offsetof(Ipv4Header, source) : offsetof(Ipv6Header, source);
+  const uint8_t* source = inner.data + addresses;
+  const uint16_t pseudo = FoldedSum(
+      PseudoHeaderSum(source, source + address_size, address_size, protocol, length));
   return sum + static_cast<uint16_t>(~pseudo);
 }
 

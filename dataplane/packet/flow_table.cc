@@ -6,70 +6,50 @@
 namespace guideway {
 namespace {
 
-constexpr uint64_t kUnconfirmedBit = uint64_t{1} << 31;
-
-uint64_t Pack(const Flow& flow) {
-  return uint64_t{flow.touched} << 32 | (flow.unconfirmed ? kUnconfirmedBit : 0) |
-         static_cast<uint64_t>(flow.state) << 24 | flow.backend;
-}
-
-Flow Unpack(uint64_t word) {
-  return {.backend = static_cast<BackendId>(word & 0xffffff),
-          .state = static_cast<FlowState>((word >> 24) & 0x7f),
-          .unconfirmed = (word & kUnconfirmedBit) != 0,
-          .touched = static_cast<Ticks>(word >> 32)};
-}
+// How readily an entry is given up: for its class, and in it by age, in ticks. One of rank 0 never.
+constexpr uint64_t kUnconfirmed = uint64_t{1} << 32;
+constexpr uint64_t kTimedOut = uint64_t{1} << 33;
+constexpr uint64_t kFree = uint64_t{1} << 34;
 
 }  // namespace
 
-Flow FlowTable::Entry::flow() const { return Unpack(flow_.load(std::memory_order_relaxed)); }
-
-void FlowTable::Entry::Update(const Flow& flow) {
-  const uint64_t word = Pack(flow);
-  if (flow_.load(std::memory_order_relaxed) != word) flow_.store(word, std::memory_order_relaxed);
-}
-
 // Free in between, for those who read it meanwhile.
 void FlowTable::Entry::Set(uint64_t fingerprint, const Flow& flow) {
-  fingerprint_.store(0, std::memory_order_relaxed);
-  flow_.store(Pack(flow), std::memory_order_release);
-  fingerprint_.store(fingerprint, std::memory_order_release);
+  std::atomic<uint64_t>& tag = line_->fingerprints[way_];
+  tag.store(0, std::memory_order_relaxed);
+  word().store(Pack(flow), std::memory_order_release);
+  tag.store(fingerprint, std::memory_order_release);
 }
 
 FlowTable::FlowTable(size_t entries, PageSize page_size)
-    : lines_(std::bit_ceil(std::max<size_t>(entries, 2 * kEntriesPerLine)) / kEntriesPerLine,
-             page_size),
+    : lines_(std::bit_ceil(std::max<size_t>(entries, 2 * kWays)) / kWays, page_size),
       mask_(lines_.size() - 1) {}
-
-FlowTable::Entry* FlowTable::Find(const FlowHash& hash) {
-  const uint64_t fingerprint = Fingerprint(hash);
-  const size_t first = FirstLine(hash);
-  for (size_t line : {first, OtherLine(first, fingerprint)}) {
-    for (Entry& entry : lines_[line].entries) {
-      if (entry.fingerprint() == fingerprint) return &entry;
-    }
-  }
-  return nullptr;
-}
 
 std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
   const uint64_t fingerprint = Fingerprint(hash);
   const size_t first = FirstLine(hash);
   for (size_t line : {first, OtherLine(first, fingerprint)}) {
-    for (const Entry& entry : lines_[line].entries) {
-      if (entry.fingerprint_.load(std::memory_order_acquire) != fingerprint) continue;
-      const uint64_t word = entry.flow_.load(std::memory_order_acquire);
-      if (entry.fingerprint() == fingerprint) return Unpack(word);
+    for (size_t way = 0; way < kWays; ++way) {
+      const std::atomic<uint64_t>& tag = lines_[line].fingerprints[way];
+      if (tag.load(std::memory_order_acquire) != fingerprint) continue;
+      const uint64_t word = lines_[line].flows[way].load(std::memory_order_acquire);
+      if (tag.load(std::memory_order_relaxed) == fingerprint) return Unpack(word);
     }
   }
   return std::nullopt;
 }
 
-FlowTable::Entry* FlowTable::FindRoom(size_t line, const FlowClock& clock) {
-  for (Entry& entry : lines_[line].entries) {
-    if (entry.is_free() || entry.flow().IsTimedOut(clock)) return &entry;
+// Without branches on what the entries are: nobody can predict it.
+FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) const {
+  Candidate best = {0, 0};
+  for (size_t way = 0; way < kWays; ++way) {
+    const Flow flow = Unpack(line.flows[way].load(std::memory_order_relaxed));
+    uint64_t rank = flow.unconfirmed ? kUnconfirmed + (clock.now - flow.touched) : 0;
+    rank = flow.IsTimedOut(clock) ? kTimedOut : rank;
+    rank = line.fingerprints[way].load(std::memory_order_relaxed) == 0 ? kFree : rank;
+    best = rank > best.rank ? Candidate{way, rank} : best;
   }
-  return nullptr;
+  return best;
 }
 
 FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
@@ -77,37 +57,38 @@ FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
   const uint64_t fingerprint = Fingerprint(hash);
   const size_t first = FirstLine(hash);
   const std::array<size_t, 2> lines = {first, OtherLine(first, fingerprint)};
-  const auto put = [&](Entry& entry) {
+  // Gives the place up, if it is in use, to that connection.
+  const auto put = [&](Entry entry, uint64_t tag, const Flow& what) {
     const BackendId evicted = entry.is_free() ? kNoBackend : entry.flow().backend;
-    entry.Set(fingerprint, flow);
+    used_ += entry.is_free() ? 1 : 0;
+    entry.Set(tag, what);
     return Inserted{true, evicted};
   };
 
-  for (size_t line : lines) {
-    if (Entry* room = FindRoom(line, clock)) return put(*room);
-  }
-  for (size_t line : lines) {
-    for (Entry& entry : lines_[line].entries) {
-      Entry* room = FindRoom(OtherLine(line, entry.fingerprint()), clock);
-      if (room == nullptr) continue;
-      const BackendId evicted = room->is_free() ? kNoBackend : room->flow().backend;
-      room->Set(entry.fingerprint(), entry.flow());
-      entry.Set(fingerprint, flow);
-      return {true, evicted};
+  std::array<Candidate, 2> best;
+  for (size_t n : {0, 1}) {
+    best[n] = BestOf(lines_[lines[n]], clock);
+    if (best[n].rank >= kTimedOut) {
+      return put(Entry(lines_[lines[n]], best[n].way), fingerprint, flow);
     }
   }
-  Entry* oldest = nullptr;
-  for (size_t line : lines) {
-    for (Entry& entry : lines_[line].entries) {
-      const Flow candidate = entry.flow();
-      if (!candidate.unconfirmed) continue;
-      if (oldest == nullptr || clock.now - candidate.touched > clock.now - oldest->flow().touched) {
-        oldest = &entry;
+  const bool is_nearly_full = used_ > capacity() - capacity() / 16;
+  if (!is_nearly_full) {
+    for (size_t line : lines) {
+      for (size_t way = 0; way < kWays; ++way) {
+        Entry entry(lines_[line], way);
+        Line& other = lines_[OtherLine(line, entry.fingerprint())];
+        const Candidate room = BestOf(other, clock);
+        if (room.rank < kTimedOut) continue;
+        const Inserted inserted = put(Entry(other, room.way), entry.fingerprint(), entry.flow());
+        entry.Set(fingerprint, flow);
+        return inserted;
       }
     }
   }
-  if (oldest != nullptr) return put(*oldest);
-  return {false, kNoBackend};
+  const size_t older = best[1].rank > best[0].rank ? 1 : 0;
+  if (best[older].rank == 0) return {false, kNoBackend};
+  return put(Entry(lines_[lines[older]], best[older].way), fingerprint, flow);
 }
 
 }  // namespace guideway

@@ -12,7 +12,6 @@ class Following {
   // A first fragment, decided or on its way: those that follow shall know. Who is denied is denied
   // without it.
   void Remember(uint8_t i, bool is_on_its_way) {
-    const ParsedPacket& packet = burst_.packets[i];
     Fragments::Fate fate;
     if (is_on_its_way) {
       fate = {.verdict = Verdict::kForward,
@@ -21,7 +20,9 @@ class Following {
     } else {
       // What was punted is punted whole, and where no nat is, without having to be remembered.
       fate = {.verdict = burst_.verdicts[i], .reason = burst_.reasons[i]};
-      if (fate.verdict == Verdict::kPunt && !snapshot_.IsNatBackend(packet.source)) return;
+      if (fate.verdict == Verdict::kPunt && !snapshot_.IsNatBackend(SourceOf(burst_.ip(i)))) {
+        return;
+      }
       if (fate.verdict == Verdict::kDrop && fate.reason == Reason::kAccessDenied) return;
     }
     fragments_.Remember(Key(i), fate, now_);
@@ -58,7 +59,7 @@ class Following {
   Fragments::Key Key(uint8_t i) const {
     // The key of an ICMP error is that of the connection it is about.
     const uint8_t protocol = burst_.quotes[i] != 0 ? kProtocolIcmp : burst_.keys[i].protocol;
-    return Fragments::Key::Of(burst_.packets[i], protocol, snapshot_.hash_seed());
+    return Fragments::Key::Of(burst_.ip(i), burst_.packets[i], protocol, snapshot_.hash_seed());
   }
 
   const Snapshot& snapshot_;
@@ -74,7 +75,7 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
   burst.ForUndecided([&](uint8_t i) {
     if (!burst.packets[i].is_fragment || burst.frames[i].was_handed_over) return true;
     const auto key =
-        Fragments::Key::Of(burst.packets[i], burst.keys[i].protocol, snapshot.hash_seed());
+        Fragments::Key::Of(burst.ip(i), burst.packets[i], burst.keys[i].protocol, snapshot.hash_seed());
     const uint32_t owner = SlotOf(key.high, static_cast<uint32_t>(workers));
     return owner == worker || burst.HandOver(i, static_cast<uint16_t>(owner));
   });

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "dataplane/packet/headers.h"
+
 namespace guideway {
 
-Fragments::Key Fragments::Key::Of(const ParsedPacket& packet, uint8_t protocol, uint64_t seed) {
+Fragments::Key Fragments::Key::Of(const uint8_t* ip, const ParsedPacket& packet, uint8_t protocol,
+                                  uint64_t seed) {
   struct {
     uint8_t source[16], destination[16];
     uint32_t identification;
@@ -13,12 +16,13 @@ Fragments::Key Fragments::Key::Of(const ParsedPacket& packet, uint8_t protocol, 
     uint16_t zero;
   } name = {};
   static_assert(sizeof(name) == 40);
-  std::memcpy(name.source, packet.source.bytes(), sizeof(name.source));
-  std::memcpy(name.destination, packet.destination.bytes(), sizeof(name.destination));
+  const IpAddress source = SourceOf(ip), destination = DestinationOf(ip);
+  std::memcpy(name.source, source.bytes(), sizeof(name.source));
+  std::memcpy(name.destination, destination.bytes(), sizeof(name.destination));
   name.identification = packet.fragment_id;
-  name.version = static_cast<uint8_t>(packet.source.bits());
+  name.version = static_cast<uint8_t>(source.bits());
   // Of IPv4 it is part of the name (RFC 791), of IPv6 it is not (RFC 8200, section 4.5).
-  if (packet.source.is_v4()) name.protocol = protocol;
+  if (source.is_v4()) name.protocol = protocol;
   const XXH128_hash_t hash = XXH3_128bits_withSeed(&name, sizeof(name), seed);
   return {hash.low64, hash.high64};
 }

@@ -42,8 +42,8 @@ class Fragments {
   struct Key {
     uint64_t low, high;  // a hash of 128 bits
 
-    // `protocol`: of the IP header.
-    static Key Of(const ParsedPacket& packet, uint8_t protocol, uint64_t seed);
+    // Of the packet at `ip`. `protocol`: of its IP header.
+    static Key Of(const uint8_t* ip, const ParsedPacket& packet, uint8_t protocol, uint64_t seed);
     friend bool operator==(const Key&, const Key&) = default;
   };
 

@@ -178,6 +178,16 @@ void Write(uint8_t* p, const Header& header) {
   std::memcpy(p, &header, sizeof(header));
 }
 
+// The addresses of the IP packet at `ip`.
+inline IpAddress SourceOf(const uint8_t* ip) {
+  return ip[0] >> 4 == 4 ? IpAddress::V4(ip + offsetof(Ipv4Header, source))
+                         : IpAddress::V6(ip + offsetof(Ipv6Header, source));
+}
+inline IpAddress DestinationOf(const uint8_t* ip) {
+  return ip[0] >> 4 == 4 ? IpAddress::V4(ip + offsetof(Ipv4Header, destination))
+                         : IpAddress::V6(ip + offsetof(Ipv6Header, destination));
+}
+
 // Sums of the Internet checksum (RFC 1071): 16-bit words as they lie in memory, in ones' complement
 // arithmetic. `size` is at most 64 KiB; an odd last byte counts as the first of a word.
 inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {

@@ -8,26 +8,18 @@ namespace {
 // The packet that an ICMP error quotes.
 struct Quote {
   uint16_t offset = 0;  // from the IP header of the error
-  IpAddress source;
-  IpAddress destination;
   FlowKey key;
   bool is_named = true;  // its connection can be told; not so of a later fragment without ports
 };
 
 // False if it is cut short before its ports, or does not look like a packet of that family. One of
 // a protocol without ports has ports 0.
-bool ReadQuote(const Frame& frame, const ParsedPacket& packet, Quote& quote) {
+bool ReadQuote(const uint8_t* ip, const ParsedPacket& packet, uint8_t version, Quote& quote) {
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
-  const std::span<const uint8_t> bytes(frame.data + packet.ip_offset + offset,
-                                       packet.ip_length - offset);
+  const std::span<const uint8_t> bytes(ip + offset, packet.ip_length - offset);
   ParsedPacket quoted;
-  if (!ReadIp(bytes, true, true, quoted, quote.key) ||
-      quoted.source.bits() != packet.source.bits()) {
-    return false;
-  }
+  if (!ReadIp(bytes, true, true, quoted, quote.key) || quote.key.version != version) return false;
   quote.offset = static_cast<uint16_t>(offset);
-  quote.source = quoted.source;
-  quote.destination = quoted.destination;
   const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
   quote.is_named = !has_ports || !quoted.is_later_fragment;
   if (!has_ports || !quote.is_named) return true;
@@ -62,8 +54,7 @@ class Matcher {
       : snapshot_(snapshot), flows_(flows), burst_(burst) {}
 
   bool Match(uint8_t i) {
-    burst_.quotes[i] = 0;
-    const Vip* vip = snapshot_.FindVip(burst_.packets[i].destination);
+    const Vip* vip = snapshot_.FindVip(burst_.keys[i].destination_address());
     return vip != nullptr ? MatchToVip(i, *vip) : MatchFromBackend(i);
   }
 
@@ -73,12 +64,13 @@ class Matcher {
     const FlowKey& key = burst_.keys[i];
     const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
     Quote quote;
-    if (packet.source == packet.destination ||
-        HasWrongIcmpChecksum(burst_.frames[i].data + packet.ip_offset, packet, key) ||
-        (is_error && !ReadQuote(burst_.frames[i], packet, quote))) {
+    const IpAddress source = key.source_address();
+    if (source == key.destination_address() ||
+        HasWrongIcmpChecksum(burst_.ip(i), packet, key) ||
+        (is_error && !ReadQuote(burst_.ip(i), packet, key.version, quote))) {
       return burst_.Drop(i, Reason::kMalformed);
     }
-    if (snapshot_.IsDenied(packet.source)) return burst_.Drop(i, Reason::kAccessDenied);
+    if (snapshot_.IsDenied(source)) return burst_.Drop(i, Reason::kAccessDenied);
     burst_.directions[i] = Direction::kToBackend;
     if (packet.is_later_fragment) return true;
     if (IsEchoRequest(packet, key)) {
@@ -97,7 +89,7 @@ class Matcher {
 
   // Somebody says that an answer from the VIP did not arrive.
   bool MatchErrorToVip(uint8_t i, const Vip& vip, const Quote& quote) {
-    if (quote.source != burst_.packets[i].destination || !quote.is_named) {
+    if (quote.key.source_address() != burst_.keys[i].destination_address() || !quote.is_named) {
       return burst_.Drop(i, Reason::kPortNotServed);
     }
     burst_.quotes[i] = quote.offset;
@@ -120,19 +112,19 @@ class Matcher {
     const FlowKey& key = burst_.keys[i];
     burst_.directions[i] = Direction::kFromBackend;
     // Neighbour discovery, DHCP, routing protocols: no answers to a client.
-    const IpAddress& to = packet.destination;
+    const IpAddress to = key.destination_address();
     if (to.is_multicast() || to.is_link_local() || (to.is_v4() && to.v4_word() == 0xffffffff)) {
       return burst_.Finish(i, Verdict::kPunt);
     }
     if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
       return MatchErrorAboutOurs(i);
     }
-    if (!snapshot_.IsNatBackend(packet.source) || snapshot_.IsOwn(packet.destination)) {
+    const IpAddress from = key.source_address();
+    if (!snapshot_.IsNatBackend(from) || snapshot_.IsOwn(to)) {
       return burst_.Finish(i, Verdict::kPunt);
     }
     if (packet.is_later_fragment) return true;
-    return Answer(
-        i, snapshot_.FindNatBackend(packet.source, key.protocol, NetworkOrder(key.source_port)));
+    return Answer(i, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
   }
 
   // Somebody says that a packet did not arrive which we sent: one in a tunnel, or one to a nat
@@ -140,20 +132,25 @@ class Matcher {
   bool MatchErrorAboutOurs(uint8_t i) {
     const ParsedPacket& packet = burst_.packets[i];
     Quote quote;
-    if (!ReadQuote(burst_.frames[i], packet, quote)) return burst_.Finish(i, Verdict::kPunt);
+    const FlowKey& key = burst_.keys[i];
+    if (!ReadQuote(burst_.ip(i), packet, key.version, quote)) {
+      return burst_.Finish(i, Verdict::kPunt);
+    }
+    const IpAddress to = key.destination_address();
+    const IpAddress quoted_to = quote.key.destination_address();
     // Who sent what is quoted is told, and nobody else.
-    if (quote.source != packet.destination) return burst_.Finish(i, Verdict::kPunt);
-    if (snapshot_.IsTunnelSource(quote.source) && snapshot_.IsTunnelEnd(quote.destination) &&
+    if (quote.key.source_address() != to) return burst_.Finish(i, Verdict::kPunt);
+    if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) &&
         IsOuter(quote.key) && !packet.is_fragment) {
       burst_.directions[i] = Direction::kAboutTunnel;
       burst_.quotes[i] = quote.offset;
       return true;
     }
-    if (snapshot_.IsOwn(packet.destination) || !quote.is_named) {
+    if (snapshot_.IsOwn(to) || !quote.is_named) {
       return burst_.Finish(i, Verdict::kPunt);
     }
     burst_.quotes[i] = quote.offset;
-    return Answer(i, snapshot_.FindNatBackend(quote.destination, quote.key.protocol,
+    return Answer(i, snapshot_.FindNatBackend(quoted_to, quote.key.protocol,
                                               NetworkOrder(quote.key.destination_port)));
   }
 

@@ -52,14 +52,18 @@ bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, P
       header_length > total_length || total_length > bytes.size()) {
     return false;
   }
-  if (!quoted && !checksum_good && InternetChecksum(bytes.data(), header_length) != 0) return false;
+  if (!quoted && !checksum_good) {
+    // Without options, as nearly always, the compiler knows the size.
+    const uint16_t checksum = header_length == sizeof(Ipv4Header)
+                                  ? InternetChecksum(bytes.data(), sizeof(Ipv4Header))
+                                  : InternetChecksum(bytes.data(), header_length);
+    if (checksum != 0) return false;
+  }
 
   packet.ip_length = static_cast<uint32_t>(total_length);
   packet.transport_offset = static_cast<uint16_t>(header_length);
   packet.fragment_id = ip.identification;
   packet.dont_fragment = (ip.fragment & kDontFragment) != 0;
-  packet.source = IpAddress::V4(ip.source);
-  packet.destination = IpAddress::V4(ip.destination);
   key = FlowKey{};
   std::memcpy(key.source, ip.source, sizeof(ip.source));
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
@@ -112,8 +116,6 @@ bool ReadIpv6(std::span<const uint8_t> bytes, bool quoted, ParsedPacket& packet,
   packet.ip_length = static_cast<uint32_t>(total_length);
   packet.dont_fragment = true;  // by routers
   packet.is_fragment = packet.is_later_fragment = false;
-  packet.source = IpAddress::V6(ip.source);
-  packet.destination = IpAddress::V6(ip.destination);
   key = FlowKey{};
   std::memcpy(key.source, ip.source, sizeof(ip.source));
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
@@ -154,13 +156,18 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
   return true;
 }
 
+// Multicast or broadcast.
+bool HasImpossibleSource(const uint8_t* ip, uint8_t version) {
+  if (version == 6) return ip[offsetof(Ipv6Header, source)] == 0xff;
+  const uint8_t* source = ip + offsetof(Ipv4Header, source);
+  return (source[0] & 0xf0) == 0xe0 || Read<uint32_t>(source) == 0xffffffff;
+}
+
 bool ParseFrame(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   const std::span<const uint8_t> bytes(frame.data + packet.ip_offset,
                                        frame.length - packet.ip_offset);
   if (!ReadIp(bytes, false, frame.ip_checksum_good, packet, key)) return false;
-  if (packet.source.is_multicast() || (key.version == 4 && packet.source.v4_word() == 0xffffffff)) {
-    return false;
-  }
+  if (HasImpossibleSource(bytes.data(), key.version)) return false;
   if (!ReadTransport(bytes.first(packet.ip_length).subspan(packet.transport_offset), packet, key)) {
     return false;
   }

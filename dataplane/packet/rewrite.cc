@@ -69,7 +69,7 @@ class Rewriting {
 
   bool FromBackend(uint8_t i) {
     const ParsedPacket& packet = burst_.packets[i];
-    const NextHop& hop = snapshot_.routes().Find(packet.destination);
+    const NextHop& hop = snapshot_.routes().Find(DestinationOf(burst_.ip(i)));
     if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
     if (packet.ip_length > hop.mtu && !MayBeFragmented(i, 0)) return TooBig(i, hop.mtu);
     const IpBytes bytes = Bytes(i);
@@ -80,11 +80,12 @@ class Rewriting {
 
   bool AnswerEcho(uint8_t i) {
     const ParsedPacket& packet = burst_.packets[i];
-    const NextHop& hop = snapshot_.routes().Find(packet.source);
+    const IpAddress source = SourceOf(burst_.ip(i));
+    const NextHop& hop = snapshot_.routes().Find(source);
     if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
     const Tags tags(burst_.frames[i], packet);
-    const uint32_t size = packet.transport_length() +
-                          (packet.source.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header));
+    const uint32_t size =
+        packet.transport_length() + (source.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header));
     if (size > hop.mtu) return burst_.Drop(i, Reason::kTooBig);
     if (!state_.MayReplyToEcho(snapshot_.replies_per_second(), now_)) {
       return burst_.Drop(i, Reason::kRateLimited);
@@ -98,7 +99,7 @@ class Rewriting {
     const IpBytes bytes = Bytes(i);
     if (HasWrongIcmpChecksum(bytes.data, packet, burst_.keys[i])) return;
     const auto icmp = Read<IcmpHeader>(bytes.data + packet.transport_offset);
-    const bool is_v4 = packet.source.is_v4();
+    const bool is_v4 = bytes.version() == 4;
     if (icmp.type != (is_v4 ? kIcmpUnreachable : kIcmpv6TooBig)) return;
     if (is_v4 && icmp.code != kIcmpFragmentationNeeded) return;
     const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
@@ -111,20 +112,21 @@ class Rewriting {
   // The sender is told that its packets may have `mtu` bytes and no more.
   bool TooBig(uint8_t i, uint32_t mtu) {
     const ParsedPacket& packet = burst_.packets[i];
-    const bool is_v4 = packet.source.is_v4();
+    const IpAddress source = SourceOf(burst_.ip(i));
+    const bool is_v4 = source.is_v4();
     // RFC 1122, section 3.2.2: not about an ICMP error, nor about a later fragment. RFC 4443 wants
     // to hear of those. Without DF it is no answer: not even fragments of it may be sent.
-    const bool is_silent = IsError(i) || !IsSingleHost(packet.source) ||
+    const bool is_silent = IsError(i) || !IsSingleHost(source) ||
                            (is_v4 && (packet.is_later_fragment || !packet.dont_fragment));
     if (!is_v4) mtu = std::max(mtu, kLeastIpv6Mtu);
     if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
-    const NextHop& hop = snapshot_.routes().Find(packet.source);
+    const NextHop& hop = snapshot_.routes().Find(source);
     if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
     if (!state_.MaySendError(snapshot_.replies_per_second(), now_)) {
       return burst_.Drop(i, Reason::kTooBig);
     }
     const Tags tags(burst_.frames[i], packet);
-    return Send(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(packet, mtu, Bytes(i)));
+    return Send(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(mtu, Bytes(i)));
   }
 
   // An IPv6 packet that every network must carry is fragmented outside, since its sender cannot be
@@ -132,7 +134,7 @@ class Rewriting {
   bool MayBeFragmented(uint8_t i, uint32_t outer_size) const {
     const ParsedPacket& packet = burst_.packets[i];
     if (packet.ip_length + outer_size > kMaxIpLength) return false;
-    if (packet.source.is_v4()) return !packet.dont_fragment;
+    if (burst_.keys[i].version == 4) return !packet.dont_fragment;
     return outer_size != 0 && packet.ip_length <= kLeastIpv6Mtu;
   }
 

@@ -120,7 +120,7 @@ void TranslateFromBackend(const Service& service, const Backend& backend, uint16
 IpBytes EchoReply(const ParsedPacket& packet, IpBytes bytes);
 // «Fragmentation needed» (RFC 1191) or «packet too big» (RFC 4443), from the address the packet was
 // sent to. Quotes as much of it as fits 576 bytes, or 1280.
-IpBytes PacketTooBig(const ParsedPacket& packet, uint32_t mtu, IpBytes bytes);
+IpBytes PacketTooBig(uint32_t mtu, IpBytes bytes);
 
 // --- fragmentation (split.cc) ---
 

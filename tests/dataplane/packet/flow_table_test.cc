@@ -29,9 +29,9 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
                           FlowState::kTcpClosing, FlowState::kUdp}) {
     const Flow flow{.backend = 0xfffffe, .state = state, .unconfirmed = true, .touched = ~0u};
     const FlowHash hash = Hash(static_cast<uint64_t>(state));
-    EXPECT_EQ(table.Find(hash), nullptr);
+    EXPECT_FALSE(table.Find(hash));
     EXPECT_TRUE(table.Insert(hash, flow, clock).stored);
-    ASSERT_NE(table.Find(hash), nullptr);
+    ASSERT_TRUE(table.Find(hash));
     EXPECT_EQ(table.Find(hash)->flow(), flow);
   }
 }
@@ -39,9 +39,9 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
 TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
   FlowTable table(8, PageSize::kLazy);
   const FlowClock clock(0, kTimeouts);
-  EXPECT_EQ(table.Find(FlowHash{0, 0}), nullptr);
+  EXPECT_FALSE(table.Find(FlowHash{0, 0}));
   EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
-  ASSERT_NE(table.Find(FlowHash{0, 0}), nullptr);
+  ASSERT_TRUE(table.Find(FlowHash{0, 0}));
   EXPECT_EQ(table.Find(FlowHash{0, 0})->flow().backend, 7u);
 }
 
@@ -53,7 +53,7 @@ TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOf
   for (uint64_t i = 0; i < flows; ++i)
     stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
   EXPECT_GE(stored, flows - flows / 10000);
-  for (uint64_t i = 0; i < flows; ++i) stored -= table.Find(Hash(i)) != nullptr;
+  for (uint64_t i = 0; i < flows; ++i) stored -= table.Find(Hash(i)).has_value();
   EXPECT_EQ(stored, 0u) << "every stored one is found";
 }
 
@@ -68,7 +68,7 @@ TEST(FlowTable, AgreesWithAPlainModel) {
     const FlowClock clock(now, {.tcp_handshake_s = 2, .tcp_established_s = 20, .udp_s = 5});
     const uint64_t i = random() % 400;
     const auto known = model.find(i);
-    if (FlowTable::Entry* entry = table.Find(Hash(i))) {
+    if (auto entry = table.Find(Hash(i))) {
       ASSERT_NE(known, model.end());
       ASSERT_EQ(entry->flow(), known->second) << "step " << step;
       if (random() % 2 == 0) {
@@ -108,7 +108,7 @@ TEST(FlowTable, AgreesWithAPlainModel) {
         });
   }
   EXPECT_EQ(swept, model.size());
-  for (uint64_t i = 0; i < 400; ++i) EXPECT_EQ(table.Find(Hash(i)), nullptr);
+  for (uint64_t i = 0; i < 400; ++i) EXPECT_FALSE(table.Find(Hash(i)));
 }
 
 TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
@@ -123,7 +123,7 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
     table.Insert(Hash(i), {2, FlowState::kTcpHandshake, true, 50}, clock);
   }
   for (uint64_t i : confirmed) {
-    ASSERT_NE(table.Find(Hash(i)), nullptr) << i;
+    ASSERT_TRUE(table.Find(Hash(i))) << i;
     EXPECT_EQ(table.Find(Hash(i))->flow().backend, 1u);
   }
 }
