@@ -282,8 +282,8 @@ RouteList StaticRoutes(const config::Config& config, absl::Span<const InterfaceS
     routes.emplace_back(Prefix::Parse(route.prefix()).value(),
                         NextHop{.interface = static_cast<uint16_t>(*index),
                                 .mtu = out.mtu,
-                                .source = out.mac,
-                                .destination = MacAddress::Parse(route.mac()).value()});
+                                .destination = MacAddress::Parse(route.mac()).value(),
+                                .source = out.mac});
   }
   return routes;
 }

@@ -118,7 +118,7 @@ struct Prefix {
 };
 
 // A 48-bit Ethernet address.
-struct MacAddress {
+struct [[gnu::packed]] MacAddress {
   std::array<uint8_t, 6> bytes = {};
 
   // «02:00:00:00:00:01»: six pairs of hexadecimal digits.

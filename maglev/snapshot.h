@@ -62,8 +62,9 @@ struct NextHop {
 
   uint16_t interface = kNoInterface;  // index of the interface in the configuration
   uint16_t mtu = 0;                   // of that interface: largest IP packet, in bytes
-  MacAddress source;
+  // As they stand in a frame.
   MacAddress destination;
+  MacAddress source;
 
   bool is_known() const { return interface != kNoInterface; }
   friend bool operator==(const NextHop&, const NextHop&) = default;

@@ -67,8 +67,8 @@ RouteList NextHops(const config::Config& config) {
   }
   const NextHop hop = {.interface = 0,
                        .mtu = interfaces[0].mtu,
-                       .source = interfaces[0].mac,
-                       .destination = kNextHopMac};
+                       .destination = kNextHopMac,
+                       .source = interfaces[0].mac};
   return {{Prefix::Parse("0.0.0.0/0").value(), hop}, {Prefix::Parse("::/0").value(), hop}};
 }
 

@@ -30,25 +30,28 @@ uint8_t TrafficClass(IpBytes packet) {
   return static_cast<uint8_t>(packet.data[0] << 4 | packet.data[1] >> 4);
 }
 
-// Puts the host's part of the hash behind the prefix's bits, so that outer packets of one
-// connection come from one address, and those of many from many.
-void WriteSource(const Prefix& source, const FlowHash& hash, uint8_t* at) {
-  const size_t size = source.address.bits() / 8;
-  std::memcpy(at, source.address.bytes(), size);
-  if (source.is_host()) return;
-  uint8_t spread[16];
-  std::memcpy(spread, &hash.flow, 8);
-  std::memcpy(spread + 8, &hash.slot, 8);
-  for (size_t i = source.length / 8; i < size; ++i) {
-    const int kept = i == static_cast<size_t>(source.length / 8) ? source.length % 8 : 0;
-    at[i] |= spread[i] & static_cast<uint8_t>(0xff >> kept);
-  }
+// The outer source of a connection. Behind a prefix's bits stands the hash, so that outer packets of
+// one connection come from one address, and those of many from many.
+uint32_t OuterSourceV4(const Prefix& source, const FlowHash& hash) {
+  const uint32_t address = source.address.v4_word();
+  if (source.length == 32) return address;
+  return address | (static_cast<uint32_t>(hash.flow) & NetworkOrder32(~0u >> source.length));
+}
+void WriteOuterSourceV6(const Prefix& source, const FlowHash& hash, uint8_t* at) {
+  uint64_t first = Read<uint64_t>(source.address.bytes());
+  uint64_t second = Read<uint64_t>(source.address.bytes() + 8);
+  const auto host_bits = [](int length) {
+    return length >= 64 ? 0 : NetworkOrder64(~uint64_t{0} >> length);
+  };
+  first |= hash.flow & host_bits(source.length);
+  second |= hash.slot & (source.length < 64 ? ~uint64_t{0} : host_bits(source.length - 64));
+  Write(at, first);
+  Write(at + 8, second);
 }
 
 // The sum of the client's packet. A whole TCP, UDP or ICMP packet with a checksum is not read: with
-// it, the transport part and its pseudo header sum to all ones.
-uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
-  const size_t address_size = key.version == 4 ? 4 : 16;
+// it, the transport part and its pseudo header sum to all ones, which is nothing.
+uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
   const uint8_t* transport = inner.data + packet.transport_offset;
   const uint32_t length = packet.transport_length();
   bool is_summed = false, has_pseudo_header = true;
@@ -57,7 +60,7 @@ uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner)
   if (!packet.is_fragment && !has_extensions) {
     if (key.protocol == kProtocolTcp) is_summed = true;
     if (key.protocol == kProtocolUdp) {
-      const auto udp = Read<UdpHeader>(transport);
+      const auto& udp = HeaderAt<UdpHeader>(transport);
       is_summed = udp.checksum != 0 && NetworkOrder(udp.length) == length;
     }
     // That of ICMP was looked at, and its keys may be those of the connection it is about.
@@ -67,46 +70,75 @@ uint32_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner)
     }
   }
   if (!is_summed) return SumOf(inner.data, inner.length);
-  uint32_t sum = SumOf(inner.data, packet.transport_offset);
-  if (!has_pseudo_header) return sum + 0xffff;
+  // So is an IPv4 header.
+  if (!has_pseudo_header) return 0xffff;
   const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
-  const size_t addresses = key.version == 4 ? offsetof(Ipv4Header, source) : offsetof(Ipv6Header, source);
-  const uint8_t* source = inner.data + addresses;
-  const uint16_t pseudo = FoldedSum(
-      PseudoHeaderSum(source, source + address_size, address_size, protocol, length));
-  return sum + static_cast<uint16_t>(~pseudo);
+  if (key.version == 4) {
+    const uint16_t pseudo = FoldedSum(PseudoHeaderSum(
+        key.source, key.destination, sizeof(Ipv4Header::source), protocol, length));
+    return static_cast<uint16_t>(~pseudo);
+  }
+  // The addresses are in the header and, taken away, in the pseudo header.
+  const uint16_t pseudo = FoldedSum(uint64_t{NetworkOrder32(length)} + NetworkOrder32(protocol));
+  return uint64_t{Read<uint32_t>(inner.data)} + Read<uint32_t>(inner.data + 4) +
+         static_cast<uint16_t>(~pseudo);
 }
 
-// UDP of `length` bytes, from a port that the hash names; its checksum is not filled in.
-void WriteUdpShim(const Service& service, const FlowHash& hash, uint32_t length, uint8_t* at) {
+// UDP of `length` bytes, from a port that the hash names; its checksum is not filled in. All these
+// return the sum of what they write.
+uint64_t WriteUdpShim(const Service& service, const FlowHash& hash, uint32_t length, uint8_t* at) {
   const uint16_t spread = static_cast<uint16_t>(hash.flow & 0x3fff);
-  Write(at, UdpHeader{.source_port = NetworkOrder(kFirstTunnelPort + spread),
-                      .destination_port = NetworkOrder(service.tunnel.port),
-                      .length = NetworkOrder(static_cast<uint16_t>(length)),
-                      .checksum = 0});
+  auto& udp = HeaderAt<UdpHeader>(at);
+  const uint16_t source_port = NetworkOrder(kFirstTunnelPort + spread);
+  const uint16_t destination_port = NetworkOrder(service.tunnel.port);
+  const uint16_t udp_length = NetworkOrder(static_cast<uint16_t>(length));
+  udp.source_port = source_port;
+  udp.destination_port = destination_port;
+  udp.length = udp_length;
+  udp.checksum = 0;
+  return uint64_t{source_port} + destination_port + udp_length;
 }
 
-void WriteShim(const Service& service, const Backend& backend, const FlowHash& hash,
-               uint32_t length, int inner_version, uint8_t* at) {
+uint64_t WriteGue(int inner_version, uint8_t* at) {
+  auto& gue = HeaderAt<GueHeader>(at);
+  const uint8_t protocol = inner_version == 4 ? kProtocolIpv4 : kProtocolIpv6;
+  gue.variant_and_length = 0;
+  gue.protocol = protocol;
+  gue.flags = 0;
+  return NetworkOrder(protocol);
+}
+
+uint64_t WriteVxlan(const TunnelSettings& tunnel, const MacAddress& source, uint16_t ether_type,
+                    uint8_t* at) {
+  auto& vxlan = HeaderAt<VxlanHeader>(at);
+  const uint32_t vni = NetworkOrder32(tunnel.vni << 8);
+  vxlan.flags = kVxlanValidVni;
+  vxlan.vni = vni;
+  auto& ethernet = HeaderAt<EthernetHeader>(at + sizeof(vxlan));
+  ethernet.destination = tunnel.inner_mac;
+  ethernet.source = source;
+  ethernet.type = ether_type;
+  return uint64_t{kVxlanValidVni} + vni + SumOf(&tunnel.inner_mac, sizeof(MacAddress)) +
+         SumOf(&source, sizeof(MacAddress)) + ether_type;
+}
+
+uint64_t WriteShim(const Service& service, const Backend& backend, const FlowHash& hash,
+                   uint32_t length, int inner_version, uint8_t* at) {
   const uint16_t ether_type = inner_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6;
   switch (service.forwarding) {
-    case Forwarding::kGre: Write(at, GreHeader{0, ether_type}); break;
+    case Forwarding::kGre: Write(at, uint32_t{ether_type} << 16); break;
     case Forwarding::kGue:
-      WriteUdpShim(service, hash, length, at);
-      Write(at + sizeof(UdpHeader),
-            GueHeader{0, inner_version == 4 ? kProtocolIpv4 : kProtocolIpv6, 0});
-      break;
+      return WriteUdpShim(service, hash, length, at) +
+             WriteGue(inner_version, at + sizeof(UdpHeader));
     case Forwarding::kVxlan:
-      WriteUdpShim(service, hash, length, at);
-      Write(at + sizeof(UdpHeader),
-            VxlanHeader{kVxlanValidVni, NetworkOrder32(service.tunnel.vni << 8)});
-      Write(at + sizeof(UdpHeader) + sizeof(VxlanHeader),
-            EthernetHeader{service.tunnel.inner_mac, backend.next_hop.source, ether_type});
-      break;
+      return WriteUdpShim(service, hash, length, at) +
+             WriteVxlan(service.tunnel, backend.next_hop.source, ether_type,
+                        at + sizeof(UdpHeader));
     case Forwarding::kIpip:
     case Forwarding::kDirect:
     case Forwarding::kNat: break;
   }
+  return 0;
 }
 
 uint8_t OuterProtocol(Forwarding forwarding, int inner_version) {
@@ -131,50 +163,50 @@ uint32_t OuterSize(const Service& service, const Backend& backend) {
 IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
                     OuterFragmentation fragmentation, const ParsedPacket& packet,
                     const FlowKey& key, IpBytes inner) {
-  const uint8_t protocol = OuterProtocol(service.forwarding, inner.version());
+  const int inner_version = inner.version();
+  const uint8_t protocol = OuterProtocol(service.forwarding, inner_version);
   const uint8_t traffic_class = TrafficClass(inner);
   const size_t shim_size = ShimSize(service.forwarding);
   uint8_t* shim = inner.data - shim_size;
   const uint32_t payload = inner.length + static_cast<uint32_t>(shim_size);
-  WriteShim(service, backend, hash, payload, inner.version(), shim);
+  const uint64_t shim_sum = WriteShim(service, backend, hash, payload, inner_version, shim);
 
-  // Outer source and destination at the end of either header.
   if (backend.address.is_v4()) {
-    Ipv4Header outer = {
-        .version_and_length = 0x45,
-        .type_of_service = traffic_class,
-        .total_length = NetworkOrder(static_cast<uint16_t>(sizeof(Ipv4Header) + payload)),
-        .identification =
-            fragmentation.allowed ? NetworkOrder(fragmentation.identification) : uint16_t{0},
-        .fragment = fragmentation.allowed ? uint16_t{0} : kDontFragment,
-        .time_to_live = kOuterTimeToLive,
-        .protocol = protocol};
-    WriteSource(backend.tunnel_source, hash, outer.source);
-    std::memcpy(outer.destination, backend.address.bytes(), sizeof(outer.destination));
-    outer.checksum = InternetChecksum(&outer, sizeof(outer));
-    uint8_t* at = shim - sizeof(outer);
-    Write(at, outer);
-    return {at, payload + static_cast<uint32_t>(sizeof(outer))};
+    uint8_t* at = shim - sizeof(Ipv4Header);
+    const uint32_t length = payload + static_cast<uint32_t>(sizeof(Ipv4Header));
+    const uint32_t source = OuterSourceV4(backend.tunnel_source, hash);
+    const uint32_t destination = backend.address.v4_word();
+    // The header as the words that its checksum adds up.
+    const uint32_t first = 0x45u | uint32_t{traffic_class} << 8 |
+                           uint32_t{NetworkOrder(static_cast<uint16_t>(length))} << 16;
+    const uint32_t second =
+        fragmentation.allowed ? NetworkOrder(fragmentation.identification) : kDontFragment << 16;
+    const uint32_t third = kOuterTimeToLive | uint32_t{protocol} << 8;
+    const uint16_t sum = FoldedSum(uint64_t{first} + second + third + source + destination);
+    const uint32_t checksum = static_cast<uint16_t>(~sum);
+    Write(at, first | uint64_t{second} << 32);
+    Write(at + 8, (third | checksum << 16) | uint64_t{source} << 32);
+    Write(at + 16, destination);
+    return {at, length};
   }
+  uint8_t* at = shim - sizeof(Ipv6Header);
+  auto& outer = HeaderAt<Ipv6Header>(at);
   const uint32_t flow_label = static_cast<uint32_t>(hash.flow >> 16) & 0xfffff;
-  Ipv6Header outer = {.version_class_label = NetworkOrder32(
-                          uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label),
-                      .payload_length = NetworkOrder(static_cast<uint16_t>(payload)),
-                      .next_header = protocol,
-                      .hop_limit = kOuterTimeToLive};
-  WriteSource(backend.tunnel_source, hash, outer.source);
+  outer.version_class_label =
+      NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label);
+  outer.payload_length = NetworkOrder(static_cast<uint16_t>(payload));
+  outer.next_header = protocol;
+  outer.hop_limit = kOuterTimeToLive;
+  WriteOuterSourceV6(backend.tunnel_source, hash, outer.source);
   std::memcpy(outer.destination, backend.address.bytes(), sizeof(outer.destination));
   if (protocol == kProtocolUdp) {
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen.
-    uint32_t sum = InnerSum(packet, key, inner);
-    sum = SumOf(shim, shim_size, sum);
-    sum += FoldedSum(
-        PseudoHeaderSum(outer.source, outer.destination, sizeof(outer.source), protocol, payload));
+    const uint64_t sum = InnerSum(packet, key, inner) + shim_sum +
+                         PseudoHeaderSum(outer.source, outer.destination, sizeof(outer.source),
+                                         protocol, payload);
     const uint16_t checksum = static_cast<uint16_t>(~FoldedSum(sum));
-    Write(shim + offsetof(UdpHeader, checksum), checksum == 0 ? uint16_t{0xffff} : checksum);
+    HeaderAt<UdpHeader>(shim).checksum = checksum == 0 ? uint16_t{0xffff} : checksum;
   }
-  uint8_t* at = shim - sizeof(outer);
-  Write(at, outer);
   return {at, payload + static_cast<uint32_t>(sizeof(outer))};
 }
 

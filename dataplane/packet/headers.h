@@ -1,5 +1,10 @@
 // Headers as they lie on the wire, and the Internet checksum. Fields of more than one byte are in
-// network order. A header may start at any address: Read and Write copy it.
+// network order. A header may start at any address.
+//
+// HeaderAt is the header where it lies. Where a packet passes by the million its fields are read and
+// written there one by one, and sums are taken of the values: to put a header together in a variable
+// and copy it (Write), or to sum what has just been written, is to wait until narrow stores have
+// reached the cache before one wide load can have them.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_HEADERS_H_
 #define GUIDEWAY_DATAPLANE_PACKET_HEADERS_H_
 
@@ -19,8 +24,11 @@ constexpr uint16_t NetworkOrder(uint16_t v) {
 constexpr uint32_t NetworkOrder32(uint32_t v) {
   return std::endian::native == std::endian::little ? __builtin_bswap32(v) : v;
 }
+constexpr uint64_t NetworkOrder64(uint64_t v) {
+  return std::endian::native == std::endian::little ? __builtin_bswap64(v) : v;
+}
 
-struct EthernetHeader {
+struct [[gnu::packed, gnu::may_alias]] EthernetHeader {
   MacAddress destination;
   MacAddress source;
   uint16_t type;
@@ -36,8 +44,10 @@ inline constexpr uint16_t kEtherTypeVlan = NetworkOrder(0x8100);
 inline constexpr uint16_t kEtherTypeQinq = NetworkOrder(0x88a8);
 inline constexpr uint16_t kEtherTypeOldQinq = NetworkOrder(0x9100);
 
+inline constexpr uint32_t kMaxIpLength = 65535;
+
 // RFC 791, section 3.1.
-struct Ipv4Header {
+struct [[gnu::packed, gnu::may_alias]] Ipv4Header {
   uint8_t version_and_length;  // 4 bits each; the length counts 32-bit words
   uint8_t type_of_service;     // DSCP, then 2 bits of ECN
   uint16_t total_length;
@@ -55,7 +65,7 @@ inline constexpr uint16_t kMoreFragments = NetworkOrder(0x2000);
 inline constexpr uint16_t kFragmentOffset = NetworkOrder(0x1fff);
 
 // RFC 8200, section 3.
-struct Ipv6Header {
+struct [[gnu::packed, gnu::may_alias]] Ipv6Header {
   uint32_t version_class_label;  // 4 bits, 8 bits (DSCP, ECN), 20 bits
   uint16_t payload_length;       // all that follows this header
   uint8_t next_header;
@@ -66,7 +76,7 @@ struct Ipv6Header {
 static_assert(sizeof(Ipv6Header) == 40);
 
 // RFC 8200, section 4.5.
-struct Ipv6FragmentHeader {
+struct [[gnu::packed, gnu::may_alias]] Ipv6FragmentHeader {
   uint8_t next_header;
   uint8_t reserved;
   uint16_t offset_and_more;  // offset in units of 8 bytes (13 bits), 2 bits, M
@@ -93,7 +103,7 @@ inline constexpr uint8_t kProtocolHip = 139;
 inline constexpr uint8_t kProtocolShim6 = 140;
 
 // RFC 9293, section 3.1.
-struct TcpHeader {
+struct [[gnu::packed, gnu::may_alias]] TcpHeader {
   uint16_t source_port;
   uint16_t destination_port;
   uint32_t sequence;
@@ -111,7 +121,7 @@ inline constexpr uint8_t kTcpRst = 0x04;
 inline constexpr uint8_t kTcpAck = 0x10;
 
 // RFC 768.
-struct UdpHeader {
+struct [[gnu::packed, gnu::may_alias]] UdpHeader {
   uint16_t source_port;
   uint16_t destination_port;
   uint16_t length;
@@ -120,7 +130,7 @@ struct UdpHeader {
 static_assert(sizeof(UdpHeader) == 8);
 
 // RFC 792 and RFC 4443: all messages that matter here begin so.
-struct IcmpHeader {
+struct [[gnu::packed, gnu::may_alias]] IcmpHeader {
   uint8_t type;
   uint8_t code;
   uint16_t checksum;
@@ -140,14 +150,14 @@ inline constexpr uint8_t kIcmpv6Echo = 128;
 inline constexpr uint8_t kIcmpv6EchoReply = 129;
 
 // RFC 2784 without the optional checksum.
-struct GreHeader {
+struct [[gnu::packed, gnu::may_alias]] GreHeader {
   uint16_t flags_and_version;
   uint16_t protocol;  // an EtherType
 };
 static_assert(sizeof(GreHeader) == 4);
 
 // draft-ietf-intarea-gue, variant 0, without optional fields.
-struct GueHeader {
+struct [[gnu::packed, gnu::may_alias]] GueHeader {
   uint8_t variant_and_length;  // 2 bits, C, length of optional fields in 32-bit words
   uint8_t protocol;
   uint16_t flags;
@@ -158,14 +168,24 @@ static_assert(sizeof(GueHeader) == 4);
 inline constexpr uint16_t kFirstTunnelPort = 49152;
 
 // RFC 7348, section 5.
-struct VxlanHeader {
+struct [[gnu::packed, gnu::may_alias]] VxlanHeader {
   uint32_t flags;
   uint32_t vni;  // 24 bits, then 8 reserved
 };
 static_assert(sizeof(VxlanHeader) == 8);
 inline constexpr uint32_t kVxlanValidVni = NetworkOrder32(0x08000000);
 
-// A copy of the header at `p`.
+// The header at `p`.
+template <typename Header>
+Header& HeaderAt(uint8_t* p) {
+  return *reinterpret_cast<Header*>(p);
+}
+template <typename Header>
+const Header& HeaderAt(const uint8_t* p) {
+  return *reinterpret_cast<const Header*>(p);
+}
+
+// A copy of it.
 template <typename Header>
 Header Read(const uint8_t* p) {
   Header header;
@@ -199,7 +219,9 @@ inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
   wide = (wide & 0xffffffff) + (wide >> 32);
   return static_cast<uint32_t>((wide & 0xffff) + (wide >> 16));  // at most 18 bits
 }
-inline uint16_t FoldedSum(uint32_t sum) {
+inline uint16_t FoldedSum(uint64_t sum) {
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<uint16_t>(sum);

@@ -8,7 +8,6 @@
 namespace guideway {
 namespace {
 
-constexpr size_t kMaxIpLength = 65535;
 constexpr int kMaxVlanTags = 2;
 
 bool IsVlanTag(uint16_t type) {
@@ -44,7 +43,7 @@ bool ReadFragment(size_t offset, size_t length, size_t headers, bool more, bool 
 bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
               FlowKey& key) {
   if (bytes.size() < sizeof(Ipv4Header)) return false;
-  const Ipv4Header ip = Read<Ipv4Header>(bytes.data());
+  const auto& ip = HeaderAt<Ipv4Header>(bytes.data());
   const size_t header_length = (ip.version_and_length & 0x0f) * 4;
   size_t total_length = NetworkOrder(ip.total_length);
   if (quoted) total_length = std::min(total_length, bytes.size());
@@ -83,7 +82,7 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
     if (count == kMaxExtensionHeaders || offset + 8 > bytes.size()) return false;
     const uint8_t* header = bytes.data() + offset;
     if (next == kProtocolFragment) {
-      const auto fragment = Read<Ipv6FragmentHeader>(header);
+      const auto& fragment = HeaderAt<Ipv6FragmentHeader>(header);
       const size_t headers = offset - sizeof(Ipv6Header);
       offset += sizeof(fragment);
       // Of several, the outermost is put together first.
@@ -108,7 +107,7 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
 
 bool ReadIpv6(std::span<const uint8_t> bytes, bool quoted, ParsedPacket& packet, FlowKey& key) {
   if (bytes.size() < sizeof(Ipv6Header)) return false;
-  const Ipv6Header ip = Read<Ipv6Header>(bytes.data());
+  const auto& ip = HeaderAt<Ipv6Header>(bytes.data());
   size_t total_length = sizeof(ip) + NetworkOrder(ip.payload_length);
   if (quoted) total_length = std::min(total_length, bytes.size());
   if (bytes[0] >> 4 != 6 || total_length > bytes.size()) return false;
@@ -133,7 +132,7 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
   if (packet.is_later_fragment) return true;
   if (key.protocol == kProtocolTcp) {
     if (p.size() < sizeof(TcpHeader)) return false;
-    const TcpHeader tcp = Read<TcpHeader>(p.data());
+    const auto& tcp = HeaderAt<TcpHeader>(p.data());
     const size_t header_length = (tcp.data_offset >> 4) * 4;
     if (header_length < sizeof(TcpHeader) || header_length > p.size()) return false;
     key.source_port = tcp.source_port;
@@ -142,7 +141,7 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
     packet.has_payload = p.size() > header_length;
   } else if (key.protocol == kProtocolUdp) {
     if (p.size() < sizeof(UdpHeader)) return false;
-    const UdpHeader udp = Read<UdpHeader>(p.data());
+    const auto& udp = HeaderAt<UdpHeader>(p.data());
     const size_t udp_length = NetworkOrder(udp.length);
     if (udp_length < sizeof(UdpHeader) || (!packet.is_fragment && udp_length > p.size()))
       return false;

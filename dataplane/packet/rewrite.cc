@@ -10,7 +10,6 @@ namespace guideway {
 namespace {
 
 constexpr uint32_t kLeastIpv6Mtu = 1280;  // RFC 8200, section 5
-constexpr uint32_t kMaxIpLength = 65535;
 
 // Whether an error may be sent there: not to the zero address, a loopback address or class E (RFC
 // 1122, section 3.2.2; RFC 4443, section 2.4). Multicast is malformed.
@@ -152,18 +151,19 @@ class Rewriting {
   // What is between the addresses of Ethernet and its type, kept for what is sent.
   struct Tags {
     Tags(const Frame& frame, const ParsedPacket& packet)
-        : size(packet.ip_offset - static_cast<uint32_t>(sizeof(EthernetHeader))) {
-      std::memcpy(bytes, frame.data + kAddresses, size);
-    }
+        : bytes(Read<uint64_t>(frame.data + kAddresses)),
+          size(packet.ip_offset - static_cast<uint32_t>(sizeof(EthernetHeader))) {}
     static constexpr uint32_t kAddresses = offsetof(EthernetHeader, type);
+    uint64_t bytes;  // the first `size` of them; no more than two tags
     uint32_t size;
-    uint8_t bytes[2 * kVlanTagSize];
   };
 
   static void WriteEthernet(const NextHop& hop, const Tags& tags, int ip_version, uint8_t* at) {
-    Write(at, EthernetHeader{hop.destination, hop.source, 0});
-    std::memcpy(at + Tags::kAddresses, tags.bytes, tags.size);
-    Write(at + Tags::kAddresses + tags.size, ip_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6);
+    static_assert(offsetof(NextHop, source) - offsetof(NextHop, destination) == sizeof(MacAddress));
+    std::memcpy(at, &hop.destination, Tags::kAddresses);
+    at += Tags::kAddresses;
+    if (tags.size != 0) std::memcpy(at, &tags.bytes, tags.size);
+    Write(at + tags.size, ip_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6);
   }
 
   bool Send(uint8_t i, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,

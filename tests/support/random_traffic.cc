@@ -192,8 +192,8 @@ class Plan {
     const uint8_t n = static_cast<uint8_t>(interface);
     return {.interface = static_cast<uint16_t>(interface),
             .mtu = mtus_[interface],
-            .source = {{2, 0, 0, 0, n, 1}},
-            .destination = {{2, 0, 0, 0, n, 0xfe}}};
+            .destination = {{2, 0, 0, 0, n, 0xfe}},
+            .source = {{2, 0, 0, 0, n, 1}}};
   }
 
   std::shared_ptr<const Service> Make(size_t index) const {

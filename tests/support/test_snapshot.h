@@ -58,8 +58,8 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
   BackendId next_id = 0;
   const NextHop hop = {.interface = 0,
                        .mtu = options.mtu,
-                       .source = MacAddress::Parse("02:00:00:00:00:01").value(),
-                       .destination = MacAddress::Parse("02:00:00:00:00:fe").value()};
+                       .destination = MacAddress::Parse("02:00:00:00:00:fe").value(),
+                       .source = MacAddress::Parse("02:00:00:00:00:01").value()};
   for (const TestService& from : services) {
     auto service = std::make_shared<Service>();
     service->name = from.name;
