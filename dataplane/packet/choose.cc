@@ -58,6 +58,15 @@ class Choosing {
         counters_(counters),
         burst_(burst) {}
 
+  // Brings closer what Choose and the stages behind it will want.
+  void LookAhead(uint8_t i) const {
+    if (burst_.directions[i] != Direction::kToBackend || burst_.services[i] == nullptr) return;
+    const std::optional<Flow> flow = flows_.Glance(burst_.hashes[i]);
+    if (!flow.has_value()) return;
+    __builtin_prefetch(snapshot_.FindBackend(flow->backend));
+    __builtin_prefetch(&counters_.backend(flow->backend), 1);
+  }
+
   bool Choose(uint8_t i) {
     if (burst_.directions[i] != Direction::kToBackend || burst_.packets[i].is_later_fragment) {
       return true;
@@ -212,6 +221,7 @@ class Choosing {
 void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
             Chooser& chooser, WorkerCounters& counters, Burst& burst) {
   Choosing choosing(snapshot, now, shared, flows, chooser, counters, burst);
+  for (uint8_t i : burst.undecided()) choosing.LookAhead(i);
   burst.ForUndecided([&](uint8_t i) { return choosing.Choose(i); });
 }
 

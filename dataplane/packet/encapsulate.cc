@@ -6,23 +6,14 @@ namespace {
 
 constexpr uint8_t kOuterTimeToLive = 64;
 
-size_t IpHeaderSize(const IpAddress& address) {
-  return address.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
-}
-
-// What is between the outer IP header and the client's packet.
-size_t ShimSize(Forwarding forwarding) {
-  switch (forwarding) {
-    case Forwarding::kIpip: return 0;
-    case Forwarding::kGre: return sizeof(GreHeader);
-    case Forwarding::kGue: return sizeof(UdpHeader) + sizeof(GueHeader);
-    case Forwarding::kVxlan:
-      return sizeof(UdpHeader) + sizeof(VxlanHeader) + sizeof(EthernetHeader);
-    case Forwarding::kDirect:
-    case Forwarding::kNat: break;
-  }
-  return 0;
-}
+// What is between the outer IP header and the client's packet, by Forwarding.
+constexpr uint8_t kShimSizes[] = {0,
+                                  sizeof(GreHeader),
+                                  sizeof(UdpHeader) + sizeof(GueHeader),
+                                  sizeof(UdpHeader) + sizeof(VxlanHeader) + sizeof(EthernetHeader),
+                                  0,
+                                  0};
+uint32_t ShimSize(Forwarding forwarding) { return kShimSizes[static_cast<size_t>(forwarding)]; }
 
 // DSCP and ECN.
 uint8_t TrafficClass(IpBytes packet) {
@@ -142,22 +133,16 @@ uint64_t WriteShim(const Service& service, const Backend& backend, const FlowHas
 }
 
 uint8_t OuterProtocol(Forwarding forwarding, int inner_version) {
-  switch (forwarding) {
-    case Forwarding::kGre: return kProtocolGre;
-    case Forwarding::kGue:
-    case Forwarding::kVxlan: return kProtocolUdp;
-    case Forwarding::kIpip:
-    case Forwarding::kDirect:
-    case Forwarding::kNat: break;
-  }
-  return inner_version == 4 ? kProtocolIpv4 : kProtocolIpv6;
+  if (forwarding == Forwarding::kIpip) return inner_version == 4 ? kProtocolIpv4 : kProtocolIpv6;
+  return forwarding == Forwarding::kGre ? kProtocolGre : kProtocolUdp;
 }
 
 }  // namespace
 
 uint32_t OuterSize(const Service& service, const Backend& backend) {
   if (!IsTunnel(service.forwarding)) return 0;
-  return static_cast<uint32_t>(IpHeaderSize(backend.address) + ShimSize(service.forwarding));
+  const size_t ip = backend.address.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header);
+  return static_cast<uint32_t>(ip) + ShimSize(service.forwarding);
 }
 
 IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
@@ -166,9 +151,9 @@ IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHa
   const int inner_version = inner.version();
   const uint8_t protocol = OuterProtocol(service.forwarding, inner_version);
   const uint8_t traffic_class = TrafficClass(inner);
-  const size_t shim_size = ShimSize(service.forwarding);
+  const uint32_t shim_size = ShimSize(service.forwarding);
   uint8_t* shim = inner.data - shim_size;
-  const uint32_t payload = inner.length + static_cast<uint32_t>(shim_size);
+  const uint32_t payload = inner.length + shim_size;
   const uint64_t shim_sum = WriteShim(service, backend, hash, payload, inner_version, shim);
 
   if (backend.address.is_v4()) {

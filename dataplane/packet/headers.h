@@ -209,19 +209,25 @@ inline IpAddress DestinationOf(const uint8_t* ip) {
 }
 
 // Sums of the Internet checksum (RFC 1071): 16-bit words as they lie in memory, in ones' complement
-// arithmetic. `size` is at most 64 KiB; an odd last byte counts as the first of a word.
+// arithmetic, in which wider words may be added just as well. An odd last byte counts as the first
+// of a word.
 inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   uint64_t wide = sum;
-  for (; size >= 4; bytes += 4, size -= 4) wide += Read<uint32_t>(bytes);
-  if (size >= 2) wide += Read<uint16_t>(bytes);
-  if (size % 2 == 1) wide += NetworkOrder(static_cast<uint16_t>(bytes[size - 1] << 8));
+  const auto add = [&](uint64_t word) { wide += word + __builtin_add_overflow_p(wide, word, wide); };
+  for (; size >= 8; bytes += 8, size -= 8) add(Read<uint64_t>(bytes));
+  if (size >= 4) {
+    add(Read<uint32_t>(bytes));
+    bytes += 4, size -= 4;
+  }
+  if (size >= 2) add(Read<uint16_t>(bytes));
+  if (size % 2 == 1) add(NetworkOrder(static_cast<uint16_t>(bytes[size - 1] << 8)));
   wide = (wide & 0xffffffff) + (wide >> 32);
-  return static_cast<uint32_t>((wide & 0xffff) + (wide >> 16));  // at most 18 bits
+  return static_cast<uint32_t>(wide + (wide >> 32));
 }
 inline uint16_t FoldedSum(uint64_t sum) {
   sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+  sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<uint16_t>(sum);
@@ -239,8 +245,8 @@ inline uint32_t PseudoHeaderSum(const void* source, const void* destination, siz
                                 uint8_t protocol, uint32_t length) {
   uint32_t sum = SumOf(source, address_size);
   sum = SumOf(destination, address_size, sum);
-  const uint32_t tail[2] = {NetworkOrder32(length), NetworkOrder32(protocol)};
-  return SumOf(tail, sizeof(tail), sum);
+  const uint64_t tail = uint64_t{NetworkOrder32(length)} << 32 | NetworkOrder32(protocol);
+  return SumOf(&tail, sizeof(tail), sum);
 }
 
 // What changes under a checksum, so that it can be corrected without reading the rest (RFC 1624,

@@ -18,7 +18,7 @@ bool ReadQuote(const uint8_t* ip, const ParsedPacket& packet, uint8_t version, Q
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
   const std::span<const uint8_t> bytes(ip + offset, packet.ip_length - offset);
   ParsedPacket quoted;
-  if (!ReadIp(bytes, true, true, quoted, quote.key) || quote.key.version != version) return false;
+  if (!ReadQuotedIp(bytes, quoted, quote.key) || quote.key.version != version) return false;
   quote.offset = static_cast<uint16_t>(offset);
   const bool has_ports = quote.key.protocol == kProtocolTcp || quote.key.protocol == kProtocolUdp;
   quote.is_named = !has_ports || !quoted.is_later_fragment;
@@ -54,36 +54,51 @@ class Matcher {
       : snapshot_(snapshot), flows_(flows), burst_(burst) {}
 
   bool Match(uint8_t i) {
-    const Vip* vip = snapshot_.FindVip(burst_.keys[i].destination_address());
+    const Vip* vip = FindVip(burst_.keys[i].destination_address());
     return vip != nullptr ? MatchToVip(i, *vip) : MatchFromBackend(i);
   }
 
  private:
+  // Often that of the packet before.
+  const Vip* FindVip(const IpAddress& address) {
+    if (address != last_address_) {
+      last_address_ = address;
+      last_vip_ = snapshot_.FindVip(address);
+    }
+    return last_vip_;
+  }
+
   bool MatchToVip(uint8_t i, const Vip& vip) {
+    const FlowKey& key = burst_.keys[i];
+    const IpAddress source = key.source_address();
+    if (source == key.destination_address()) return burst_.Drop(i, Reason::kMalformed);
+    burst_.directions[i] = Direction::kToBackend;
+    if (IsIcmp(key)) return MatchIcmpToVip(i, vip);
+    if (snapshot_.IsDenied(source)) return burst_.Drop(i, Reason::kAccessDenied);
+    return burst_.packets[i].is_later_fragment || MatchService(i, vip);
+  }
+
+  bool MatchIcmpToVip(uint8_t i, const Vip& vip) {
     const ParsedPacket& packet = burst_.packets[i];
     const FlowKey& key = burst_.keys[i];
     const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
     Quote quote;
-    const IpAddress source = key.source_address();
-    if (source == key.destination_address() ||
-        HasWrongIcmpChecksum(burst_.ip(i), packet, key) ||
+    if (HasWrongIcmpChecksum(burst_.ip(i), packet, key) ||
         (is_error && !ReadQuote(burst_.ip(i), packet, key.version, quote))) {
       return burst_.Drop(i, Reason::kMalformed);
     }
-    if (snapshot_.IsDenied(source)) return burst_.Drop(i, Reason::kAccessDenied);
-    burst_.directions[i] = Direction::kToBackend;
+    if (snapshot_.IsDenied(key.source_address())) return burst_.Drop(i, Reason::kAccessDenied);
     if (packet.is_later_fragment) return true;
     if (IsEchoRequest(packet, key)) {
       burst_.directions[i] = Direction::kToBalancer;
       return true;
     }
-    if (is_error) return MatchErrorToVip(i, vip, quote);
-    return MatchService(i, vip);
+    return is_error ? MatchErrorToVip(i, vip, quote) : MatchService(i, vip);
   }
 
   // Only a whole one can be answered.
   static bool IsEchoRequest(const ParsedPacket& packet, const FlowKey& key) {
-    return IsIcmp(key) && !packet.is_fragment &&
+    return !packet.is_fragment &&
            packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
   }
 
@@ -165,6 +180,8 @@ class Matcher {
   const Snapshot& snapshot_;
   const FlowTable& flows_;
   Burst& burst_;
+  IpAddress last_address_;  // none: there is no VIP there
+  const Vip* last_vip_ = nullptr;
 };
 
 }  // namespace

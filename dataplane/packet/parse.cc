@@ -9,6 +9,8 @@ namespace guideway {
 namespace {
 
 constexpr int kMaxVlanTags = 2;
+// Source and destination port, side by side in TCP and UDP headers and in the key.
+constexpr size_t kPortsSize = 2 * sizeof(uint16_t);
 
 bool IsVlanTag(uint16_t type) {
   return type == kEtherTypeVlan || type == kEtherTypeQinq || type == kEtherTypeOldQinq;
@@ -33,18 +35,19 @@ bool IsExtensionHeader(uint8_t protocol) {
 // `offset`: where the fragment's bytes belong in the whole. All but the last are a multiple of 8
 // bytes, and the whole, with `headers` bytes in front that its length counts as well, is no longer
 // than an IP packet can be.
-bool ReadFragment(size_t offset, size_t length, size_t headers, bool more, bool quoted,
-                  ParsedPacket& packet) {
+template <bool quoted>
+bool ReadFragment(size_t offset, size_t length, size_t headers, bool more, ParsedPacket& packet) {
   packet.is_later_fragment = offset != 0;
   packet.is_fragment = offset != 0 || more;
   return quoted || (headers + offset + length <= kMaxIpLength && !(more && length % 8 != 0));
 }
 
-bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
+template <bool quoted>
+bool ReadIpv4(std::span<const uint8_t> bytes, bool checksum_good, ParsedPacket& packet,
               FlowKey& key) {
   if (bytes.size() < sizeof(Ipv4Header)) return false;
   const auto& ip = HeaderAt<Ipv4Header>(bytes.data());
-  const size_t header_length = (ip.version_and_length & 0x0f) * 4;
+  const size_t header_length = (ip.version_and_length & 0x0f) * 4u;
   size_t total_length = NetworkOrder(ip.total_length);
   if (quoted) total_length = std::min(total_length, bytes.size());
   if (ip.version_and_length >> 4 != 4 || header_length < sizeof(Ipv4Header) ||
@@ -68,15 +71,18 @@ bool ReadIpv4(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, P
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
   key.protocol = ip.protocol;
   key.version = 4;
-  return ReadFragment(NetworkOrder(ip.fragment & kFragmentOffset) * 8u,
-                      total_length - header_length, header_length,
-                      (ip.fragment & kMoreFragments) != 0, quoted, packet);
+  packet.is_fragment = packet.is_later_fragment = false;
+  if ((ip.fragment & (kFragmentOffset | kMoreFragments)) == 0) return true;
+  return ReadFragment<quoted>(NetworkOrder(ip.fragment & kFragmentOffset) * 8u,
+                              total_length - header_length, header_length,
+                              (ip.fragment & kMoreFragments) != 0, packet);
 }
 
 // Walks the extension headers of the packet that `bytes` are. False for a chain that overruns it or
 // has too many links.
-bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t next,
-                          ParsedPacket& packet, FlowKey& key) {
+template <bool quoted>
+bool WalkExtensionHeaders(std::span<const uint8_t> bytes, uint8_t next, ParsedPacket& packet,
+                          FlowKey& key) {
   size_t offset = sizeof(Ipv6Header);
   for (int count = 0; IsExtensionHeader(next) && !packet.is_later_fragment; ++count) {
     if (count == kMaxExtensionHeaders || offset + 8 > bytes.size()) return false;
@@ -88,9 +94,9 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
       // Of several, the outermost is put together first.
       const bool was_fragment = packet.is_fragment;
       if (!was_fragment) packet.fragment_id = fragment.identification;
-      if (!ReadFragment(NetworkOrder(fragment.offset_and_more) & 0xfff8, bytes.size() - offset,
-                        headers, (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, quoted,
-                        packet)) {
+      if (!ReadFragment<quoted>(NetworkOrder(fragment.offset_and_more) & 0xfff8,
+                                bytes.size() - offset, headers,
+                                (fragment.offset_and_more & kMoreFragmentsIpv6) != 0, packet)) {
         return false;
       }
       packet.is_fragment |= was_fragment;
@@ -105,7 +111,8 @@ bool WalkExtensionHeaders(std::span<const uint8_t> bytes, bool quoted, uint8_t n
   return true;
 }
 
-bool ReadIpv6(std::span<const uint8_t> bytes, bool quoted, ParsedPacket& packet, FlowKey& key) {
+template <bool quoted>
+bool ReadIpv6(std::span<const uint8_t> bytes, ParsedPacket& packet, FlowKey& key) {
   if (bytes.size() < sizeof(Ipv6Header)) return false;
   const auto& ip = HeaderAt<Ipv6Header>(bytes.data());
   size_t total_length = sizeof(ip) + NetworkOrder(ip.payload_length);
@@ -119,7 +126,10 @@ bool ReadIpv6(std::span<const uint8_t> bytes, bool quoted, ParsedPacket& packet,
   std::memcpy(key.source, ip.source, sizeof(ip.source));
   std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
   key.version = 6;
-  return WalkExtensionHeaders(bytes.first(total_length), quoted, ip.next_header, packet, key);
+  packet.transport_offset = sizeof(Ipv6Header);
+  key.protocol = ip.next_header;
+  if (!IsExtensionHeader(ip.next_header)) return true;
+  return WalkExtensionHeaders<quoted>(bytes.first(total_length), ip.next_header, packet, key);
 }
 
 // Reads the ports and flags of the transport header `p`. False if it is malformed. A fragment's
@@ -133,10 +143,9 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
   if (key.protocol == kProtocolTcp) {
     if (p.size() < sizeof(TcpHeader)) return false;
     const auto& tcp = HeaderAt<TcpHeader>(p.data());
-    const size_t header_length = (tcp.data_offset >> 4) * 4;
+    const size_t header_length = (tcp.data_offset >> 4) * 4u;
     if (header_length < sizeof(TcpHeader) || header_length > p.size()) return false;
-    key.source_port = tcp.source_port;
-    key.destination_port = tcp.destination_port;
+    std::memcpy(&key.source_port, &tcp, kPortsSize);
     packet.tcp_flags = tcp.flags;
     packet.has_payload = p.size() > header_length;
   } else if (key.protocol == kProtocolUdp) {
@@ -145,8 +154,7 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
     const size_t udp_length = NetworkOrder(udp.length);
     if (udp_length < sizeof(UdpHeader) || (!packet.is_fragment && udp_length > p.size()))
       return false;
-    key.source_port = udp.source_port;
-    key.destination_port = udp.destination_port;
+    std::memcpy(&key.source_port, &udp, kPortsSize);
     packet.has_payload = udp_length > sizeof(UdpHeader);
   } else if (IsIcmp(key)) {
     if (p.size() < sizeof(IcmpHeader)) return false;
@@ -165,7 +173,10 @@ bool HasImpossibleSource(const uint8_t* ip, uint8_t version) {
 bool ParseFrame(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   const std::span<const uint8_t> bytes(frame.data + packet.ip_offset,
                                        frame.length - packet.ip_offset);
-  if (!ReadIp(bytes, false, frame.ip_checksum_good, packet, key)) return false;
+  const bool is_read = bytes[0] >> 4 == 4
+                           ? ReadIpv4<false>(bytes, frame.ip_checksum_good, packet, key)
+                           : ReadIpv6<false>(bytes, packet, key);
+  if (!is_read) return false;
   if (HasImpossibleSource(bytes.data(), key.version)) return false;
   if (!ReadTransport(bytes.first(packet.ip_length).subspan(packet.transport_offset), packet, key)) {
     return false;
@@ -177,18 +188,10 @@ bool ParseFrame(Frame& frame, ParsedPacket& packet, FlowKey& key) {
 
 }  // namespace
 
-bool ReadIp(std::span<const uint8_t> bytes, bool quoted, bool checksum_good, ParsedPacket& packet,
-            FlowKey& key) {
+bool ReadQuotedIp(std::span<const uint8_t> bytes, ParsedPacket& packet, FlowKey& key) {
   if (bytes.empty()) return false;
-  return bytes[0] >> 4 == 4 ? ReadIpv4(bytes, quoted, checksum_good, packet, key)
-                            : ReadIpv6(bytes, quoted, packet, key);
-}
-
-bool IsIcmpError(const FlowKey& key, uint8_t type) {
-  if (!IsIcmp(key)) return false;
-  if (key.version == 6) return type != 0 && type < kIcmpv6Informational;
-  return type == kIcmpUnreachable || type == kIcmpSourceQuench || type == kIcmpTimeExceeded ||
-         type == kIcmpParameterProblem;
+  return bytes[0] >> 4 == 4 ? ReadIpv4<true>(bytes, true, packet, key)
+                            : ReadIpv6<true>(bytes, packet, key);
 }
 
 bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const FlowKey& key) {
@@ -202,6 +205,7 @@ bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const F
 }
 
 void Parse(Burst& burst) {
+  bool has_fragments = false;
   burst.ForUndecided([&](uint8_t i) {
     Frame& frame = burst.frames[i];
     ParsedPacket& packet = burst.packets[i];
@@ -218,12 +222,13 @@ void Parse(Burst& burst) {
           packet.is_fragment = false;
           return burst.Drop(i, Reason::kMalformed);
         }
-        burst.has_fragments |= packet.is_fragment;
+        has_fragments |= packet.is_fragment;
         return true;
       }
       if (!IsVlanTag(type) || tags == kMaxVlanTags) return burst.Finish(i, Verdict::kPunt);
     }
   });
+  burst.has_fragments = has_fragments;
 }
 
 }  // namespace guideway

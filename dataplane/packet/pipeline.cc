@@ -1,5 +1,7 @@
 #include "dataplane/packet/pipeline.h"
 
+#include <utility>
+
 #include "dataplane/packet/stages.h"
 
 namespace guideway {
@@ -23,37 +25,75 @@ void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) 
   Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);
 }
 
+namespace {
+
+// Adds up what one service gets, for as long as packets of it follow each other.
+class ServiceTotals {
+ public:
+  explicit ServiceTotals(WorkerCounters& counters) : counters_(counters) {}
+  ~ServiceTotals() { Flush(); }
+
+  void Add(const Service* service, uint64_t bytes, Verdict verdict) {
+    if (service != service_) {
+      Flush();
+      service_ = service;
+    }
+    ++packets_;
+    bytes_ += bytes;
+    forwarded_ += verdict == Verdict::kForward;
+    dropped_ += verdict == Verdict::kDrop;
+  }
+
+ private:
+  void Flush() {
+    if (service_ == nullptr) return;
+    WorkerCounters::PerService& s = counters_.service(service_->id);
+    s.packets.Add(std::exchange(packets_, 0));
+    s.bytes.Add(std::exchange(bytes_, 0));
+    s.forwarded.Add(std::exchange(forwarded_, 0));
+    s.dropped.Add(std::exchange(dropped_, 0));
+  }
+
+  WorkerCounters& counters_;
+  const Service* service_ = nullptr;
+  uint64_t packets_ = 0, bytes_ = 0, forwarded_ = 0, dropped_ = 0;
+};
+
+}  // namespace
+
 void Pipeline::Account(const Burst& burst) {
   PacketCounts counts;
-  std::array<uint32_t, Burst::kSize> sent_bytes;
-  for (uint32_t i = 0; i < burst.size; ++i) sent_bytes[i] = burst.frames[i].length;
-  for (const ExtraFrame& extra : burst.extras) sent_bytes[extra.packet] += extra.length;
-
+  ServiceTotals services(counters_);
+  const auto is_sent_to_backend = [&](uint32_t i) {
+    return burst.backends[i] != nullptr && burst.verdicts[i] == Verdict::kForward &&
+           burst.directions[i] == Direction::kToBackend;
+  };
   for (uint32_t i = 0; i < burst.size; ++i) {
     if (!burst.IsDecided(i)) continue;
     ++counts.received;
     const Verdict verdict = burst.verdicts[i];
     ++counts.verdicts[static_cast<size_t>(verdict)];
     if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
-
     if (const Service* service = burst.services[i]) {
-      WorkerCounters::PerService& s = counters_.service(service->id);
-      s.packets.Add(1);
-      s.bytes.Add(burst.packets[i].ip_offset + burst.packets[i].ip_length);
-      if (verdict == Verdict::kForward) s.forwarded.Add(1);
-      if (verdict == Verdict::kDrop) s.dropped.Add(1);
+      services.Add(service, burst.packets[i].ip_offset + burst.packets[i].ip_length, verdict);
     }
     if (const Backend* backend = burst.backends[i]) {
       WorkerCounters::PerBackend& b = counters_.backend(backend->id);
       if (burst.opened[i]) b.new_flows.Add(1);
-      if (verdict == Verdict::kForward && burst.directions[i] == Direction::kToBackend) {
+      if (is_sent_to_backend(i)) {
         b.packets.Add(1);
-        b.bytes.Add(sent_bytes[i]);
+        b.bytes.Add(burst.frames[i].length);
       }
+    }
+  }
+  for (const ExtraFrame& extra : burst.extras) {
+    if (is_sent_to_backend(extra.packet)) {
+      counters_.backend(burst.backends[extra.packet]->id).bytes.Add(extra.length);
     }
   }
   counters_.received().Add(counts.received);
   for (size_t v = 0; v < kVerdicts; ++v) counters_.verdict(Verdict(v)).Add(counts.verdicts[v]);
+  if (counts.of(Verdict::kDrop) == 0) return;
   for (size_t r = 0; r < kReasons; ++r) counters_.reason(Reason(r)).Add(counts.reasons[r]);
 }
 

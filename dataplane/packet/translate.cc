@@ -78,7 +78,7 @@ void PutBoth(End end, uint16_t quote, const ParsedPacket& packet, const FlowKey&
   const IpBytes quoted = {bytes.data + quote, bytes.length - quote};
   ParsedPacket inner;
   FlowKey inner_key;
-  if (!ReadIp({quoted.data, quoted.length}, true, true, inner, inner_key))
+  if (!ReadQuotedIp({quoted.data, quoted.length}, inner, inner_key))
     return;  // was read before
   const uint8_t protocol = bytes.version() == 4 ? kProtocolIcmp : kProtocolIcmpv6;
   Put(end, packet, protocol, bytes);
