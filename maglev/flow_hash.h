@@ -32,6 +32,31 @@ struct FlowKey {
   IpAddress source_address() const { return IpAddress::OfVersion(version, source); }
   IpAddress destination_address() const { return IpAddress::OfVersion(version, destination); }
 
+  void SetAddressesV4(const void* v4_source, const void* v4_destination) {
+    const auto set = [](uint8_t* to, const void* from) {
+      uint64_t words[2] = {};
+      std::memcpy(words, from, 4);
+      std::memcpy(to, words, sizeof(words));
+    };
+    set(source, v4_source);
+    set(destination, v4_destination);
+  }
+  // `ports`: source and destination port, as they lie in a header.
+  void SetRest(uint32_t ports, uint8_t ip_protocol, uint8_t ip_version) {
+    const uint64_t rest = ports | uint64_t{ip_protocol} << 32 | uint64_t{ip_version} << 40;
+    std::memcpy(&source_port, &rest, sizeof(rest));
+  }
+
+  // Whether both are sent to the same address, port and protocol.
+  bool IsToTheSameAs(const FlowKey& other) const {
+    uint64_t a[2], b[2], a_rest, b_rest;
+    std::memcpy(a, destination, sizeof(a));
+    std::memcpy(b, other.destination, sizeof(b));
+    std::memcpy(&a_rest, &source_port, sizeof(a_rest));
+    std::memcpy(&b_rest, &other.source_port, sizeof(b_rest));
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a_rest ^ b_rest) >> 16) == 0;
+  }
+
   friend bool operator==(const FlowKey& a, const FlowKey& b) {
     return std::memcmp(&a, &b, sizeof(a)) == 0;
   }

@@ -141,10 +141,10 @@ struct Burst {
   template <typename Decide>
   void ForUndecided(Decide decide) {
     uint32_t kept = 0;
-    for (uint32_t n = 0; n < undecided_count_; ++n) {
+    for (uint32_t n = 0, count = undecided_count_; n < count; ++n) {
       const uint8_t i = undecided_[n];
       undecided_[kept] = i;
-      kept += decide(i) ? 1 : 0;
+      kept += decide(i);
     }
     undecided_count_ = kept;
   }

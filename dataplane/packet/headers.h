@@ -233,6 +233,9 @@ inline uint16_t FoldedSum(uint64_t sum) {
   return static_cast<uint16_t>(sum);
 }
 
+// Whether data with this sum, their checksum among them, are undamaged.
+inline bool IsSumOfGoodData(uint32_t sum) { return sum % 0xffff == 0; }
+
 // The checksum of `size` bytes, to be stored as it is. Over bytes that hold their right checksum it
 // is 0.
 inline uint16_t InternetChecksum(const void* data, size_t size) {

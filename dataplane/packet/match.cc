@@ -51,31 +51,46 @@ bool IsOuter(const FlowKey& key) {
 class Matcher {
  public:
   Matcher(const Snapshot& snapshot, const FlowTable& flows, Burst& burst)
-      : snapshot_(snapshot), flows_(flows), burst_(burst) {}
+      : snapshot_(snapshot), flows_(flows), burst_(burst), seed_(snapshot.hash_seed()) {}
 
   bool Match(uint8_t i) {
-    const Vip* vip = FindVip(burst_.keys[i].destination_address());
-    return vip != nullptr ? MatchToVip(i, *vip) : MatchFromBackend(i);
+    Burst& burst = burst_;
+    const FlowKey& key = burst.keys[i];
+    // Often the service of the packet before.
+    if (!key.IsToTheSameAs(*last_) || burst.packets[i].is_later_fragment) {
+      const Vip* vip = snapshot_.FindVip(key.destination_address());
+      if (vip == nullptr) return MatchFromBackend(i);
+      if (IsIcmp(key) || burst.packets[i].is_later_fragment) return MatchUnusual(i, *vip);
+      last_ = &key;
+      last_service_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
+    }
+    if (IsRefused(i)) return false;
+    burst.services[i] = last_service_;
+    if (last_service_ == nullptr) return burst.Drop(i, Reason::kPortNotServed);
+    burst.directions[i] = Direction::kToBackend;
+    return Hash(i);
   }
 
  private:
-  // Often that of the packet before.
-  const Vip* FindVip(const IpAddress& address) {
-    if (address != last_address_) {
-      last_address_ = address;
-      last_vip_ = snapshot_.FindVip(address);
-    }
-    return last_vip_;
+  // For whom it comes from.
+  bool IsRefused(uint8_t i) {
+    const IpAddress source = burst_.keys[i].source_address();
+    if (source == burst_.keys[i].destination_address()) return !burst_.Drop(i, Reason::kMalformed);
+    return snapshot_.IsDenied(source) && !burst_.Drop(i, Reason::kAccessDenied);
   }
 
-  bool MatchToVip(uint8_t i, const Vip& vip) {
-    const FlowKey& key = burst_.keys[i];
-    const IpAddress source = key.source_address();
-    if (source == key.destination_address()) return burst_.Drop(i, Reason::kMalformed);
+  bool Hash(uint8_t i) {
+    const FlowHash hash = HashFlow(burst_.keys[i], seed_);
+    burst_.hashes[i] = hash;
+    flows_.Prefetch(hash);
+    return true;
+  }
+
+  // ICMP, and what has no ports.
+  bool MatchUnusual(uint8_t i, const Vip& vip) {
     burst_.directions[i] = Direction::kToBackend;
-    if (IsIcmp(key)) return MatchIcmpToVip(i, vip);
-    if (snapshot_.IsDenied(source)) return burst_.Drop(i, Reason::kAccessDenied);
-    return burst_.packets[i].is_later_fragment || MatchService(i, vip);
+    if (IsIcmp(burst_.keys[i])) return MatchIcmpToVip(i, vip);
+    return !IsRefused(i);
   }
 
   bool MatchIcmpToVip(uint8_t i, const Vip& vip) {
@@ -87,7 +102,7 @@ class Matcher {
         (is_error && !ReadQuote(burst_.ip(i), packet, key.version, quote))) {
       return burst_.Drop(i, Reason::kMalformed);
     }
-    if (snapshot_.IsDenied(key.source_address())) return burst_.Drop(i, Reason::kAccessDenied);
+    if (IsRefused(i)) return false;
     if (packet.is_later_fragment) return true;
     if (IsEchoRequest(packet, key)) {
       burst_.directions[i] = Direction::kToBalancer;
@@ -116,9 +131,7 @@ class Matcher {
     const FlowKey& key = burst_.keys[i];
     burst_.services[i] = vip.Find(key.protocol, NetworkOrder(key.destination_port));
     if (burst_.services[i] == nullptr) return burst_.Drop(i, Reason::kPortNotServed);
-    burst_.hashes[i] = HashFlow(key, snapshot_.hash_seed());
-    flows_.Prefetch(burst_.hashes[i]);
-    return true;
+    return Hash(i);
   }
 
   // Not to a VIP: the answer of a nat backend, or not ours.
@@ -180,8 +193,11 @@ class Matcher {
   const Snapshot& snapshot_;
   const FlowTable& flows_;
   Burst& burst_;
-  IpAddress last_address_;  // none: there is no VIP there
-  const Vip* last_vip_ = nullptr;
+  const uint64_t seed_;
+  // Of the last packet with ports to a VIP.
+  static constexpr FlowKey kNoKey = {};
+  const FlowKey* last_ = &kNoKey;
+  const Service* last_service_ = nullptr;
 };
 
 }  // namespace

@@ -16,7 +16,6 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
   burst.Begin();
-  for (uint32_t i = 0; i < burst.size; ++i) __builtin_prefetch(burst.frames[i].data);
   Parse(burst);
   HandOver(snapshot, worker_, shared_.workers(), burst);
   Match(snapshot, flows_, burst);
