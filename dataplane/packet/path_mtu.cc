@@ -36,7 +36,7 @@ uint32_t Fingerprint(uint64_t hash) { return static_cast<uint32_t>(hash >> 40); 
 
 }  // namespace
 
-uint16_t PathMtus::Lookup(const IpAddress& address, uint16_t mtu, Nanoseconds now) const {
+uint16_t PathMtus::Limit(const IpAddress& address, uint16_t mtu, Nanoseconds now) const {
   const uint64_t hash = Hash(address);
   const Entry entry = Entry::Of(entries_[hash % kEntries].load(std::memory_order_relaxed));
   if (entry.fingerprint != Fingerprint(hash) || !entry.IsValid(now)) return mtu;

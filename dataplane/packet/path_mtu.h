@@ -24,11 +24,11 @@ class PathMtus {
   static constexpr uint16_t kLeastIpv4 = 576;
   static constexpr uint16_t kLeastIpv6 = 1280;
 
+  // Whether any path is known to be narrower than its interface.
+  bool any() const { return any_.load(std::memory_order_relaxed); }
+
   // The largest IP packet to `address` by an interface whose MTU is `mtu`.
-  uint16_t Limit(const IpAddress& address, uint16_t mtu, Nanoseconds now) const {
-    if (!any_.load(std::memory_order_relaxed)) return mtu;
-    return Lookup(address, mtu, now);
-  }
+  uint16_t Limit(const IpAddress& address, uint16_t mtu, Nanoseconds now) const;
 
   // A router says that no more than `mtu` gets to `address`. It never widens a path.
   void Learn(const IpAddress& address, uint32_t mtu, Nanoseconds now);
@@ -38,8 +38,6 @@ class PathMtus {
 
  private:
   static constexpr size_t kEntries = 16384;
-
-  uint16_t Lookup(const IpAddress& address, uint16_t mtu, Nanoseconds now) const;
 
   std::atomic<bool> any_ = false;
   std::array<std::atomic<uint64_t>, kEntries> entries_ = {};

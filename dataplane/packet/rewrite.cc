@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dataplane/packet/encapsulate.h"
 #include "dataplane/packet/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
@@ -38,32 +39,33 @@ class Rewriting {
 
  private:
   bool ToBackend(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const Service& service = *burst_.services[i];
-    const Backend& backend = *burst_.backends[i];
+    Burst& burst = burst_;
+    const ParsedPacket& packet = burst.packets[i];
+    const Service& service = *burst.services[i];
+    const Backend& backend = *burst.backends[i];
     const NextHop& hop = backend.next_hop;
-    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    if (!hop.is_known()) return burst.Drop(i, Reason::kNoNextHop);
     const uint32_t outer_size = OuterSize(service, backend);
-    const uint32_t mtu =
-        outer_size == 0 ? hop.mtu : path_mtus_.Limit(backend.address, hop.mtu, now_);
-    const uint32_t size = packet.ip_length + outer_size;
-    const bool fits = size <= mtu;
+    uint32_t mtu = hop.mtu;
+    if (outer_size != 0 && path_mtus_.any()) mtu = path_mtus_.Limit(backend.address, hop.mtu, now_);
+    const bool fits = packet.ip_length + outer_size <= mtu;
     if (!fits && !MayBeFragmented(i, outer_size)) return TooBig(i, mtu - outer_size);
 
     IpBytes bytes = Bytes(i);
-    const Tags tags(burst_.frames[i], packet);
-    if (service.forwarding == Forwarding::kNat) {
-      TranslateToBackend(backend, burst_.quotes[i], packet, burst_.keys[i], bytes);
-    } else if (service.forwarding != Forwarding::kDirect) {
+    const Tags tags(burst.frames[i], packet);
+    if (outer_size != 0) {
       OuterFragmentation fragmentation = {.allowed = !packet.dont_fragment || !fits,
                                           .identification = 0};
       if (fragmentation.allowed && backend.address.is_v4()) {
         fragmentation.identification = static_cast<uint16_t>(state_.NextIdentification());
       }
-      bytes = Encapsulate(service, backend, burst_.hashes[i], fragmentation, packet, burst_.keys[i],
+      bytes = Encapsulate(service, backend, burst.hashes[i], fragmentation, packet, burst.keys[i],
                           bytes);
+    } else if (service.forwarding == Forwarding::kNat) {
+      TranslateToBackend(backend, burst.quotes[i], packet, burst.keys[i], bytes);
     }
-    return Send(i, Verdict::kForward, hop, mtu, tags, bytes);
+    if (!fits) return SendSplit(i, Verdict::kForward, hop, mtu, tags, bytes);
+    return Send(i, Verdict::kForward, hop, tags, bytes);
   }
 
   bool FromBackend(uint8_t i) {
@@ -74,7 +76,7 @@ class Rewriting {
     const IpBytes bytes = Bytes(i);
     TranslateFromBackend(*burst_.services[i], *burst_.backends[i], burst_.quotes[i], packet,
                          burst_.keys[i], bytes);
-    return Send(i, Verdict::kForward, hop, hop.mtu, Tags(burst_.frames[i], packet), bytes);
+    return SendSplit(i, Verdict::kForward, hop, hop.mtu, Tags(burst_.frames[i], packet), bytes);
   }
 
   bool AnswerEcho(uint8_t i) {
@@ -89,7 +91,7 @@ class Rewriting {
     if (!state_.MayReplyToEcho(snapshot_.replies_per_second(), now_)) {
       return burst_.Drop(i, Reason::kRateLimited);
     }
-    return Send(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
+    return SendSplit(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
   }
 
   // What a router says of the way to a backend counts for all packets behind this one.
@@ -125,7 +127,7 @@ class Rewriting {
       return burst_.Drop(i, Reason::kTooBig);
     }
     const Tags tags(burst_.frames[i], packet);
-    return Send(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(mtu, Bytes(i)));
+    return SendSplit(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(mtu, Bytes(i)));
   }
 
   // An IPv6 packet that every network must carry is fragmented outside, since its sender cannot be
@@ -166,10 +168,23 @@ class Rewriting {
     Write(at + tags.size, ip_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6);
   }
 
-  bool Send(uint8_t i, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,
-            IpBytes bytes) {
+  bool Send(uint8_t i, Verdict verdict, const NextHop& hop, const Tags& tags, IpBytes bytes) {
     const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
+    Frame& frame = burst_.frames[i];
+    uint8_t* start = bytes.data - link_size;
+    WriteEthernet(hop, tags, bytes.version(), start);
+    frame.headroom = static_cast<uint16_t>(frame.headroom - (frame.data - start));
+    frame.data = start;
+    frame.length = link_size + bytes.length;
+    frame.interface = hop.interface;
+    return burst_.Finish(i, verdict);
+  }
+
+  // In fragments, if need be.
+  bool SendSplit(uint8_t i, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,
+                 IpBytes bytes) {
     if (bytes.length > mtu) {
+      const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
       const RewriteState::Mark before = state_.mark();
       const uint32_t identification = bytes.version() == 6 ? state_.NextIdentification() : 0;
       bytes = Split(bytes, mtu, identification, link_size, i, state_);
@@ -181,14 +196,7 @@ class Rewriting {
         WriteEthernet(hop, tags, bytes.version(), extra.data);
       }
     }
-    Frame& frame = burst_.frames[i];
-    uint8_t* start = bytes.data - link_size;
-    WriteEthernet(hop, tags, bytes.version(), start);
-    frame.headroom = static_cast<uint16_t>(frame.headroom - (frame.data - start));
-    frame.data = start;
-    frame.length = link_size + bytes.length;
-    frame.interface = hop.interface;
-    return burst_.Finish(i, verdict);
+    return Send(i, verdict, hop, tags, bytes);
   }
 
   const Snapshot& snapshot_;

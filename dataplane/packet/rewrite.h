@@ -1,5 +1,6 @@
 // What packets become: the leaves of the stage Rewrite (stages.h), each a function over the bytes
-// of one IP packet, and what that stage keeps from one packet to the next.
+// of one IP packet, and what that stage keeps from one packet to the next. Tunnels are in
+// encapsulate.h.
 //
 // All of them work in place. What is put in front goes into the headroom, which has room for the
 // largest; Ethernet is written last, over whatever was there.
@@ -84,24 +85,6 @@ class RewriteState {
   std::array<ExtraFrame, kMaxExtras> extras_;
   size_t used_ = 0, count_ = 0;
 };
-
-// --- tunnels (encapsulate.cc) ---
-
-// What the outer headers of this service add toward this backend, in bytes.
-uint32_t OuterSize(const Service& service, const Backend& backend);
-
-// How the outer header answers to fragmentation.
-struct OuterFragmentation {
-  bool allowed;             // IPv4: no DF
-  uint16_t identification;  // IPv4: of a packet that may be fragmented
-};
-
-// Puts the outer headers in front of a whole or partial client packet: ipip (RFC 2003, RFC 2473),
-// gre (RFC 2784), gue (draft-ietf-intarea-gue, variant 0) or vxlan (RFC 7348). Inside nothing
-// changes. DSCP is copied, ECN too (RFC 6040, normal mode).
-IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
-                    OuterFragmentation fragmentation, const ParsedPacket& packet,
-                    const FlowKey& key, IpBytes inner);
 
 // --- nat (translate.cc) ---
 
