@@ -1,0 +1,26 @@
+"""Tables of plain text, fit for copying."""
+
+import statistics
+
+
+def table(header, rows):
+    """Rows of strings under a header; the first column is a name, the others are numbers."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in [header, *rows]
+    )
+
+
+def heading(facts):
+    """What the figures below it were measured on and with."""
+    return "\n".join(f"{name:8} {text}" for name, text in facts.items()) + "\n"
+
+
+def median(values):
+    """Of the values that there are; None of none."""
+    values = [value for value in values if value is not None]
+    return statistics.median(values) if values else None
