@@ -2,6 +2,8 @@
 
 import statistics
 
+from . import machine
+
 
 def table(header, rows):
     """Rows of strings under a header; the first column is a name, the others are numbers."""
@@ -15,9 +17,9 @@ def table(header, rows):
     )
 
 
-def heading(facts):
-    """What the figures below it were measured on and with."""
-    return "\n".join(f"{name:8} {text}" for name, text in facts.items()) + "\n"
+def heading():
+    """What the figures below it are measured on and with."""
+    return "\n".join(f"{name:8} {text}" for name, text in machine.describe().items()) + "\n"
 
 
 def median(values):
