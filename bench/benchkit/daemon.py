@@ -21,6 +21,13 @@ _STOP_S = 20
 _numbers = itertools.count(1)
 
 
+def check(build):
+    """That the build directory has what a Guidewayd needs."""
+    for program in ("lb/guidewayd", "tools/guideway"):
+        if not (pathlib.Path(build) / program).exists():
+            raise LabError(f"{build}/{program} is missing; ./tools/build makes it.")
+
+
 class Program:
     """A program of DPDK that runs as long as the block lasts.
 
@@ -142,9 +149,6 @@ class Guidewayd(Program):
     def __init__(self, build, config):
         super().__init__()
         self._build = pathlib.Path(build)
-        for program in ("lb/guidewayd", "tools/guideway"):
-            if not (self._build / program).exists():
-                raise LabError(f"{build}/{program} is missing; ./tools/build makes it.")
         self._socket = self.folder / "guideway.sock"
         self._config = self.folder / "guideway.yaml"
         config = {**config, "control": {"socket": str(self._socket)}}

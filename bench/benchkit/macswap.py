@@ -16,7 +16,7 @@ import time
 
 from labkit import LabError
 
-from . import machine, report
+from . import daemon, machine, report
 from .daemon import Guidewayd, Testpmd
 
 FLOWS = 1000
@@ -43,6 +43,7 @@ def measure(build, repetitions, seconds, progress):
     """Lets both run in turn; the result as a mapping of plain values. `progress` is called with the
     number and the two Runs of each repetition."""
     machine.need_root()
+    daemon.check(build)
     machine.install("dpdk-dev")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -57,9 +58,11 @@ def measure(build, repetitions, seconds, progress):
         for number in range(1, repetitions + 1):
             with Testpmd(device, control, worker, _BUFFERS) as testpmd:
                 theirs = _run(testpmd, seconds)
+                _check_sent("testpmd", theirs)
             with Guidewayd(build, config) as guidewayd:
                 ours = _run(guidewayd, seconds)
-                _check(guidewayd)
+                _check_forwarded(guidewayd)
+                _check_sent("guidewayd", ours)
             progress(number, theirs, ours)
             pairs.append((theirs, ours))
     testpmd, guidewayd = (
@@ -82,14 +85,16 @@ def _run(program, seconds):
     time.sleep(seconds)  # the window
     ended, received_then, sent_then = program.packets()
     received, sent = received_then - received, sent_then - sent
-    name = type(program).__name__.lower()
-    # What one burst may be ahead: the two are not read at the same moment.
-    if sent == 0 or abs(received - sent) > received / 100:
-        raise LabError(f"{name} received {received} packets and sent {sent}.")
     return Run(sent / (ended - began), received, sent)
 
 
-def _check(guidewayd):
+def _check_sent(name, run):
+    # They are not read at the same moment.
+    if run.sent == 0 or abs(run.received - run.sent) > run.received / 100:
+        raise LabError(f"{name} received {run.received} packets and sent {run.sent}.")
+
+
+def _check_forwarded(guidewayd):
     """That all was forwarded, by the flow table: else the rate is one of something else."""
     packets = guidewayd.ask("status")["packets"]
     others = {name: int(packets[name]) for name in ("replied", "punted", "dropped")}

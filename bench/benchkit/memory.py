@@ -12,7 +12,7 @@ import pathlib
 
 from labkit import LabError
 
-from . import machine
+from . import daemon, machine
 from .daemon import Guidewayd
 
 _HUGE_PAGES = 192  # 384 MiB: the largest Size takes less
@@ -30,9 +30,11 @@ class Size:
 
 
 FULL = Size()
-SMALL_TABLES = Size(table_size=23)  # each has room for twenty backends
-MORE_SERVICES = dataclasses.replace(SMALL_TABLES, services=5000)
-MORE_BACKENDS = dataclasses.replace(SMALL_TABLES, backends=20_000)
+# With a hundred slots a backend, as many as `guideway check` asks for: each service with fewer has
+# a warning of its own, which takes memory, too.
+SMALL_TABLES = dataclasses.replace(FULL, table_size=1009)
+FEWER_BACKENDS = dataclasses.replace(SMALL_TABLES, backends=5000)
+MORE_SERVICES = dataclasses.replace(FEWER_BACKENDS, services=5000)
 MORE_FLOWS = dataclasses.replace(SMALL_TABLES, flows=8 << 20)
 
 
@@ -40,19 +42,21 @@ def measure(build, progress):
     """The result as a mapping of plain values, in bytes. `progress` is called with each Size and
     what its daemon keeps, {kind: bytes}, as /proc/PID/status calls the kinds."""
     machine.need_root()
+    daemon.check(build)
     kept = {}
     with machine.huge_pages(_HUGE_PAGES):
-        for size in (FULL, SMALL_TABLES, MORE_SERVICES, MORE_BACKENDS, MORE_FLOWS):
+        for size in (FULL, SMALL_TABLES, FEWER_BACKENDS, MORE_SERVICES, MORE_FLOWS):
             kept[size] = _kept(build, size)
             progress(size, kept[size])
 
-    def cost(more, of, kind="VmRSS", base=SMALL_TABLES):
-        """Of one, in bytes, by the difference that `more` of it make."""
-        return (kept[more][kind] - kept[base][kind]) / (of(more) - of(base))
+    def cost(count, more, less, kind="VmRSS"):
+        """Of one of what `count` counts, by the difference that more of it make."""
+        return (kept[more][kind] - kept[less][kind]) / (count(more) - count(less))
 
-    slot = cost(FULL, lambda size: size.services * size.table_size)
-    service = cost(MORE_SERVICES, lambda size: size.services)
-    flow = cost(MORE_FLOWS, lambda size: size.flows, kind="HugetlbPages")
+    slot = cost(lambda size: size.services * size.table_size, FULL, SMALL_TABLES)
+    backend = cost(lambda size: size.backends, SMALL_TABLES, FEWER_BACKENDS)
+    service = cost(lambda size: size.services, MORE_SERVICES, FEWER_BACKENDS)
+    flow = cost(lambda size: size.flows, MORE_FLOWS, SMALL_TABLES, "HugetlbPages")
     return {
         "sizes": [
             {**dataclasses.asdict(size), **{kind: kept[size][kind] for kind in _KINDS}}
@@ -61,7 +65,7 @@ def measure(build, progress):
         # What is in huge pages beside the flow table, packet buffers above all, counts as well.
         "beside_flow_tables": kept[FULL]["VmRSS"] + kept[FULL]["HugetlbPages"] - FULL.flows * flow,
         "service_beside_table": service - slot * MORE_SERVICES.table_size,
-        "backend": cost(MORE_BACKENDS, lambda size: size.backends),
+        "backend": backend,
         "table_slot": slot,
         "flow_entry": flow,
     }
