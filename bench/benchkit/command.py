@@ -32,10 +32,12 @@ def add_common(to):
 
 
 def main(whole):
-    """Measures as the command line says, and ends the program."""
+    """Says what is measured on and with, and measures as the command line says."""
     args = whole.parse_args()
     args.say = _silence if args.output == "json" else _print
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"{whole.prog}: terminated."))
+    facts = machine.describe()
+    args.say("".join(f"{name:8} {text}\n" for name, text in facts.items()))
     try:
         result = args.run(args)
     except LabError as error:
@@ -43,7 +45,7 @@ def main(whole):
     except KeyboardInterrupt:
         sys.exit(f"{whole.prog}: interrupted.")
     if args.output == "json":
-        print(json.dumps({**machine.describe(), **result}, indent=2))
+        print(json.dumps({**facts, **result}, indent=2))
 
 
 def _print(line):

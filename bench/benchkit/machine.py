@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 
 from labkit import LabError
 
@@ -16,7 +17,10 @@ HUGE_PAGE_BYTES = 2 << 20
 
 
 def describe():
-    """What a figure must carry: {"machine", "kernel", "commit", "command"}."""
+    """What a figure must carry, as texts: {"machine", "kernel", "commit", "command", "others"}.
+
+    The last is what is going on beside the benchmark; it takes a second to find out.
+    """
     models = {
         line.partition(":")[2].strip()
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -28,7 +32,21 @@ def describe():
         "kernel": platform.release(),
         "commit": _commit(),
         "command": shlex.join([str(program), *sys.argv[1:]]),
+        "others": f"{_busy_cores(1):.2f} cores busy before the start",
     }
+
+
+def idle_s():
+    """Time that the cores did nothing, or were taken away by the machine's host, all together."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    idle, iowait, steal = int(fields[3]), int(fields[4]), int(fields[7])
+    return (idle + iowait + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _busy_cores(seconds):
+    idle, began = idle_s(), time.monotonic()
+    time.sleep(seconds)
+    return max(0, os.cpu_count() - (idle_s() - idle) / (time.monotonic() - began))
 
 
 def _commit():

@@ -114,9 +114,9 @@ def _try_guideway(lab, way, seconds):
 def _try(lab, way, seconds):
     _wrk(lab, way, CONNECTIONS, 1)  # until everything is warm
     pids = namespace.pids(way.node) if way.node else []
-    own, idle, began = _used_s(pids), _idle_s(), time.monotonic()
+    own, idle, began = _used_s(pids), machine.idle_s(), time.monotonic()
     requests, lasted, _ = _wrk(lab, way, CONNECTIONS, seconds)
-    own, idle, took = _used_s(pids) - own, _idle_s() - idle, time.monotonic() - began
+    own, idle, took = _used_s(pids) - own, machine.idle_s() - idle, time.monotonic() - began
     busy = took * os.cpu_count() - idle
     with _apart(lab, way):
         _, _, latency = _wrk(lab, way, 1, seconds)
@@ -176,10 +176,3 @@ def _wrk(lab, way, connections, seconds):
 def _used_s(pids):
     """Processor time that processes have used, all their threads together."""
     return sum(int((t / "schedstat").read_text().split()[0]) for t in _threads(pids)) / 1e9
-
-
-def _idle_s():
-    """Time that the cores of this machine did nothing, or were taken away by its host."""
-    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    idle, iowait, steal = int(fields[3]), int(fields[4]), int(fields[7])
-    return (idle + iowait + steal) / os.sysconf("SC_CLK_TCK")

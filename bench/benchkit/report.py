@@ -2,8 +2,6 @@
 
 import statistics
 
-from . import machine
-
 
 def table(header, rows):
     """Rows of strings under a header; the first column is a name, the others are numbers."""
@@ -15,11 +13,6 @@ def table(header, rows):
         ).rstrip()
         for row in [header, *rows]
     )
-
-
-def heading():
-    """What the figures below it are measured on and with."""
-    return "\n".join(f"{name:8} {text}" for name, text in machine.describe().items()) + "\n"
 
 
 def median(values):
