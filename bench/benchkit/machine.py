@@ -68,7 +68,8 @@ def need_root():
 
 def install(*packages):
     """Sees to it that the Debian packages are there."""
-    done = subprocess.run([REPOSITORY / "tools/packages", *packages], stdout=sys.stderr, check=False)
+    argv = [REPOSITORY / "tools/packages", *packages]
+    done = subprocess.run(argv, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise LabError(f"The packages {', '.join(packages)} are needed.")
 

@@ -1,4 +1,4 @@
-"""Guideway beside other balancers, each in turn in the same place of one lab (tools/labs/peers.toml).
+"""Guideway beside other balancers, each in turn in the same place of the lab peers.toml.
 
 A request takes these ways; `─` is a hop that it makes in both directions:
 
