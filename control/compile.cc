@@ -153,11 +153,12 @@ Service Compiler::Draft(int index) const {
                                      .state = facts.backends[i].state,
                                      .share = facts.backends[i].share,
                                      .port = static_cast<uint16_t>(backend.port()),
-                                     .next_hop = routes_->Find(address),
                                      .address = address,
                                      .tunnel_source = TunnelSource(config_, config, address),
+                                     .next_hop = routes_->Find(address),
                                      .weight = backend.weight(),
                                      .name = backend.name()});
+    draft.backends.back().envelope = MakeEnvelope(draft, draft.backends.back());
   }
   while (begun < draft.pools.size()) {
     draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());

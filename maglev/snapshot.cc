@@ -100,6 +100,7 @@ void Snapshot::AddBackends(const Service& service) {
   for (const Backend& backend : service.backends) {
     Require(backend.id < kMaxBackends, "backend ids are below their bound");
     Require(backend.service == service.id, "a backend names its service");
+    Require(backend.envelope.size != 0, "a backend has its envelope");
     if (backend.id >= backends_.size()) backends_.resize(backend.id + 1, nullptr);
     Require(backends_[backend.id] == nullptr, "backend ids are unique");
     backends_[backend.id] = &backend;

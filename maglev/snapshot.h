@@ -23,6 +23,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
+#include "maglev/envelope.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
 #include "maglev/prefix_map.h"
@@ -92,22 +93,24 @@ class Routes {
   std::vector<NextHop> hops_ = {NextHop()};  // the first: nowhere
 };
 
-// One backend in one service. What a packet needs is in the first cache line.
+// One backend in one service. What a packet in a tunnel needs is in the first cache line, of most
+// kinds of tunnel, and in the second.
 struct alignas(64) Backend {
   BackendId id = kNoBackend;
   ServiceId service = 0;
   BackendState state = BackendState::kUp;
+  Envelope envelope;         // MakeEnvelope, of all the rest
   Share share = kFullShare;  // while kUp: less than full when it comes back gradually
   uint16_t port = 0;         // with kNat, of the backend; 0: the one the client sent to
-  NextHop next_hop;          // toward `address`; unknown if there is no route
   IpAddress address;
   Prefix tunnel_source;  // outer source: one address, or the prefix over which the hash spreads it
+  NextHop next_hop;      // toward `address`; unknown if there is no route
   uint32_t weight = 100;
   std::string name;
 
   friend bool operator==(const Backend&, const Backend&) = default;
 };
-static_assert(offsetof(Backend, weight) <= 64);
+static_assert(offsetof(Backend, envelope) + offsetof(Envelope, bytes) + 46 <= 64, "GUE over IPv4");
 
 // What of its addresses makes connections belong together: the lookup table gives them one backend.
 struct Affinity {

@@ -1,7 +1,7 @@
 #include "tools/frame_text.h"
 
 #include "absl/strings/str_cat.h"
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {

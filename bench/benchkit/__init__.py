@@ -1,4 +1,4 @@
-"""What bench/throughput and bench/memory consist of.
+"""What bench/throughput and bench/footprint consist of.
 
 `macswap`, `peers` and `memory` measure; `machine` says what on, and has packages and huge pages,
 `daemon` runs DPDK's programs and guidewayd outside of a lab, `command` and `report` are for the

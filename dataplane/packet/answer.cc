@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/rewrite.h"
 
 namespace guideway {

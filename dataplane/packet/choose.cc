@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/choice.h"
 #include "maglev/quic_lb.h"
@@ -63,7 +63,8 @@ class Choosing {
     if (burst_.directions[i] != Direction::kToBackend || burst_.services[i] == nullptr) return;
     const std::optional<Flow> flow = flows_.Glance(burst_.hashes[i]);
     if (!flow.has_value()) return;
-    __builtin_prefetch(snapshot_.FindBackend(flow->backend));
+    const Backend* backend = snapshot_.FindBackend(flow->backend);
+    __builtin_prefetch(backend);
     __builtin_prefetch(&counters_.backend(flow->backend), 1);
   }
 

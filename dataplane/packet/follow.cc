@@ -1,4 +1,4 @@
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
 
 namespace guideway {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
 
 namespace guideway {

@@ -8,7 +8,7 @@
 #include <span>
 
 #include "dataplane/packet/burst.h"
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/packet/encapsulate.h"
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
 
@@ -41,31 +41,57 @@ class Rewriting {
   bool ToBackend(uint8_t i) {
     Burst& burst = burst_;
     const ParsedPacket& packet = burst.packets[i];
-    const Service& service = *burst.services[i];
     const Backend& backend = *burst.backends[i];
-    const NextHop& hop = backend.next_hop;
-    if (!hop.is_known()) return burst.Drop(i, Reason::kNoNextHop);
-    const uint32_t outer_size = OuterSize(service, backend);
-    uint32_t mtu = hop.mtu;
-    if (outer_size != 0 && path_mtus_.any()) mtu = path_mtus_.Limit(backend.address, hop.mtu, now_);
-    const bool fits = packet.ip_length + outer_size <= mtu;
-    if (!fits && !MayBeFragmented(i, outer_size)) return TooBig(i, mtu - outer_size);
+    const Envelope& envelope = backend.envelope;
+    const uint32_t outer_size = envelope.outer_size();
+    uint32_t mtu = envelope.mtu;
+    if (path_mtus_.any() && outer_size != 0) mtu = path_mtus_.Limit(backend.address, mtu, now_);
+    if (packet.ip_length + outer_size > mtu) return DoesNotFit(i, mtu);
 
-    IpBytes bytes = Bytes(i);
-    const Tags tags(burst.frames[i], packet);
-    if (outer_size != 0) {
-      OuterFragmentation fragmentation = {.allowed = !packet.dont_fragment || !fits,
-                                          .identification = 0};
-      if (fragmentation.allowed && backend.address.is_v4()) {
-        fragmentation.identification = static_cast<uint16_t>(state_.NextIdentification());
+    Frame& frame = burst.frames[i];
+    if (outer_size == 0) {
+      if (burst.services[i]->forwarding == Forwarding::kNat) {
+        TranslateToBackend(backend, burst.quotes[i], packet, burst.keys[i], Bytes(i));
       }
-      bytes = Encapsulate(service, backend, burst.hashes[i], fragmentation, packet, burst.keys[i],
-                          bytes);
-    } else if (service.forwarding == Forwarding::kNat) {
-      TranslateToBackend(backend, burst.quotes[i], packet, burst.keys[i], bytes);
+      std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
+      frame.interface = envelope.interface;
+      return burst.Finish(i, Verdict::kForward);
     }
-    if (!fits) return SendSplit(i, Verdict::kForward, hop, mtu, tags, bytes);
-    return Send(i, Verdict::kForward, hop, tags, bytes);
+    const Tags tags(frame, packet);
+    const IpBytes outer = IntoTunnel(i, !packet.dont_fragment);
+    if (tags.size != 0) return Send(i, Verdict::kForward, backend.next_hop, tags, outer);
+    frame.data = outer.data - Envelope::kEthernetSize;
+    frame.length += outer_size;
+    frame.headroom = static_cast<uint16_t>(frame.headroom - outer_size);
+    frame.interface = envelope.interface;
+    return burst.Finish(i, Verdict::kForward);
+  }
+
+  IpBytes IntoTunnel(uint8_t i, bool may_be_fragmented) {
+    Burst& burst = burst_;
+    const Backend& backend = *burst.backends[i];
+    const bool has_number = may_be_fragmented && !backend.envelope.is_ipv6;
+    const uint16_t number =
+        has_number ? static_cast<uint16_t>(state_.NextIdentification()) : uint16_t{0};
+    return Encapsulate(*burst.services[i], backend, burst.hashes[i], has_number ? &number : nullptr,
+                       burst.packets[i], burst.keys[i], Bytes(i));
+  }
+
+  // Or has no way at all: its MTU is 0.
+  bool DoesNotFit(uint8_t i, uint32_t mtu) {
+    const ParsedPacket& packet = burst_.packets[i];
+    const Backend& backend = *burst_.backends[i];
+    const uint32_t outer_size = backend.envelope.outer_size();
+    if (!backend.next_hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    if (!MayBeFragmented(i, outer_size)) return TooBig(i, mtu - outer_size);
+    const Tags tags(burst_.frames[i], packet);
+    IpBytes bytes = Bytes(i);
+    if (outer_size != 0) {
+      bytes = IntoTunnel(i, true);
+    } else if (burst_.services[i]->forwarding == Forwarding::kNat) {
+      TranslateToBackend(backend, burst_.quotes[i], packet, burst_.keys[i], bytes);
+    }
+    return SendSplit(i, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
   }
 
   bool FromBackend(uint8_t i) {

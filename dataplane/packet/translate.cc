@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/rewrite.h"
 

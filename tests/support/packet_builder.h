@@ -7,7 +7,7 @@
 //
 // `With` knows the addresses, and so the checksum that goes over them; `Around` takes any bytes.
 //
-// Written apart from dataplane/packet/headers.h on purpose: an error there must not cancel out
+// Written apart from maglev/headers.h on purpose: an error there must not cancel out
 // here.
 #ifndef GUIDEWAY_TESTS_SUPPORT_PACKET_BUILDER_H_
 #define GUIDEWAY_TESTS_SUPPORT_PACKET_BUILDER_H_

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "dataplane/packet/headers.h"
+#include "maglev/headers.h"
 #include "tests/support/packet_builder.h"
 #include "tests/support/packet_path.h"
 #include "tests/support/test_snapshot.h"

@@ -5,8 +5,8 @@
 // written there one by one, and sums are taken of the values: to put a header together in a variable
 // and copy it (Write), or to sum what has just been written, is to wait until narrow stores have
 // reached the cache before one wide load can have them.
-#ifndef GUIDEWAY_DATAPLANE_PACKET_HEADERS_H_
-#define GUIDEWAY_DATAPLANE_PACKET_HEADERS_H_
+#ifndef GUIDEWAY_MAGLEV_HEADERS_H_
+#define GUIDEWAY_MAGLEV_HEADERS_H_
 
 #include <bit>
 #include <cstddef>
@@ -279,4 +279,4 @@ class ChecksumUpdate {
 
 }  // namespace guideway
 
-#endif  // GUIDEWAY_DATAPLANE_PACKET_HEADERS_H_
+#endif  // GUIDEWAY_MAGLEV_HEADERS_H_

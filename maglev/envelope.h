@@ -1,0 +1,56 @@
+// What is put in front of a packet on its way to one backend, made ready when the configuration is
+// compiled, so that a worker copies it and fills in what is the packet's own:
+//
+//   | destination, source, type | outer IP header | shim |    and behind it the client's packet
+//   |        Ethernet           |                        |
+//
+// The shim is what the kind of tunnel has between outer IP and packet: GRE; UDP and GUE; UDP, VXLAN
+// and an inner Ethernet header. What the packet fills in is 0: lengths, class of service,
+// identification, the UDP source port, the bits over which outer sources spread, checksums. DF is
+// set. Of what depends on the packet's IP version, it says that of the outer header's.
+#ifndef GUIDEWAY_MAGLEV_ENVELOPE_H_
+#define GUIDEWAY_MAGLEV_ENVELOPE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace guideway {
+
+struct Backend;
+struct Service;
+
+struct Envelope {
+  static constexpr size_t kEthernetSize = 14;
+  // Ethernet, IPv6, UDP, VXLAN, Ethernet.
+  static constexpr size_t kMaxSize = 84;
+
+  uint8_t size = 0;  // in bytes; of Ethernet alone where there is no tunnel
+  bool is_ipv6 : 1 = false;
+  bool has_udp : 1 = false;
+  bool spreads_source : 1 = false;
+  // What it brings into the checksum to fill in, as a folded sum: of outer IPv4 that of its header;
+  // of UDP over IPv6 that of UDP, with the pseudo header and the rest of the shim.
+  uint16_t sum = 0;
+  // Of the next hop. Where there is none, nothing fits.
+  uint16_t interface = 0;
+  uint16_t mtu = 0;
+  std::array<uint8_t, kMaxSize> bytes = {};
+
+  // Of the outer headers alone.
+  uint32_t outer_size() const { return size - static_cast<uint32_t>(kEthernetSize); }
+
+  friend bool operator==(const Envelope&, const Envelope&) = default;
+};
+
+// The envelope that follows from everything else about a backend and its service.
+Envelope MakeEnvelope(const Service& service, const Backend& backend);
+
+// Turns an envelope that was copied into one for a packet of the other IP version, 4 or 6. `ip`:
+// the outer header. Returns what has to be added to `sum`.
+uint32_t AdaptEnvelope(const Service& service, const Envelope& envelope, int inner_version,
+                       uint8_t* ip);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_MAGLEV_ENVELOPE_H_
