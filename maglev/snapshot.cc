@@ -57,6 +57,7 @@ Snapshot::Snapshot(SnapshotParts parts) : parts_(std::move(parts)) {
     Require(service->default_region < service->pools.size(), "a service has its default pool");
     AddBackends(*service);
   }
+  backend_count_ = backends_.size();
   AddVips();
 }
 

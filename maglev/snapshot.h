@@ -254,7 +254,7 @@ class Snapshot {
 
   // Null once it has left the configuration. `id` may be any number.
   const Backend* FindBackend(BackendId id) const {
-    return id < backends_.size() ? backends_[id] : nullptr;
+    return id < backend_count_ ? backends_[id] : nullptr;
   }
   const Service* FindService(ServiceId id) const {
     return id < services_.size() ? services_[id] : nullptr;
@@ -292,6 +292,7 @@ class Snapshot {
   PrefixMap vip_prefixes_;                                 // to their indices
   bool has_vip_prefixes_ = false;
   std::vector<const Backend*> backends_;                       // by id
+  size_t backend_count_ = 0;                                   // their number
   std::vector<const Service*> services_;                       // by id
   absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
   absl::flat_hash_set<IpAddress> own_;

@@ -8,8 +8,8 @@
 #define GUIDEWAY_DATAPLANE_PACKET_BURST_H_
 
 #include <array>
+#include <bit>
 #include <cstdint>
-#include <numeric>
 #include <span>
 
 #include "absl/strings/string_view.h"
@@ -80,6 +80,9 @@ struct ExtraFrame {
   uint8_t packet;  // leaves behind this packet's frame, by the same interface
 };
 
+// Some packets of a burst, a bit each.
+using PacketSet = uint32_t;
+
 struct Burst {
   static constexpr uint32_t kSize = 32;
   // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
@@ -97,6 +100,7 @@ struct Burst {
   std::array<Direction, kSize> directions;
   std::array<const Service*, kSize> services;  // null: not to a service
   std::array<FlowHash, kSize> hashes;
+  PacketSet to_choose;  // those that Choose finds a backend for: their hashes are known
   // Of an ICMP error about a connection or a tunnel: where the packet that it quotes begins, in
   // bytes from the IP header; else 0. Key and hash are the connection's, as the client sends it.
   std::array<uint16_t, kSize> quotes;
@@ -115,15 +119,12 @@ struct Burst {
   // In the order of their packets. Their memory is the pipeline's, until it is next called.
   std::span<const ExtraFrame> extras;
 
-  // The packets that no stage has decided yet, in order of arrival.
-  std::span<const uint8_t> undecided() const { return {undecided_.data(), undecided_count_}; }
-
   // Starts over with packets 0 … size-1 undecided.
   void Begin() {
-    undecided_count_ = size;
+    undecided_ = static_cast<PacketSet>((uint64_t{1} << size) - 1);
+    to_choose = 0;
     has_fragments = false;
     extras = {};
-    std::iota(undecided_.begin(), undecided_.end(), uint8_t{0});
     services.fill(nullptr);
     backends.fill(nullptr);
     quotes.fill(0);
@@ -136,17 +137,20 @@ struct Burst {
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip(uint32_t i) const { return frames[i].data + packets[i].ip_offset; }
 
-  // One stage: calls `decide(i)` for each undecided packet. It returns true for a packet that goes
-  // on, or sets its verdict (Drop, Finish) and returns false.
+  // One stage: calls `decide(i)` for each undecided packet of the set, in order of arrival. It
+  // returns true for a packet that goes on, or sets its verdict (Drop, Finish) and returns false.
+  template <typename Decide>
+  void ForUndecided(PacketSet packets, Decide decide) {
+    PacketSet decided = 0;
+    for (PacketSet left = undecided_ & packets; left != 0; left &= left - 1) {
+      const auto i = static_cast<uint8_t>(std::countr_zero(left));
+      if (!decide(i)) decided |= PacketSet{1} << i;
+    }
+    undecided_ &= ~decided;
+  }
   template <typename Decide>
   void ForUndecided(Decide decide) {
-    uint32_t kept = 0;
-    for (uint32_t n = 0, count = undecided_count_; n < count; ++n) {
-      const uint8_t i = undecided_[n];
-      undecided_[kept] = i;
-      kept += decide(i);
-    }
-    undecided_count_ = kept;
+    ForUndecided(~PacketSet{0}, decide);
   }
 
   bool Finish(uint32_t i, Verdict verdict) {
@@ -173,8 +177,7 @@ struct Burst {
   }
 
  private:
-  uint32_t undecided_count_ = 0;
-  std::array<uint8_t, kSize> undecided_;
+  PacketSet undecided_ = 0;
 };
 
 }  // namespace guideway

@@ -15,10 +15,9 @@ constexpr uint64_t kFree = uint64_t{1} << 34;
 
 // Free in between, for those who read it meanwhile.
 void FlowTable::Entry::Set(uint64_t fingerprint, const Flow& flow) {
-  std::atomic<uint64_t>& tag = line_->fingerprints[way_];
-  tag.store(0, std::memory_order_relaxed);
-  word().store(Pack(flow), std::memory_order_release);
-  tag.store(fingerprint, std::memory_order_release);
+  word_->store(0, std::memory_order_relaxed);
+  word_[kWays].store(std::bit_cast<uint64_t>(flow), std::memory_order_release);
+  word_->store(fingerprint, std::memory_order_release);
 }
 
 FlowTable::FlowTable(size_t entries, PageSize page_size)
@@ -30,10 +29,10 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
   const size_t first = FirstLine(hash);
   for (size_t line : {first, OtherLine(first, fingerprint)}) {
     for (size_t way = 0; way < kWays; ++way) {
-      const std::atomic<uint64_t>& tag = lines_[line].fingerprints[way];
-      if (tag.load(std::memory_order_acquire) != fingerprint) continue;
-      const uint64_t word = lines_[line].flows[way].load(std::memory_order_acquire);
-      if (tag.load(std::memory_order_relaxed) == fingerprint) return Unpack(word);
+      const std::atomic<uint64_t>* word = &lines_[line].words[way];
+      if (word->load(std::memory_order_acquire) != fingerprint) continue;
+      const uint64_t flow = word[kWays].load(std::memory_order_acquire);
+      if (word->load(std::memory_order_relaxed) == fingerprint) return std::bit_cast<Flow>(flow);
     }
   }
   return std::nullopt;
@@ -43,10 +42,11 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
 FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) const {
   Candidate best = {0, 0};
   for (size_t way = 0; way < kWays; ++way) {
-    const Flow flow = Unpack(line.flows[way].load(std::memory_order_relaxed));
+    const std::atomic<uint64_t>* word = &line.words[way];
+    const auto flow = std::bit_cast<Flow>(word[kWays].load(std::memory_order_relaxed));
     uint64_t rank = flow.unconfirmed ? kUnconfirmed + (clock.now - flow.touched) : 0;
     rank = flow.IsTimedOut(clock) ? kTimedOut : rank;
-    rank = line.fingerprints[way].load(std::memory_order_relaxed) == 0 ? kFree : rank;
+    rank = word->load(std::memory_order_relaxed) == 0 ? kFree : rank;
     best = rank > best.rank ? Candidate{way, rank} : best;
   }
   return best;

@@ -31,9 +31,11 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 
 #include "dataplane/packet/clock.h"
 #include "dataplane/packet/pages.h"
@@ -59,50 +61,62 @@ struct FlowClock {
 
 // What an entry says of its connection.
 struct Flow {
-  BackendId backend = kNoBackend;
-  FlowState state = FlowState::kTcpHandshake;
-  bool unconfirmed = true;
+  BackendId backend : 24 = kNoBackend;
+  FlowState state : 7 = FlowState::kTcpHandshake;
+  bool unconfirmed : 1 = true;
   Ticks touched = 0;  // last packet; of an unconfirmed one, the first
 
   bool IsTimedOut(const FlowClock& clock) const {
     return clock.now - touched > clock.timeout[static_cast<size_t>(state)];
   }
+  // Was seen again, and its end was not.
+  bool IsConfirmedAndOpen() const {
+    return !unconfirmed && (state == FlowState::kTcpEstablished || state == FlowState::kUdp);
+  }
   friend bool operator==(const Flow&, const Flow&) = default;
 };
+static_assert(sizeof(Flow) == 8 && std::has_unique_object_representations_v<Flow>);
 
 class FlowTable {
   static constexpr size_t kWays = 4;
+  // First the fingerprints, then the flows.
   struct alignas(64) Line {
-    std::array<std::atomic<uint64_t>, kWays> fingerprints;
-    std::array<std::atomic<uint64_t>, kWays> flows;
+    std::array<std::atomic<uint64_t>, 2 * kWays> words;
   };
   static_assert(sizeof(Line) == 64, "one line of the table, one of cache");
 
  public:
-  // A place in the table. What is in it may be read and changed until Insert.
+  // A place in the table, or none. What is in it may be read and changed until Insert.
   class Entry {
    public:
+    Entry() = default;  // any place: to be assigned to
+    explicit operator bool() const { return word_ != nullptr; }
     bool is_free() const { return fingerprint() == 0; }
-    uint64_t fingerprint() const {
-      return line_->fingerprints[way_].load(std::memory_order_relaxed);
+    uint64_t fingerprint() const { return word_->load(std::memory_order_relaxed); }
+    Flow flow() const {
+      return std::bit_cast<Flow>(word_[kWays].load(std::memory_order_relaxed));
     }
-    Flow flow() const { return Unpack(word().load(std::memory_order_relaxed)); }
+    // Only time has changed.
+    void Touch(Ticks now) {
+      const uint64_t word = word_[kWays].load(std::memory_order_relaxed);
+      if (word >> 32 == now) return;
+      word_[kWays].store((word & 0xffffffff) | uint64_t{now} << 32, std::memory_order_relaxed);
+    }
     // Writes only if something changed: a hit within a tick leaves the line clean.
     void Update(const Flow& flow) {
-      const uint64_t packed = Pack(flow);
-      if (word().load(std::memory_order_relaxed) != packed) {
-        word().store(packed, std::memory_order_relaxed);
+      const auto word = std::bit_cast<uint64_t>(flow);
+      if (word_[kWays].load(std::memory_order_relaxed) != word) {
+        word_[kWays].store(word, std::memory_order_relaxed);
       }
     }
 
    private:
     friend class FlowTable;
-    Entry(Line& line, size_t way) : line_(&line), way_(way) {}
-    std::atomic<uint64_t>& word() const { return line_->flows[way_]; }
+    explicit Entry(std::nullptr_t) : word_(nullptr) {}
+    Entry(Line& line, size_t way) : word_(&line.words[way]) {}
     void Set(uint64_t fingerprint, const Flow& flow);
 
-    Line* line_;
-    size_t way_;
+    std::atomic<uint64_t>* word_;  // that of the fingerprint
   };
 
   // Room for `entries`, rounded up to a power of two, at least 8.
@@ -111,28 +125,32 @@ class FlowTable {
   // Brings the line closer in which nine of ten connections are.
   void Prefetch(const FlowHash& hash) const { __builtin_prefetch(&lines_[FirstLine(hash)]); }
 
-  // What the entry of this connection says if it is in that line. Else brings its other line closer.
-  std::optional<Flow> Glance(const FlowHash& hash) {
+  // The entry of this connection if it is in that line. Else brings its other line closer.
+  Entry Glance(const FlowHash& hash) {
     const uint64_t fingerprint = Fingerprint(hash);
     const size_t first = FirstLine(hash);
     if (const unsigned ways = WaysOf(lines_[first], fingerprint); ways != 0) {
-      return Entry(lines_[first], FirstOf(ways)).flow();
+      return Entry(lines_[first], FirstOf(ways));
     }
     __builtin_prefetch(&lines_[OtherLine(first, fingerprint)]);
-    return std::nullopt;
+    return Entry(nullptr);
   }
 
-  // The entry of this connection, timed out or not.
-  std::optional<Entry> Find(const FlowHash& hash) {
+  // The entry of this connection, timed out or not, or none.
+  Entry Find(const FlowHash& hash) {
     const uint64_t fingerprint = Fingerprint(hash);
     size_t line = FirstLine(hash);
     unsigned ways = WaysOf(lines_[line], fingerprint);
     if (ways == 0) {
       line = OtherLine(line, fingerprint);
       ways = WaysOf(lines_[line], fingerprint);
-      if (ways == 0) return std::nullopt;
+      if (ways == 0) return Entry(nullptr);
     }
     return Entry(lines_[line], FirstOf(ways));
+  }
+  // Whether the entry, found before, is this connection's still.
+  static bool IsOf(const Entry& entry, const FlowHash& hash) {
+    return entry && entry.fingerprint() == Fingerprint(hash);
   }
   // What the entry of this connection says, timed out or not, for a reader on any thread.
   std::optional<Flow> Peek(const FlowHash& hash) const;
@@ -163,18 +181,6 @@ class FlowTable {
   bool uses_huge_pages() const { return lines_.is_huge(); }
 
  private:
-  static constexpr uint64_t kUnconfirmedBit = uint64_t{1} << 31;
-  static uint64_t Pack(const Flow& flow) {
-    return uint64_t{flow.touched} << 32 | (flow.unconfirmed ? kUnconfirmedBit : 0) |
-           static_cast<uint64_t>(flow.state) << 24 | flow.backend;
-  }
-  static Flow Unpack(uint64_t word) {
-    return {.backend = static_cast<BackendId>(word & 0xffffff),
-            .state = static_cast<FlowState>((word >> 24) & 0x7f),
-            .unconfirmed = (word & kUnconfirmedBit) != 0,
-            .touched = static_cast<Ticks>(word >> 32)};
-  }
-
   static uint64_t Fingerprint(const FlowHash& hash) { return hash.flow == 0 ? 1 : hash.flow; }
   size_t FirstLine(const FlowHash& hash) const { return hash.slot & mask_; }
   size_t OtherLine(size_t line, uint64_t fingerprint) const {
@@ -184,12 +190,11 @@ class FlowTable {
   // The ways of the line that hold the fingerprint, a bit each: all four compared at once, since
   // nobody can predict which it is. For the one thread that writes.
   static unsigned WaysOf(const Line& line, uint64_t fingerprint) {
-    const auto* fingerprints = reinterpret_cast<const __m128i*>(&line.fingerprints);
+    const auto* words = reinterpret_cast<const __m128i*>(&line);
     const __m128i wanted = _mm_set1_epi64x(static_cast<int64_t>(fingerprint));
-    const __m128i low = _mm_cmpeq_epi64(_mm_load_si128(fingerprints), wanted);
-    const __m128i high = _mm_cmpeq_epi64(_mm_load_si128(fingerprints + 1), wanted);
-    return static_cast<unsigned>(_mm_movemask_pd(_mm_castsi128_pd(low)) |
-                                 _mm_movemask_pd(_mm_castsi128_pd(high)) << 2);
+    const __m128i low = _mm_cmpeq_epi64(_mm_load_si128(words), wanted);
+    const __m128i high = _mm_cmpeq_epi64(_mm_load_si128(words + 1), wanted);
+    return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(_mm_packs_epi32(low, high))));
   }
   static size_t FirstOf(unsigned ways) { return static_cast<size_t>(__builtin_ctz(ways)); }
 

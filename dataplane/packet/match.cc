@@ -82,6 +82,7 @@ class Matcher {
   bool Hash(uint8_t i) {
     const FlowHash hash = HashFlow(burst_.keys[i], seed_);
     burst_.hashes[i] = hash;
+    burst_.to_choose |= PacketSet{1} << i;
     flows_.Prefetch(hash);
     return true;
   }

@@ -18,7 +18,10 @@ FlowHash Hash(uint64_t i) {
 }
 
 Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {
-  return {backend, FlowState::kTcpEstablished, unconfirmed, touched};
+  return {.backend = backend,
+          .state = FlowState::kTcpEstablished,
+          .unconfirmed = unconfirmed,
+          .touched = touched};
 }
 
 TEST(FlowTable, KeepsWhatItIsGiven) {
@@ -32,7 +35,7 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
     EXPECT_FALSE(table.Find(hash));
     EXPECT_TRUE(table.Insert(hash, flow, clock).stored);
     ASSERT_TRUE(table.Find(hash));
-    EXPECT_EQ(table.Find(hash)->flow(), flow);
+    EXPECT_EQ(table.Find(hash).flow(), flow);
   }
 }
 
@@ -42,7 +45,7 @@ TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
   EXPECT_FALSE(table.Find(FlowHash{0, 0}));
   EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
   ASSERT_TRUE(table.Find(FlowHash{0, 0}));
-  EXPECT_EQ(table.Find(FlowHash{0, 0})->flow().backend, 7u);
+  EXPECT_EQ(table.Find(FlowHash{0, 0}).flow().backend, 7u);
 }
 
 TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOfSixTenths) {
@@ -53,7 +56,7 @@ TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOf
   for (uint64_t i = 0; i < flows; ++i)
     stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
   EXPECT_GE(stored, flows - flows / 10000);
-  for (uint64_t i = 0; i < flows; ++i) stored -= table.Find(Hash(i)).has_value();
+  for (uint64_t i = 0; i < flows; ++i) stored -= static_cast<bool>(table.Find(Hash(i)));
   EXPECT_EQ(stored, 0u) << "every stored one is found";
 }
 
@@ -70,11 +73,11 @@ TEST(FlowTable, AgreesWithAPlainModel) {
     const auto known = model.find(i);
     if (auto entry = table.Find(Hash(i))) {
       ASSERT_NE(known, model.end());
-      ASSERT_EQ(entry->flow(), known->second) << "step " << step;
+      ASSERT_EQ(entry.flow(), known->second) << "step " << step;
       if (random() % 2 == 0) {
         known->second.touched = now;
         known->second.unconfirmed = false;
-        entry->Update(known->second);
+        entry.Update(known->second);
       }
       continue;
     }
@@ -120,11 +123,11 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
   }
   ASSERT_GT(confirmed.size(), 590u);
   for (uint64_t i = 1000000; i < 1100000; ++i) {
-    table.Insert(Hash(i), {2, FlowState::kTcpHandshake, true, 50}, clock);
+    table.Insert(Hash(i), {.backend = 2, .touched = 50}, clock);
   }
   for (uint64_t i : confirmed) {
     ASSERT_TRUE(table.Find(Hash(i))) << i;
-    EXPECT_EQ(table.Find(Hash(i))->flow().backend, 1u);
+    EXPECT_EQ(table.Find(Hash(i)).flow().backend, 1u);
   }
 }
 
