@@ -225,12 +225,13 @@ inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
   wide = (wide & 0xffffffff) + (wide >> 32);
   return static_cast<uint32_t>(wide + (wide >> 32));
 }
+inline uint16_t FoldedSum(uint32_t sum) {
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(sum + (sum >> 16));
+}
 inline uint16_t FoldedSum(uint64_t sum) {
   sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffff) + (sum >> 16);
-  sum = (sum & 0xffff) + (sum >> 16);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(sum);
+  return FoldedSum(static_cast<uint32_t>(sum + (sum >> 32)));
 }
 
 // Whether data with this sum, their checksum among them, are undamaged.

@@ -43,15 +43,14 @@ struct ParsedPacket {
   uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
   uint8_t tcp_flags;          // 0 if not TCP
   uint8_t icmp_type;          // of ICMP and ICMPv6
-  bool has_payload;           // bytes after the TCP or UDP header
-  bool is_fragment;           // of a larger packet: the first or a later one
-  bool is_later_fragment;     // no transport header in it
-  bool dont_fragment;         // IPv4: the DF bit
-  IpAddress source;
-  IpAddress destination;
+  bool has_payload : 1;        // bytes after the TCP or UDP header
+  bool is_fragment : 1;        // of a larger packet: the first or a later one
+  bool is_later_fragment : 1;  // no transport header in it
+  bool dont_fragment : 1;      // IPv4: the DF bit
 
   uint32_t transport_length() const { return ip_length - transport_offset; }
 };
+static_assert(sizeof(ParsedPacket) == 16);
 
 // Which way a packet goes.
 enum class Direction : uint8_t {

@@ -71,12 +71,12 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
 // address, and those of many from many. Return the sum of these bits.
-inline uint64_t SpreadSourceV4(const Prefix& source, const FlowHash& hash, uint8_t* at) {
+inline uint32_t SpreadSourceV4(const Prefix& source, const FlowHash& hash, uint8_t* at) {
   const uint32_t bits = static_cast<uint32_t>(hash.flow) & NetworkOrder32(~0u >> source.length);
   Write(at, Read<uint32_t>(at) | bits);
-  return bits;
+  return FoldedSum(bits);
 }
-inline uint64_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8_t* at) {
+inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8_t* at) {
   const auto host_bits = [](int length) {
     return length >= 64 ? 0 : NetworkOrder64(~uint64_t{0} >> length);
   };
@@ -85,12 +85,12 @@ inline uint64_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
       hash.slot & (source.length < 64 ? ~uint64_t{0} : host_bits(source.length - 64))};
   Write(at, Read<uint64_t>(at) | bits[0]);
   Write(at + 8, Read<uint64_t>(at + 8) | bits[1]);
-  return SumOf(bits, sizeof(bits));
+  return FoldedSum(SumOf(bits, sizeof(bits)));
 }
 
 // Puts a whole or partial client packet into its envelope, Ethernet included. `identification`: of
 // an outer IPv4 packet that may be fragmented; null: it may not. Returns the outer IP packet.
-inline IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
+[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
                            const uint16_t* identification, const ParsedPacket& packet,
                            const FlowKey& key, IpBytes inner) {
   const Envelope& envelope = backend.envelope;
@@ -98,15 +98,16 @@ inline IpBytes Encapsulate(const Service& service, const Backend& backend, const
   uint8_t* ip = inner.data - outer_size;
   const uint32_t length = inner.length + outer_size;
   CopyEnvelope(envelope, ip - Envelope::kEthernetSize);
-  uint64_t sum = envelope.sum;
+  uint32_t sum = envelope.sum;
   if (key.version != (envelope.is_ipv6 ? 6 : 4)) [[unlikely]] {
     sum += AdaptEnvelope(service, envelope, key.version, ip);
   }
   const uint8_t traffic_class =
       key.version == 4 ? inner.data[1]
                        : static_cast<uint8_t>(inner.data[0] << 4 | inner.data[1] >> 4);
-  const uint16_t source_port =
-      NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
+  const auto source_port = [&] {
+    return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
+  };
 
   if (!envelope.is_ipv6) {
     auto& outer = HeaderAt<Ipv4Header>(ip);
@@ -124,7 +125,7 @@ inline IpBytes Encapsulate(const Service& service, const Backend& backend, const
     outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
     if (envelope.has_udp) {
       auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
-      udp.source_port = source_port;
+      udp.source_port = source_port();
       udp.length = NetworkOrder(static_cast<uint16_t>(length - sizeof(outer)));
     }
     return {ip, length};
@@ -140,12 +141,13 @@ inline IpBytes Encapsulate(const Service& service, const Backend& backend, const
   if (envelope.has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
     const uint16_t udp_length = NetworkOrder(static_cast<uint16_t>(payload));
-    udp.source_port = source_port;
+    const uint16_t port = source_port();
+    udp.source_port = port;
     udp.length = udp_length;
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen. The length is in
     // the header and in the pseudo header.
-    sum += InnerSum(packet, key, inner) + source_port + 2 * uint32_t{udp_length};
-    const uint16_t checksum = static_cast<uint16_t>(~FoldedSum(sum));
+    sum += port + 2 * uint32_t{udp_length};
+    const uint16_t checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(packet, key, inner) + sum));
     udp.checksum = checksum == 0 ? uint16_t{0xffff} : checksum;
   }
   return {ip, length};

@@ -25,7 +25,11 @@ class Rewriting {
  public:
   Rewriting(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
             Burst& burst)
-      : snapshot_(snapshot), now_(now), path_mtus_(path_mtus), state_(state), burst_(burst) {}
+      : snapshot_(snapshot),
+        now_(now),
+        path_mtus_(path_mtus),
+        state_(state),
+        burst_(burst) {}
 
   bool Rewrite(uint8_t i) {
     switch (burst_.directions[i]) {
@@ -57,9 +61,8 @@ class Rewriting {
       frame.interface = envelope.interface;
       return burst.Finish(i, Verdict::kForward);
     }
-    const Tags tags(frame, packet);
+    if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(i);
     const IpBytes outer = IntoTunnel(i, !packet.dont_fragment);
-    if (tags.size != 0) return Send(i, Verdict::kForward, backend.next_hop, tags, outer);
     frame.data = outer.data - Envelope::kEthernetSize;
     frame.length += outer_size;
     frame.headroom = static_cast<uint16_t>(frame.headroom - outer_size);
@@ -67,7 +70,13 @@ class Rewriting {
     return burst.Finish(i, Verdict::kForward);
   }
 
-  IpBytes IntoTunnel(uint8_t i, bool may_be_fragmented) {
+  [[gnu::noinline]] bool IntoTunnelWithTags(uint8_t i) {
+    const Tags tags(burst_.frames[i], burst_.packets[i]);
+    const IpBytes outer = IntoTunnel(i, !burst_.packets[i].dont_fragment);
+    return Send(i, Verdict::kForward, burst_.backends[i]->next_hop, tags, outer);
+  }
+
+  [[gnu::always_inline]] IpBytes IntoTunnel(uint8_t i, bool may_be_fragmented) {
     Burst& burst = burst_;
     const Backend& backend = *burst.backends[i];
     const bool has_number = may_be_fragmented && !backend.envelope.is_ipv6;
@@ -78,7 +87,7 @@ class Rewriting {
   }
 
   // Or has no way at all: its MTU is 0.
-  bool DoesNotFit(uint8_t i, uint32_t mtu) {
+  [[gnu::noinline]] bool DoesNotFit(uint8_t i, uint32_t mtu) {
     const ParsedPacket& packet = burst_.packets[i];
     const Backend& backend = *burst_.backends[i];
     const uint32_t outer_size = backend.envelope.outer_size();

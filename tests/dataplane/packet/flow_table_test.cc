@@ -18,10 +18,12 @@ FlowHash Hash(uint64_t i) {
 }
 
 Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {
-  return {.backend = backend,
-          .state = FlowState::kTcpEstablished,
-          .unconfirmed = unconfirmed,
-          .touched = touched};
+  Flow flow;
+  flow.backend = backend;
+  flow.state = FlowState::kTcpEstablished;
+  flow.unconfirmed = unconfirmed;
+  flow.touched = touched;
+  return flow;
 }
 
 TEST(FlowTable, KeepsWhatItIsGiven) {
@@ -122,8 +124,11 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
     if (table.Insert(Hash(i), Established(1, 50), clock).stored) confirmed.push_back(i);
   }
   ASSERT_GT(confirmed.size(), 590u);
+  Flow syn;
+  syn.backend = 2;
+  syn.touched = 50;
   for (uint64_t i = 1000000; i < 1100000; ++i) {
-    table.Insert(Hash(i), {.backend = 2, .touched = 50}, clock);
+    table.Insert(Hash(i), syn, clock);
   }
   for (uint64_t i : confirmed) {
     ASSERT_TRUE(table.Find(Hash(i))) << i;
