@@ -1,6 +1,7 @@
 #include "dataplane/packet/parse.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
@@ -210,64 +211,64 @@ bool ParseFrame(Frame& frame, uint16_t type, ParsedPacket& packet, FlowKey& key)
 // What nearly all packets are, at one look: a good TCP or UDP packet without tags, options,
 // extension headers or fragmentation. False for all others, malformed ones among them: those go the
 // long way. For these both would find the same.
-bool ParsePlain(Frame& frame, ParsedPacket& packet, FlowKey& key) {
-  const uint8_t* data = frame.data;
-  const uint8_t* ip_at = data + sizeof(EthernetHeader);
-  if (frame.length < sizeof(EthernetHeader) + sizeof(Ipv4Header) + sizeof(TcpHeader)) return false;
-  const uint32_t received = frame.length - static_cast<uint32_t>(sizeof(EthernetHeader));
-  const uint16_t type = HeaderAt<EthernetHeader>(data).type;
-  uint32_t ip_length, header_length;
+template <int version>
+bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
+  using IpHeader = std::conditional_t<version == 4, Ipv4Header, Ipv6Header>;
+  constexpr uint32_t kIpOffset = sizeof(EthernetHeader);
+  constexpr uint32_t kTransportOffset = sizeof(IpHeader);
+  if (frame.length < kIpOffset + kTransportOffset + sizeof(TcpHeader)) return false;
+  const uint8_t* ip_at = frame.data + kIpOffset;
+  const auto& ip = HeaderAt<IpHeader>(ip_at);
+  uint32_t ip_length;
   uint8_t protocol;
-  bool dont_fragment = true;
-  if (type == kEtherTypeIpv4) {
-    const auto& ip = HeaderAt<Ipv4Header>(ip_at);
-    if (ip.version_and_length != 0x45 || (ip.fragment & ~kDontFragment) != 0 ||
-        HasImpossibleSource(ip_at, 4)) {
-      return false;
-    }
+  bool dont_fragment = true;  // IPv6: by routers
+  if constexpr (version == 4) {
+    if (ip.version_and_length != 0x45 || (ip.fragment & ~kDontFragment) != 0) return false;
     if (!frame.ip_checksum_good && !IsSumOfGoodData(SumOf(ip_at, sizeof(ip)))) return false;
-    header_length = sizeof(ip);
     ip_length = NetworkOrder(ip.total_length);
     protocol = ip.protocol;
     dont_fragment = ip.fragment != 0;
     key.SetAddressesV4(ip.source, ip.destination);
-  } else if (type == kEtherTypeIpv6) {
-    const auto& ip = HeaderAt<Ipv6Header>(ip_at);
-    if (ip_at[0] >> 4 != 6 || HasImpossibleSource(ip_at, 6)) return false;
-    header_length = sizeof(ip);
-    ip_length = static_cast<uint32_t>(sizeof(ip)) + NetworkOrder(ip.payload_length);
-    protocol = ip.next_header;
-    std::memcpy(key.source, ip.source, 2 * sizeof(ip.source));
   } else {
+    if (ip_at[0] >> 4 != 6) return false;
+    ip_length = kTransportOffset + NetworkOrder(ip.payload_length);
+    protocol = ip.next_header;
+    std::memcpy(key.source, ip.source, sizeof(ip.source));
+    std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
+  }
+  if (HasImpossibleSource(ip_at, version)) return false;
+  if (ip_length > frame.length - kIpOffset || ip_length < kTransportOffset + sizeof(TcpHeader)) {
     return false;
   }
-  if (ip_length > received || ip_length < header_length + sizeof(TcpHeader)) return false;
-  const uint8_t* transport = ip_at + header_length;
-  const uint32_t transport_length = ip_length - header_length;
+  const uint8_t* transport = ip_at + kTransportOffset;
+  const uint32_t transport_length = ip_length - kTransportOffset;
   uint8_t tcp_flags = 0;
-  uint32_t headers;
+  uint32_t headers = sizeof(UdpHeader);
   if (protocol == kProtocolTcp) {
     const auto& tcp = HeaderAt<TcpHeader>(transport);
     headers = (tcp.data_offset >> 4) * 4u;
-    if (headers < sizeof(tcp)) return false;
+    if (headers < sizeof(tcp) || headers > transport_length) return false;
     tcp_flags = tcp.flags;
-  } else if (protocol == kProtocolUdp) {
-    const uint32_t udp_length = NetworkOrder(HeaderAt<UdpHeader>(transport).length);
-    if (udp_length != transport_length) return false;
-    headers = sizeof(UdpHeader);
-  } else {
+  } else if (protocol != kProtocolUdp ||
+             NetworkOrder(HeaderAt<UdpHeader>(transport).length) != transport_length) {
     return false;
   }
-  if (headers > transport_length) return false;
-  key.SetRest(Read<uint32_t>(transport), protocol, type == kEtherTypeIpv4 ? 4 : 6);
-  packet = {.ip_offset = sizeof(EthernetHeader),
-            .transport_offset = static_cast<uint16_t>(header_length),
+  key.SetRest(Read<uint32_t>(transport), protocol, version);
+  packet = {.ip_offset = kIpOffset,
+            .transport_offset = kTransportOffset,
             .ip_length = ip_length,
             .tcp_flags = tcp_flags,
             .has_payload = headers != transport_length,
             .dont_fragment = dont_fragment};
-  frame.length = static_cast<uint32_t>(sizeof(EthernetHeader)) + ip_length;
+  frame.length = kIpOffset + ip_length;
   return true;
+}
+
+bool ParsePlain(Frame& frame, ParsedPacket& packet, FlowKey& key) {
+  if (frame.length < sizeof(EthernetHeader)) return false;
+  const uint16_t type = HeaderAt<EthernetHeader>(frame.data).type;
+  if (type == kEtherTypeIpv4) return ParsePlainIp<4>(frame, packet, key);
+  return type == kEtherTypeIpv6 && ParsePlainIp<6>(frame, packet, key);
 }
 
 // The line with the headers, and the one in front, where outer headers go.

@@ -58,40 +58,48 @@ class ServiceTotals {
   uint64_t packets_ = 0, bytes_ = 0, forwarded_ = 0, dropped_ = 0;
 };
 
+bool IsSentToBackend(const Burst& burst, uint32_t i) {
+  return burst.verdicts[i] == Verdict::kForward && burst.directions[i] == Direction::kToBackend;
+}
+
 }  // namespace
 
 void Pipeline::Account(const Burst& burst) {
   PacketCounts counts;
   ServiceTotals services(counters_);
-  const auto is_sent_to_backend = [&](uint32_t i) {
-    return burst.backends[i] != nullptr && burst.verdicts[i] == Verdict::kForward &&
-           burst.directions[i] == Direction::kToBackend;
-  };
+  uint64_t forwarded = 0;
   for (uint32_t i = 0; i < burst.size; ++i) {
-    if (!burst.IsDecided(i)) continue;
-    ++counts.received;
+    if (burst.has_fragments && !burst.IsDecided(i)) continue;
     const Verdict verdict = burst.verdicts[i];
-    ++counts.verdicts[static_cast<size_t>(verdict)];
-    if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
+    if (verdict == Verdict::kForward) {
+      ++forwarded;
+    } else {
+      ++counts.verdicts[static_cast<size_t>(verdict)];
+      if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
+    }
     if (const Service* service = burst.services[i]) {
       services.Add(service, burst.packets[i].ip_offset + burst.packets[i].ip_length, verdict);
     }
     if (const Backend* backend = burst.backends[i]) {
       WorkerCounters::PerBackend& b = counters_.backend(backend->id);
       if (burst.opened[i]) b.new_flows.Add(1);
-      if (is_sent_to_backend(i)) {
+      if (IsSentToBackend(burst, i)) {
         b.packets.Add(1);
         b.bytes.Add(burst.frames[i].length);
       }
     }
   }
   for (const ExtraFrame& extra : burst.extras) {
-    if (is_sent_to_backend(extra.packet)) {
+    if (IsSentToBackend(burst, extra.packet)) {
       counters_.backend(burst.backends[extra.packet]->id).bytes.Add(extra.length);
     }
   }
+  counts.verdicts[static_cast<size_t>(Verdict::kForward)] = forwarded;
+  for (size_t v = 0; v < kVerdicts; ++v) {
+    counts.received += counts.verdicts[v];
+    counters_.verdict(Verdict(v)).Add(counts.verdicts[v]);
+  }
   counters_.received().Add(counts.received);
-  for (size_t v = 0; v < kVerdicts; ++v) counters_.verdict(Verdict(v)).Add(counts.verdicts[v]);
   if (counts.of(Verdict::kDrop) == 0) return;
   for (size_t r = 0; r < kReasons; ++r) counters_.reason(Reason(r)).Add(counts.reasons[r]);
 }
