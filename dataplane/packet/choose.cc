@@ -70,6 +70,7 @@ class Choosing {
     __builtin_prefetch(ahead.backend);
     __builtin_prefetch(reinterpret_cast<const char*>(ahead.backend) + 64);
     __builtin_prefetch(&counters_.backend(id), 1);
+    __builtin_prefetch(&counters_.service(burst_.services[i]->id), 1);
   }
 
   bool Choose(uint8_t i) { return IsSteady(i) || ChooseAnew(i); }

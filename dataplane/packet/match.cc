@@ -66,6 +66,7 @@ class Matcher {
     }
     if (IsRefused(i)) return false;
     burst.services[i] = last_service_;
+    __builtin_prefetch(last_service_);
     if (last_service_ == nullptr) return burst.Drop(i, Reason::kPortNotServed);
     burst.directions[i] = Direction::kToBackend;
     return Hash(i);
@@ -204,6 +205,12 @@ class Matcher {
 }  // namespace
 
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
+  if (snapshot.has_many_vips()) {
+    burst.ForUndecided([&](uint8_t i) {
+      snapshot.PrefetchVip(burst.keys[i].destination_address());
+      return true;
+    });
+  }
   Matcher matcher(snapshot, flows, burst);
   burst.ForUndecided([&](uint8_t i) { return matcher.Match(i); });
 }
