@@ -11,6 +11,7 @@
 #include <bit>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
@@ -150,6 +151,14 @@ struct Burst {
   template <typename Decide>
   void ForUndecided(Decide decide) {
     ForUndecided(~PacketSet{0}, decide);
+  }
+
+  // The last stage: `decide(i)` sets the verdict of each undecided packet.
+  template <typename Decide>
+  void DecideAll(Decide decide) {
+    for (PacketSet left = std::exchange(undecided_, 0); left != 0; left &= left - 1) {
+      decide(static_cast<uint8_t>(std::countr_zero(left)));
+    }
   }
 
   bool Finish(uint32_t i, Verdict verdict) {

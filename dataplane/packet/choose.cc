@@ -64,13 +64,22 @@ class Choosing {
   void LookAhead(uint8_t i) {
     Ahead& ahead = ahead_[i];
     ahead.entry = flows_.Glance(burst_.hashes[i]);
-    if (!ahead.entry) return;
+    if (!ahead.entry) {
+      unknown_ |= PacketSet{1} << i;
+      return;
+    }
     const BackendId id = ahead.entry.flow().backend;
     ahead.backend = snapshot_.FindBackend(id);
     __builtin_prefetch(ahead.backend);
-    __builtin_prefetch(reinterpret_cast<const char*>(ahead.backend) + 64);
     __builtin_prefetch(&counters_.backend(id), 1);
     __builtin_prefetch(&counters_.service(burst_.services[i]->id), 1);
+  }
+
+  // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
+  void LookFurtherAhead() {
+    for (PacketSet left = unknown_; left != 0; left &= left - 1) {
+      __builtin_prefetch(ByHash(static_cast<uint8_t>(std::countr_zero(left))));
+    }
   }
 
   bool Choose(uint8_t i) { return IsSteady(i) || ChooseAnew(i); }
@@ -246,6 +255,7 @@ class Choosing {
     const Backend* backend;
   };
   std::array<Ahead, Burst::kSize> ahead_;
+  PacketSet unknown_ = 0;
 };
 
 }  // namespace
@@ -256,6 +266,7 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
   for (PacketSet left = burst.to_choose; left != 0; left &= left - 1) {
     choosing.LookAhead(static_cast<uint8_t>(std::countr_zero(left)));
   }
+  choosing.LookFurtherAhead();
   burst.ForUndecided(burst.to_choose, [&](uint8_t i) { return choosing.Choose(i); });
 }
 

@@ -88,10 +88,16 @@ inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
   return FoldedSum(SumOf(bits, sizeof(bits)));
 }
 
-// Puts a whole or partial client packet into its envelope, Ethernet included. `identification`: of
-// an outer IPv4 packet that may be fragmented; null: it may not. Returns the outer IP packet.
+// How an outer IPv4 header answers to fragmentation.
+struct OuterFragmentation {
+  bool is_allowed = false;  // no DF
+  uint16_t identification = 0;
+};
+
+// Puts a whole or partial client packet into its envelope, Ethernet included. Returns the outer IP
+// packet.
 [[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
-                           const uint16_t* identification, const ParsedPacket& packet,
+                           OuterFragmentation fragmentation, const ParsedPacket& packet,
                            const FlowKey& key, IpBytes inner) {
   const Envelope& envelope = backend.envelope;
   const uint32_t outer_size = envelope.outer_size();
@@ -115,8 +121,8 @@ inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
     sum += total_length + (uint32_t{traffic_class} << 8);
     outer.type_of_service = traffic_class;
     outer.total_length = total_length;
-    if (identification != nullptr) {
-      const uint16_t number = NetworkOrder(*identification);
+    if (fragmentation.is_allowed) {
+      const uint16_t number = NetworkOrder(fragmentation.identification);
       outer.identification = number;
       outer.fragment = 0;
       sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};

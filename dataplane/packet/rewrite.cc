@@ -32,8 +32,13 @@ class Rewriting {
         burst_(burst) {}
 
   bool Rewrite(uint8_t i) {
+    return burst_.directions[i] == Direction::kToBackend ? ToBackend(i) : RewriteOther(i);
+  }
+
+ private:
+  [[gnu::noinline]] bool RewriteOther(uint8_t i) {
     switch (burst_.directions[i]) {
-      case Direction::kToBackend: return ToBackend(i);
+      case Direction::kToBackend: break;
       case Direction::kFromBackend: return FromBackend(i);
       case Direction::kToBalancer: return AnswerEcho(i);
       case Direction::kAboutTunnel: LearnPathMtu(i); break;
@@ -41,7 +46,6 @@ class Rewriting {
     return burst_.Finish(i, Verdict::kPunt);
   }
 
- private:
   bool ToBackend(uint8_t i) {
     Burst& burst = burst_;
     const ParsedPacket& packet = burst.packets[i];
@@ -79,10 +83,11 @@ class Rewriting {
   [[gnu::always_inline]] IpBytes IntoTunnel(uint8_t i, bool may_be_fragmented) {
     Burst& burst = burst_;
     const Backend& backend = *burst.backends[i];
-    const bool has_number = may_be_fragmented && !backend.envelope.is_ipv6;
-    const uint16_t number =
-        has_number ? static_cast<uint16_t>(state_.NextIdentification()) : uint16_t{0};
-    return Encapsulate(*burst.services[i], backend, burst.hashes[i], has_number ? &number : nullptr,
+    OuterFragmentation fragmentation = {};
+    if (may_be_fragmented && !backend.envelope.is_ipv6) {
+      fragmentation = {true, static_cast<uint16_t>(state_.NextIdentification())};
+    }
+    return Encapsulate(*burst.services[i], backend, burst.hashes[i], fragmentation,
                        burst.packets[i], burst.keys[i], Bytes(i));
   }
 
@@ -247,7 +252,7 @@ void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, Rew
              Burst& burst) {
   state.Begin();
   Rewriting rewriting(snapshot, now, path_mtus, state, burst);
-  burst.ForUndecided([&](uint8_t i) { return rewriting.Rewrite(i); });
+  burst.DecideAll([&](uint8_t i) { rewriting.Rewrite(i); });
   burst.extras = state.extras();
 }
 
