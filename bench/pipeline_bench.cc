@@ -97,7 +97,7 @@ class Traffic {
       next_buffer_ = (next_buffer_ + 1) % kBuffers;
       WriteHeaders(data, flow(), tcp_flags);
       for (uint32_t at = 0; at < length; at += 64) Demote(data + at);
-      burst.frames[i] = {.data = data,
+      burst.packets[i].frame = {.data = data,
                          .length = length,
                          .headroom = kHeadroom,
                          .interface = 0};
@@ -207,7 +207,7 @@ class Bench {
     pipeline_.Account(burst);
   }
   void Check(const Burst& burst) {
-    for (uint32_t i = 0; i < burst.size; ++i) missed_ += burst.lookups[i] != FlowLookup::kHit;
+    for (uint32_t i = 0; i < burst.size; ++i) missed_ += burst.packets[i].lookup != FlowLookup::kHit;
   }
   // All that was received left again.
   bool LostNothing() const {
@@ -259,7 +259,7 @@ void Floor(benchmark::State& state) {
       [](Burst& burst) {
         for (uint32_t i = 0; i < burst.size; ++i) {
           // Both addresses are in the first 12 bytes: low and high are its two ends.
-          uint8_t* data = burst.frames[i].data;
+          uint8_t* data = burst.packets[i].frame.data;
           const auto low = Read<uint64_t>(data);
           const auto high = Read<uint32_t>(data + 8);
           Write(data, low >> 48 | uint64_t{high} << 16 | low << 48);

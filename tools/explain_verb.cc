@@ -56,29 +56,29 @@ class Explanation {
     std::vector<uint8_t> buffer(Burst::kHeadroom + frame.size());
     std::copy(frame.begin(), frame.end(), buffer.begin() + Burst::kHeadroom);
     burst_->size = 1;
-    burst_->frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+    burst_->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
                          .length = static_cast<uint32_t>(frame.size()),
                          .headroom = Burst::kHeadroom,
                          .interface = 0};
     pipeline_.Process(snapshot_, 0, *burst_);
 
-    const Verdict verdict = burst_->verdicts[0];
+    const Verdict verdict = burst_->packets[0].verdict;
     answer_.verdict = std::string(kVerdictInfo[static_cast<size_t>(verdict)].name);
     if (verdict == Verdict::kDrop) {
-      answer_.reason = std::string(kReasonInfo[static_cast<size_t>(burst_->reasons[0])].name);
+      answer_.reason = std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
     }
-    if (burst_->services[0] != nullptr) answer_.service = burst_->services[0]->name;
-    if (burst_->backends[0] != nullptr) answer_.backend = burst_->backends[0]->name;
-    answer_.flow = std::string(FlowLookupName(burst_->lookups[0]));
+    if (burst_->packets[0].service != nullptr) answer_.service = burst_->packets[0].service->name;
+    if (burst_->packets[0].backend != nullptr) answer_.backend = burst_->packets[0].backend->name;
+    answer_.flow = std::string(FlowLookupName(burst_->packets[0].lookup));
     ExplainMatch();
-    if (burst_->services[0] != nullptr && burst_->directions[0] == Direction::kToBackend) {
+    if (burst_->packets[0].service != nullptr && burst_->packets[0].direction == Direction::kToBackend) {
       ExplainChoice();
     }
     ExplainEnd();
-    if (burst_->IsSent(0)) {
-      const Frame& sent = burst_->frames[0];
+    if (burst_->packets[0].IsSent()) {
+      const Frame& sent = burst_->packets[0].frame;
       answer_.headers = verdict == Verdict::kForward && IsTunnelled()
-                            ? OuterHeaders({sent.data, sent.length}, burst_->packets[0].ip_length)
+                            ? OuterHeaders({sent.data, sent.length}, burst_->packets[0].parsed.ip_length)
                             : AllHeaders({sent.data, sent.length});
     }
     return std::move(answer_);
@@ -88,10 +88,10 @@ class Explanation {
   void Step(const std::string& sentence) { answer_.steps.push_back(sentence); }
 
   bool Is(Reason reason) const {
-    return burst_->verdicts[0] == Verdict::kDrop && burst_->reasons[0] == reason;
+    return burst_->packets[0].verdict == Verdict::kDrop && burst_->packets[0].reason == reason;
   }
   bool IsTunnelled() const {
-    const Service* service = burst_->services[0];
+    const Service* service = burst_->packets[0].service;
     return service != nullptr && IsTunnel(service->forwarding);
   }
 
@@ -114,17 +114,17 @@ class Explanation {
     if (text_.kind == PacketText::Kind::kIcmp) {
       Step("an echo request to a VIP is answered by the balancer itself");
       if (Is(Reason::kRateLimited)) Step("but replies_per_second is reached");
-    } else if (burst_->services[0] == nullptr) {
+    } else if (burst_->packets[0].service == nullptr) {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is not served there"));
     } else {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is service ",
-                        burst_->services[0]->name));
+                        burst_->packets[0].service->name));
     }
   }
 
   void ExplainNoVip() {
     const std::string destination = text_.destination.ToString();
-    if (burst_->directions[0] == Direction::kFromBackend && burst_->backends[0] != nullptr) {
+    if (burst_->packets[0].direction == Direction::kFromBackend && burst_->packets[0].backend != nullptr) {
       const std::string port =
           text_.source_port == 0 ? "" : absl::StrCat(" port ", text_.source_port);
       Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), port,
@@ -176,7 +176,7 @@ class Explanation {
   }
 
   void ExplainChoice() {
-    const Service& service = *burst_->services[0];
+    const Service& service = *burst_->packets[0].service;
     if (answer_.flow == "new") {
       Step("no connection is known, as in an empty flow table: a new one is entered");
     }
@@ -201,7 +201,7 @@ class Explanation {
 
   void ExplainSlot(const Service& service, bool is_hash) {
     const TableSlot found =
-        FindSlot(service, text_.source, burst_->hashes[0], snapshot_.hash_seed());
+        FindSlot(service, text_.source, burst_->packets[0].hash, snapshot_.hash_seed());
     const Pool& pool = *found.pool;
     answer_.slot = found.slot;
     const LookupTable::Member home = pool.table->homes()[found.slot];
@@ -232,21 +232,21 @@ class Explanation {
   }
 
   void ExplainEnd() {
-    const Backend* backend = burst_->backends[0];
+    const Backend* backend = burst_->packets[0].backend;
     if (Is(Reason::kNoNextHop)) {
       Step(absl::StrCat("no route leads to ",
-                        backend != nullptr && burst_->directions[0] == Direction::kToBackend
+                        backend != nullptr && burst_->packets[0].direction == Direction::kToBackend
                             ? backend->address.ToString()
                             : "where it has to go"));
     }
-    if (!burst_->IsSent(0)) return;
-    const std::string by = offline_.interfaces[burst_->frames[0].interface];
-    if (burst_->verdicts[0] == Verdict::kReply || burst_->directions[0] != Direction::kToBackend) {
+    if (!burst_->packets[0].IsSent()) return;
+    const std::string by = offline_.interfaces[burst_->packets[0].frame.interface];
+    if (burst_->packets[0].verdict == Verdict::kReply || burst_->packets[0].direction != Direction::kToBackend) {
       Step(absl::StrCat("it leaves by ", by));
       return;
     }
     Step(absl::StrCat(answer_.backend, " is at ", backend->address.ToString(), ", reached by ",
-                      ForwardingName(burst_->services[0]->forwarding), " through ", by,
+                      ForwardingName(burst_->packets[0].service->forwarding), " through ", by,
                       ", next hop ", backend->next_hop.destination.ToString()));
   }
 

@@ -71,7 +71,7 @@ class Replay {
     const bool whole = packet.bytes.size() >= packet.original_length;
     if (!whole) ++cut_;
     burst_->size = 1;
-    burst_->frames[0] = {.data = data,
+    burst_->packets[0].frame = {.data = data,
                          .length = whole ? static_cast<uint32_t>(packet.bytes.size()) : 0,
                          .headroom = Burst::kHeadroom,
                          .interface = 0,
@@ -100,15 +100,15 @@ class Replay {
     pipeline_.Account(*burst_);
     auto extra = burst_->extras.begin();
     for (uint32_t i = 0; i < burst_->size; ++i) {
-      if (!burst_->IsDecided(i)) continue;
-      const Frame& frame = burst_->frames[i];
-      Line line = {.verdict = burst_->verdicts[i],
-                   .reason = burst_->reasons[i],
-                   .service = burst_->services[i] == nullptr ? "" : burst_->services[i]->name,
-                   .backend = burst_->backends[i] == nullptr ? "" : burst_->backends[i]->name,
-                   .lookup = burst_->lookups[i],
+      if (!burst_->packets[i].IsDecided()) continue;
+      const Frame& frame = burst_->packets[i].frame;
+      Line line = {.verdict = burst_->packets[i].verdict,
+                   .reason = burst_->packets[i].reason,
+                   .service = burst_->packets[i].service == nullptr ? "" : burst_->packets[i].service->name,
+                   .backend = burst_->packets[i].backend == nullptr ? "" : burst_->packets[i].backend->name,
+                   .lookup = burst_->packets[i].lookup,
                    .frames = 0};
-      if (burst_->IsSent(i)) {
+      if (burst_->packets[i].IsSent()) {
         Write({frame.data, frame.length});
         ++line.frames;
       }

@@ -87,7 +87,7 @@ uint32_t Worker::ServeRing(Nanoseconds now) {
   burst_.size = count;
   for (uint32_t i = 0; i < count; ++i) {
     ShowFrame(i, buffers_[i]->port);
-    burst_.frames[i].was_handed_over = true;
+    burst_.packets[i].frame.was_handed_over = true;
   }
   ServeBurst(now);
   return count;
@@ -110,7 +110,7 @@ void Worker::ShowFrame(uint32_t i, uint16_t interface) {
   rte_mbuf* buffer = buffers_[i];
   const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
                      buffer->data_off >= Burst::kHeadroom;
-  burst_.frames[i] = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
+  burst_.packets[i].frame = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
                       .length = whole ? buffer->data_len : 0u,
                       .headroom = buffer->data_off,
                       .interface = interface,
@@ -124,17 +124,17 @@ void Worker::SendFrames() {
   auto extra = burst_.extras.begin();
   for (uint8_t i = 0; i < burst_.size; ++i) {
     rte_mbuf* buffer = buffers_[i];
-    if (const uint16_t owner = burst_.owners[i]; owner != Burst::kNobody) {
-      buffer->port = burst_.frames[i].interface;  // on the ring it means ours
+    if (const uint16_t owner = burst_.packets[i].owner; owner != Packet::kNobody) {
+      buffer->port = burst_.packets[i].frame.interface;  // on the ring it means ours
       if (rte_ring_mp_enqueue(rings_[owner], buffer) == 0) continue;
-      burst_.owners[i] = Burst::kNobody;
-      burst_.Drop(i, Reason::kTransmitFull);
+      burst_.packets[i].owner = Packet::kNobody;
+      burst_.packets[i].Drop(Reason::kTransmitFull);
     }
-    if (!burst_.IsSent(i)) {
+    if (!burst_.packets[i].IsSent()) {
       if (buffer != nullptr) done[done_count++] = buffer;
       continue;
     }
-    const Frame& frame = burst_.frames[i];
+    const Frame& frame = burst_.packets[i].frame;
     if (buffer == nullptr) {
       buffer = Copy(frame.data, frame.length);
     } else {
@@ -155,7 +155,7 @@ void Worker::SendFrames() {
 // A packet is lost if one of its frames is: the other end has no use for the rest.
 void Worker::Push(uint16_t interface, uint8_t packet, rte_mbuf* buffer) {
   if (buffer == nullptr) {
-    burst_.Drop(packet, Reason::kTransmitFull);
+    burst_.packets[packet].Drop(Reason::kTransmitFull);
     return;
   }
   Outbox& out = outboxes_[interface];
@@ -168,7 +168,7 @@ void Worker::Flush(Outbox& out) {
   if (out.size == 0) return;
   const uint16_t sent = rte_eth_tx_burst(out.port, tx_queue_, out.buffers.data(), out.size);
   for (uint16_t n = sent; n < out.size; ++n) {
-    burst_.Drop(out.packets[n], Reason::kTransmitFull);
+    burst_.packets[out.packets[n]].Drop(Reason::kTransmitFull);
     rte_pktmbuf_free(out.buffers[n]);
   }
   out.size = 0;

@@ -1,6 +1,5 @@
-// A burst: up to 32 packets that go through the pipeline together, as arrays side by side. Each
-// stage fills the arrays that it writes for the packets that are still undecided and reads those of
-// the stages before.
+// A burst: up to 32 packets that go through the pipeline together. Each stage writes its part of the
+// packets that are still undecided and reads those of the stages before.
 //
 // A Burst belongs to one worker and is used again and again; nothing in it outlives the burst. It
 // knows bytes, not mbufs: io fills the frames from its buffers and takes back what became of them.
@@ -8,10 +7,8 @@
 #define GUIDEWAY_DATAPLANE_PACKET_BURST_H_
 
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <span>
-#include <utility>
 
 #include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
@@ -77,115 +74,106 @@ inline absl::string_view FlowLookupName(FlowLookup lookup) {
 struct ExtraFrame {
   uint8_t* data;
   uint32_t length;
-  uint8_t packet;  // leaves behind this packet's frame, by the same interface
+  uint8_t packet;  // index of the packet; leaves behind its frame, by the same interface
 };
 
-// Some packets of a burst, a bit each.
-using PacketSet = uint32_t;
+// One packet on its way.
+struct Packet {
+  // The worker that is left a packet of its own: this one.
+  static constexpr uint16_t kNobody = 0xffff;
+
+  Frame frame;
+
+  // Parse
+  ParsedPacket parsed;
+  // Match
+  FlowHash hash;
+  // Parse. Match: of an ICMP error about a connection, that connection's, as the client sends it.
+  FlowKey key;
+  const Service* service;  // Match; null: not to a service
+  const Backend* backend;  // Choose; Match for kFromBackend; null: none chosen
+  // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
+  // in bytes from the IP header; else 0.
+  uint16_t quote;
+  // HandOver: the worker that it was left to, or kNobody. It gets its verdict there.
+  uint16_t owner;
+  Direction direction;  // Match
+  FlowLookup lookup;    // Choose; Match for kFromBackend
+  bool to_choose;       // Match: Choose is to find a backend; the hash is known
+  bool opened;          // Choose: it opened a connection
+  bool held;            // Follow: without a verdict as yet; a copy of it will come again
+  bool undecided;       // no stage has decided it yet
+  // What has become of it. Valid after Process; while it runs, if decided.
+  Verdict verdict;
+  Reason reason;  // of a kDrop
+
+  // The IP packet as it was received, until Rewrite.
+  const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
+
+  bool Finish(Verdict what) {
+    verdict = what;
+    return false;
+  }
+  bool Drop(Reason why) {
+    verdict = Verdict::kDrop;
+    reason = why;
+    return false;
+  }
+  bool Hold() {
+    held = true;
+    return false;
+  }
+  bool HandOver(uint16_t worker) {
+    owner = worker;
+    return false;
+  }
+  bool IsDecided() const { return !held && owner == kNobody; }
+  // A frame leaves: it, and what extras it has.
+  bool IsSent() const {
+    return IsDecided() && (verdict == Verdict::kForward || verdict == Verdict::kReply);
+  }
+};
 
 struct Burst {
   static constexpr uint32_t kSize = 32;
   // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
   static constexpr uint16_t kHeadroom = 96;
-  static constexpr uint16_t kNobody = 0xffff;
 
-  uint32_t size = 0;  // packets in it: entries 0 … size-1 of each array
-  std::array<Frame, kSize> frames;
+  uint32_t size = 0;  // packets in it, in order of arrival
+  std::array<Packet, kSize> packets;
 
-  // Parse
-  std::array<ParsedPacket, kSize> packets;
-  std::array<FlowKey, kSize> keys;
-  bool has_fragments;
-  // Match
-  std::array<Direction, kSize> directions;
-  std::array<const Service*, kSize> services;  // null: not to a service
-  std::array<FlowHash, kSize> hashes;
-  PacketSet to_choose;  // those that Choose finds a backend for: their hashes are known
-  // Of an ICMP error about a connection or a tunnel: where the packet that it quotes begins, in
-  // bytes from the IP header; else 0. Key and hash are the connection's, as the client sends it.
-  std::array<uint16_t, kSize> quotes;
-  // Choose; Match for kFromBackend
-  std::array<const Backend*, kSize> backends;  // null: none chosen
-  std::array<FlowLookup, kSize> lookups;
-  std::array<bool, kSize> opened;  // the packet opened a connection
-
-  // What has become of each packet. Valid for all after Process; while it runs, for those decided.
-  std::array<Verdict, kSize> verdicts;
-  std::array<Reason, kSize> reasons;  // of a kDrop
-  // Without a verdict as yet: a copy of it is held and will come again, or it is another worker's
-  // (HandOver) and gets its verdict there.
-  std::array<bool, kSize> held;
-  std::array<uint16_t, kSize> owners;  // the worker that a packet was left to, or kNobody
+  bool has_fragments;  // Parse: any of the packets is one
   // In the order of their packets. Their memory is the pipeline's, until it is next called.
   std::span<const ExtraFrame> extras;
 
-  // Starts over with packets 0 … size-1 undecided.
+  // The packets that are in it.
+  std::span<Packet> all() { return {packets.data(), size}; }
+  std::span<const Packet> all() const { return {packets.data(), size}; }
+
+  // Starts over with all of them undecided.
   void Begin() {
-    undecided_ = static_cast<PacketSet>((uint64_t{1} << size) - 1);
-    to_choose = 0;
     has_fragments = false;
     extras = {};
-    services.fill(nullptr);
-    backends.fill(nullptr);
-    quotes.fill(0);
-    lookups.fill(FlowLookup::kNone);
-    opened.fill(false);
-    held.fill(false);
-    owners.fill(kNobody);
-  }
-
-  // The IP packet as it was received, until Rewrite.
-  const uint8_t* ip(uint32_t i) const { return frames[i].data + packets[i].ip_offset; }
-
-  // One stage: calls `decide(i)` for each undecided packet of the set, in order of arrival. It
-  // returns true for a packet that goes on, or sets its verdict (Drop, Finish) and returns false.
-  template <typename Decide>
-  void ForUndecided(PacketSet packets, Decide decide) {
-    PacketSet decided = 0;
-    for (PacketSet left = undecided_ & packets; left != 0; left &= left - 1) {
-      const auto i = static_cast<uint8_t>(std::countr_zero(left));
-      if (!decide(i)) decided |= PacketSet{1} << i;
+    for (Packet& p : all()) {
+      p.service = nullptr;
+      p.backend = nullptr;
+      p.quote = 0;
+      p.owner = Packet::kNobody;
+      p.direction = Direction::kToBackend;
+      p.lookup = FlowLookup::kNone;
+      p.to_choose = p.opened = p.held = false;
+      p.undecided = true;
     }
-    undecided_ &= ~decided;
   }
+
+  // One stage: calls `decide(packet)` for each undecided packet, in order of arrival. It returns
+  // true for a packet that goes on, or sets its verdict (Drop, Finish) and returns false.
   template <typename Decide>
   void ForUndecided(Decide decide) {
-    ForUndecided(~PacketSet{0}, decide);
-  }
-
-  // The last stage: `decide(i)` sets the verdict of each undecided packet.
-  template <typename Decide>
-  void DecideAll(Decide decide) {
-    for (PacketSet left = std::exchange(undecided_, 0); left != 0; left &= left - 1) {
-      decide(static_cast<uint8_t>(std::countr_zero(left)));
+    for (Packet& p : all()) {
+      if (p.undecided) p.undecided = decide(p);
     }
   }
-
-  bool Finish(uint32_t i, Verdict verdict) {
-    verdicts[i] = verdict;
-    return false;
-  }
-  bool Drop(uint32_t i, Reason reason) {
-    verdicts[i] = Verdict::kDrop;
-    reasons[i] = reason;
-    return false;
-  }
-  bool Hold(uint32_t i) {
-    held[i] = true;
-    return false;
-  }
-  bool HandOver(uint32_t i, uint16_t worker) {
-    owners[i] = worker;
-    return false;
-  }
-  bool IsDecided(uint32_t i) const { return !held[i] && owners[i] == kNobody; }
-  // A frame leaves: it, and what extras it has.
-  bool IsSent(uint32_t i) const {
-    return IsDecided(i) && (verdicts[i] == Verdict::kForward || verdicts[i] == Verdict::kReply);
-  }
-
- private:
-  PacketSet undecided_ = 0;
 };
 
 }  // namespace guideway

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <optional>
 
 #include "maglev/headers.h"
@@ -50,79 +49,79 @@ FlowState NextState(FlowState state, const ParsedPacket& packet) {
 class Choosing {
  public:
   Choosing(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
-           Chooser& chooser, WorkerCounters& counters, Burst& burst)
+           Chooser& chooser, WorkerCounters& counters)
       : snapshot_(snapshot),
         now_(now),
         clock_(TicksOf(now), snapshot.timeouts()),
         shared_(shared),
         flows_(flows),
         chooser_(chooser),
-        counters_(counters),
-        burst_(burst) {}
+        counters_(counters) {}
 
   // Brings closer what Choose and the stages behind it will want.
-  void LookAhead(uint8_t i) {
-    Ahead& ahead = ahead_[i];
-    ahead.entry = flows_.Glance(burst_.hashes[i]);
+  void LookAhead(const Packet& p) {
+    Ahead& ahead = ahead_[looked_at_++];
+    ahead.entry = flows_.Glance(p.hash);
     if (!ahead.entry) {
-      unknown_ |= PacketSet{1} << i;
+      has_unknown_ = true;
       return;
     }
     const BackendId id = ahead.entry.flow().backend;
     ahead.backend = snapshot_.FindBackend(id);
     __builtin_prefetch(ahead.backend);
     __builtin_prefetch(&counters_.backend(id), 1);
-    __builtin_prefetch(&counters_.service(burst_.services[i]->id), 1);
+    __builtin_prefetch(&counters_.service(p.service->id), 1);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
-  void LookFurtherAhead() {
-    for (PacketSet left = unknown_; left != 0; left &= left - 1) {
-      __builtin_prefetch(ByHash(static_cast<uint8_t>(std::countr_zero(left))));
+  void LookFurtherAhead(Burst& burst) {
+    if (!has_unknown_) return;
+    uint32_t n = 0;
+    for (const Packet& p : burst.all()) {
+      if (p.to_choose && !ahead_[n++].entry) __builtin_prefetch(ByHash(p));
     }
   }
 
-  bool Choose(uint8_t i) { return IsSteady(i) || ChooseAnew(i); }
+  bool Choose(Packet& p) { return IsSteady(p) || ChooseAnew(p); }
 
  private:
   // What nearly all packets are: in the middle of a connection that is known, found where LookAhead
   // saw it, and about which nothing changes but the time. For these ChooseAnew would do the same.
-  bool IsSteady(uint8_t i) {
-    Burst& burst = burst_;
-    Ahead ahead = ahead_[i];
-    if (!FlowTable::IsOf(ahead.entry, burst.hashes[i]) || ahead.backend == nullptr) return false;
+  bool IsSteady(Packet& p) {
+    Ahead ahead = ahead_[chosen_++];
+    if (!FlowTable::IsOf(ahead.entry, p.hash) || ahead.backend == nullptr) return false;
     const Flow flow = ahead.entry.flow();
-    const Service& service = *burst.services[i];
+    const Service& service = *p.service;
     const bool is_steady =
         flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
-        (burst.packets[i].tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
+        (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
         ahead.backend->id == flow.backend && ahead.backend->service == service.id &&
         ahead.backend->state == BackendState::kUp && service.quic == nullptr &&
-        burst.quotes[i] == 0;
+        p.quote == 0;
     if (!is_steady) return false;
     ahead.entry.Touch(clock_.now);
-    burst.backends[i] = ahead.backend;
-    burst.lookups[i] = FlowLookup::kHit;
+    p.backend = ahead.backend;
+    p.lookup = FlowLookup::kHit;
     return true;
   }
 
-  [[gnu::noinline]] bool ChooseAnew(uint8_t i) {
-    if (const Backend* backend = ByQuicId(i)) {
-      burst_.backends[i] = backend;
+  [[gnu::noinline]] bool ChooseAnew(Packet& p) {
+    if (const Backend* backend = ByQuicId(p)) {
+      p.backend = backend;
       return true;
     }
-    if (burst_.quotes[i] != 0) return FollowConnection(i);
-    if (const auto entry = flows_.Find(burst_.hashes[i])) return Continue(i, entry);
-    if (burst_.packets[i].is_fragment && FindElsewhere(i)) return true;
-    return Open(i);
+    if (p.quote != 0) return FollowConnection(p);
+    if (const auto entry = flows_.Find(p.hash)) return Continue(p, entry);
+    if (p.parsed.is_fragment && FindElsewhere(p)) return true;
+    return Open(p);
   }
 
   // The backend that the packet's QUIC connection id names, if it takes packets; else null.
-  const Backend* ByQuicId(uint8_t i) const {
-    const Service& service = *burst_.services[i];
-    if (service.quic == nullptr || burst_.quotes[i] != 0) return nullptr;
-    const ParsedPacket& packet = burst_.packets[i];
-    const uint8_t* udp = burst_.frames[i].data + packet.ip_offset + packet.transport_offset;
+  const Backend* ByQuicId(const Packet& p) const {
+    const Service& service = *p.service;
+    if (service.quic == nullptr || p.quote != 0) return nullptr;
+    const ParsedPacket& packet = p.parsed;
+    const uint8_t* udp = p.frame.data + packet.ip_offset + packet.transport_offset;
     // The datagram may end before the packet, and goes on in other fragments.
     const uint32_t length =
         std::min<uint32_t>(NetworkOrder(Read<UdpHeader>(udp).length), packet.transport_length());
@@ -133,71 +132,71 @@ class Choosing {
     return backend.state == BackendState::kDown ? nullptr : &backend;
   }
 
-  const Backend* ByHash(uint8_t i) const {
-    return ChooseByHash(*burst_.services[i], burst_.keys[i].source_address(), burst_.hashes[i], snapshot_.hash_seed());
+  const Backend* ByHash(const Packet& p) const {
+    return ChooseByHash(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed());
   }
 
   // A connection is given away once: by the scheduler when it opens. What comes in the middle of
   // one that nothing is known of goes where every balancer would send it.
-  const Backend* ByScheduler(uint8_t i) {
+  const Backend* ByScheduler(const Packet& p) {
     const bool opens =
-        burst_.keys[i].protocol != kProtocolTcp || OpensConnection(burst_.packets[i]);
-    if (!opens) return ByHash(i);
-    return chooser_.Choose(*burst_.services[i], burst_.keys[i].source_address(), burst_.hashes[i], snapshot_.hash_seed(),
+        p.key.protocol != kProtocolTcp || OpensConnection(p.parsed);
+    if (!opens) return ByHash(p);
+    return chooser_.Choose(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed(),
                            [&](BackendId id) { return shared_.LiveConnections(id); });
   }
 
   // Whether the service's limit lets this connection open. What is in the middle of one may pass.
-  bool MayOpen(uint8_t i) {
-    const Service& service = *burst_.services[i];
+  bool MayOpen(const Packet& p) {
+    const Service& service = *p.service;
     if (service.new_flows_per_second == 0) return true;
-    if (burst_.keys[i].protocol == kProtocolTcp && !OpensConnection(burst_.packets[i])) return true;
+    if (p.key.protocol == kProtocolTcp && !OpensConnection(p.parsed)) return true;
     return shared_.new_flows(service.id).Take(service.new_flows_per_second, now_);
   }
 
   // An ICMP error goes where its connection goes, in whichever worker's table that is.
-  bool FollowConnection(uint8_t i) {
-    if (FindElsewhere(i)) return true;
-    burst_.backends[i] = ByHash(i);
-    return burst_.backends[i] != nullptr || burst_.Drop(i, Reason::kNoBackend);
+  bool FollowConnection(Packet& p) {
+    if (FindElsewhere(p)) return true;
+    p.backend = ByHash(p);
+    return p.backend != nullptr || p.Drop(Reason::kNoBackend);
   }
 
   // The backend of the packet's connection by any worker's table, if it takes such packets.
-  bool FindElsewhere(uint8_t i) {
+  bool FindElsewhere(Packet& p) {
     for (size_t worker = 0; worker < shared_.workers(); ++worker) {
-      const std::optional<Flow> flow = shared_.flows(worker).Peek(burst_.hashes[i]);
+      const std::optional<Flow> flow = shared_.flows(worker).Peek(p.hash);
       if (!flow.has_value() || flow->IsTimedOut(clock_)) continue;
-      burst_.backends[i] = BackendOf(*flow, snapshot_, *burst_.services[i], burst_.packets[i]);
-      if (burst_.backends[i] == nullptr) continue;
-      burst_.lookups[i] = FlowLookup::kHit;
+      p.backend = BackendOf(*flow, snapshot_, *p.service, p.parsed);
+      if (p.backend == nullptr) continue;
+      p.lookup = FlowLookup::kHit;
       return true;
     }
     return false;
   }
 
   // The packet's connection has an entry: keeps its backend, or takes another.
-  bool Continue(uint8_t i, FlowTable::Entry entry) {
-    const ParsedPacket& packet = burst_.packets[i];
+  bool Continue(Packet& p, FlowTable::Entry entry) {
+    const ParsedPacket& packet = p.parsed;
     Flow flow = entry.flow();
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
     const Backend* backend =
-        is_over ? nullptr : BackendOf(flow, snapshot_, *burst_.services[i], packet);
-    burst_.lookups[i] = FlowLookup::kHit;
+        is_over ? nullptr : BackendOf(flow, snapshot_, *p.service, packet);
+    p.lookup = FlowLookup::kHit;
     if (backend == nullptr) {
-      backend = ByScheduler(i);
-      burst_.lookups[i] = FlowLookup::kNone;
-      if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
-      if (is_over && !MayOpen(i)) return burst_.Drop(i, Reason::kRateLimited);
+      backend = ByScheduler(p);
+      p.lookup = FlowLookup::kNone;
+      if (backend == nullptr) return p.Drop(Reason::kNoBackend);
+      if (is_over && !MayOpen(p)) return p.Drop(Reason::kRateLimited);
       counters_.backend(flow.backend).active_flows.Sub(1);
       counters_.backend(backend->id).active_flows.Add(1);
       flow.backend = backend->id;
-      burst_.opened[i] = true;
-      burst_.lookups[i] = FlowLookup::kNew;
+      p.opened = true;
+      p.lookup = FlowLookup::kNew;
     }
     if (is_over) {
-      flow.state = FirstState(packet, burst_.keys[i].protocol);
+      flow.state = FirstState(packet, p.key.protocol);
       flow.unconfirmed = true;
       flow.touched = clock_.now;
     } else {
@@ -208,36 +207,36 @@ class Choosing {
       if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
-    burst_.backends[i] = backend;
+    p.backend = backend;
     return true;
   }
 
-  bool Open(uint8_t i) {
-    const Backend* backend = ByScheduler(i);
-    if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
-    if (!MayOpen(i)) return burst_.Drop(i, Reason::kRateLimited);
+  bool Open(Packet& p) {
+    const Backend* backend = ByScheduler(p);
+    if (backend == nullptr) return p.Drop(Reason::kNoBackend);
+    if (!MayOpen(p)) return p.Drop(Reason::kRateLimited);
     const Flow flow{.backend = backend->id,
-                    .state = FirstState(burst_.packets[i], burst_.keys[i].protocol),
+                    .state = FirstState(p.parsed, p.key.protocol),
                     .unconfirmed = true,
                     .touched = clock_.now};
-    const FlowTable::Inserted inserted = flows_.Insert(burst_.hashes[i], flow, clock_);
+    const FlowTable::Inserted inserted = flows_.Insert(p.hash, flow, clock_);
     // Of a connection without an entry every packet comes here; its first one counts.
-    burst_.opened[i] = inserted.stored || OpensConnection(burst_.packets[i]);
+    p.opened = inserted.stored || OpensConnection(p.parsed);
     if (inserted.stored) {
-      burst_.lookups[i] = FlowLookup::kNew;
+      p.lookup = FlowLookup::kNew;
       counters_.backend(backend->id).active_flows.Add(1);
       counters_.flows().Add(1);
     } else {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
-      backend = ByHash(i);
-      if (backend == nullptr) return burst_.Drop(i, Reason::kNoBackend);
-      if (burst_.opened[i]) counters_.flows_not_stored().Add(1);
+      backend = ByHash(p);
+      if (backend == nullptr) return p.Drop(Reason::kNoBackend);
+      if (p.opened) counters_.flows_not_stored().Add(1);
     }
     if (inserted.evicted != kNoBackend) {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
       counters_.flows().Sub(1);
     }
-    burst_.backends[i] = backend;
+    p.backend = backend;
     return true;
   }
 
@@ -248,26 +247,26 @@ class Choosing {
   FlowTable& flows_;
   Chooser& chooser_;
   WorkerCounters& counters_;
-  Burst& burst_;
   // What LookAhead saw.
   struct Ahead {
     FlowTable::Entry entry;
     const Backend* backend;
   };
-  std::array<Ahead, Burst::kSize> ahead_;
-  PacketSet unknown_ = 0;
+  std::array<Ahead, Burst::kSize> ahead_;  // of the packets to choose for, in their order
+  uint32_t looked_at_ = 0, chosen_ = 0;
+  bool has_unknown_ = false;
 };
 
 }  // namespace
 
 void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
             Chooser& chooser, WorkerCounters& counters, Burst& burst) {
-  Choosing choosing(snapshot, now, shared, flows, chooser, counters, burst);
-  for (PacketSet left = burst.to_choose; left != 0; left &= left - 1) {
-    choosing.LookAhead(static_cast<uint8_t>(std::countr_zero(left)));
+  Choosing choosing(snapshot, now, shared, flows, chooser, counters);
+  for (const Packet& p : burst.all()) {
+    if (p.to_choose) choosing.LookAhead(p);
   }
-  choosing.LookFurtherAhead();
-  burst.ForUndecided(burst.to_choose, [&](uint8_t i) { return choosing.Choose(i); });
+  choosing.LookFurtherAhead(burst);
+  burst.ForUndecided([&](Packet& p) { return !p.to_choose || choosing.Choose(p); });
 }
 
 }  // namespace guideway

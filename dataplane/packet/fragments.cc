@@ -108,7 +108,7 @@ bool Fragments::Take(Nanoseconds now, bool all, Burst& burst) {
   for (; first_ready_ != end_ready_ && taken_count_ < Burst::kSize; ++first_ready_) {
     Held& held = held_[ready_[At(first_ready_)]];
     held.state = State::kTaken;
-    burst.frames[taken_count_] = held.frame;
+    burst.packets[taken_count_].frame = held.frame;
     taken_[taken_count_++] = ready_[At(first_ready_)];
   }
   burst.size = static_cast<uint32_t>(taken_count_);

@@ -50,67 +50,64 @@ bool IsOuter(const FlowKey& key) {
 
 class Matcher {
  public:
-  Matcher(const Snapshot& snapshot, const FlowTable& flows, Burst& burst)
-      : snapshot_(snapshot), flows_(flows), burst_(burst), seed_(snapshot.hash_seed()) {}
+  Matcher(const Snapshot& snapshot, const FlowTable& flows)
+      : snapshot_(snapshot), flows_(flows), seed_(snapshot.hash_seed()) {}
 
-  bool Match(uint8_t i) {
-    Burst& burst = burst_;
-    const FlowKey& key = burst.keys[i];
+  bool Match(Packet& p) {
+    const FlowKey& key = p.key;
     // Often the service of the packet before.
-    if (!key.IsToTheSameAs(*last_) || burst.packets[i].is_later_fragment) {
+    if (!key.IsToTheSameAs(*last_) || p.parsed.is_later_fragment) {
       const Vip* vip = snapshot_.FindVip(key.destination_address());
-      if (vip == nullptr) return MatchFromBackend(i);
-      if (IsIcmp(key) || burst.packets[i].is_later_fragment) return MatchUnusual(i, *vip);
+      if (vip == nullptr) return MatchFromBackend(p);
+      if (IsIcmp(key) || p.parsed.is_later_fragment) return MatchUnusual(p, *vip);
       last_ = &key;
       last_service_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
     }
-    if (IsRefused(i)) return false;
-    burst.services[i] = last_service_;
+    if (IsRefused(p)) return false;
+    p.service = last_service_;
     __builtin_prefetch(last_service_);
-    if (last_service_ == nullptr) return burst.Drop(i, Reason::kPortNotServed);
-    burst.directions[i] = Direction::kToBackend;
-    return Hash(i);
+    if (last_service_ == nullptr) return p.Drop(Reason::kPortNotServed);
+    return Hash(p);
   }
 
  private:
   // For whom it comes from.
-  bool IsRefused(uint8_t i) {
-    const IpAddress source = burst_.keys[i].source_address();
-    if (source == burst_.keys[i].destination_address()) return !burst_.Drop(i, Reason::kMalformed);
-    return snapshot_.IsDenied(source) && !burst_.Drop(i, Reason::kAccessDenied);
+  bool IsRefused(Packet& p) {
+    const IpAddress source = p.key.source_address();
+    if (source == p.key.destination_address()) return !p.Drop(Reason::kMalformed);
+    return snapshot_.IsDenied(source) && !p.Drop(Reason::kAccessDenied);
   }
 
-  bool Hash(uint8_t i) {
-    const FlowHash hash = HashFlow(burst_.keys[i], seed_);
-    burst_.hashes[i] = hash;
-    burst_.to_choose |= PacketSet{1} << i;
+  bool Hash(Packet& p) {
+    const FlowHash hash = HashFlow(p.key, seed_);
+    p.hash = hash;
+    p.to_choose = true;
     flows_.Prefetch(hash);
     return true;
   }
 
   // ICMP, and what has no ports.
-  bool MatchUnusual(uint8_t i, const Vip& vip) {
-    burst_.directions[i] = Direction::kToBackend;
-    if (IsIcmp(burst_.keys[i])) return MatchIcmpToVip(i, vip);
-    return !IsRefused(i);
+  bool MatchUnusual(Packet& p, const Vip& vip) {
+    if (IsIcmp(p.key)) return MatchIcmpToVip(p, vip);
+    return !IsRefused(p);
   }
 
-  bool MatchIcmpToVip(uint8_t i, const Vip& vip) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const FlowKey& key = burst_.keys[i];
+  bool MatchIcmpToVip(Packet& p, const Vip& vip) {
+    const ParsedPacket& packet = p.parsed;
+    const FlowKey& key = p.key;
     const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
     Quote quote;
-    if (HasWrongIcmpChecksum(burst_.ip(i), packet, key) ||
-        (is_error && !ReadQuote(burst_.ip(i), packet, key.version, quote))) {
-      return burst_.Drop(i, Reason::kMalformed);
+    if (HasWrongIcmpChecksum(p.ip(), packet, key) ||
+        (is_error && !ReadQuote(p.ip(), packet, key.version, quote))) {
+      return p.Drop(Reason::kMalformed);
     }
-    if (IsRefused(i)) return false;
+    if (IsRefused(p)) return false;
     if (packet.is_later_fragment) return true;
     if (IsEchoRequest(packet, key)) {
-      burst_.directions[i] = Direction::kToBalancer;
+      p.direction = Direction::kToBalancer;
       return true;
     }
-    return is_error ? MatchErrorToVip(i, vip, quote) : MatchService(i, vip);
+    return is_error ? MatchErrorToVip(p, vip, quote) : MatchService(p, vip);
   }
 
   // Only a whole one can be answered.
@@ -120,81 +117,80 @@ class Matcher {
   }
 
   // Somebody says that an answer from the VIP did not arrive.
-  bool MatchErrorToVip(uint8_t i, const Vip& vip, const Quote& quote) {
-    if (quote.key.source_address() != burst_.keys[i].destination_address() || !quote.is_named) {
-      return burst_.Drop(i, Reason::kPortNotServed);
+  bool MatchErrorToVip(Packet& p, const Vip& vip, const Quote& quote) {
+    if (quote.key.source_address() != p.key.destination_address() || !quote.is_named) {
+      return p.Drop(Reason::kPortNotServed);
     }
-    burst_.quotes[i] = quote.offset;
-    burst_.keys[i] = Reversed(quote.key);
-    return MatchService(i, vip);
+    p.quote = quote.offset;
+    p.key = Reversed(quote.key);
+    return MatchService(p, vip);
   }
 
-  bool MatchService(uint8_t i, const Vip& vip) {
-    const FlowKey& key = burst_.keys[i];
-    burst_.services[i] = vip.Find(key.protocol, NetworkOrder(key.destination_port));
-    if (burst_.services[i] == nullptr) return burst_.Drop(i, Reason::kPortNotServed);
-    return Hash(i);
+  bool MatchService(Packet& p, const Vip& vip) {
+    const FlowKey& key = p.key;
+    p.service = vip.Find(key.protocol, NetworkOrder(key.destination_port));
+    if (p.service == nullptr) return p.Drop(Reason::kPortNotServed);
+    return Hash(p);
   }
 
   // Not to a VIP: the answer of a nat backend, or not ours.
-  bool MatchFromBackend(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const FlowKey& key = burst_.keys[i];
-    burst_.directions[i] = Direction::kFromBackend;
+  bool MatchFromBackend(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
+    const FlowKey& key = p.key;
+    p.direction = Direction::kFromBackend;
     // Neighbour discovery, DHCP, routing protocols: no answers to a client.
     const IpAddress to = key.destination_address();
     if (to.is_multicast() || to.is_link_local() || (to.is_v4() && to.v4_word() == 0xffffffff)) {
-      return burst_.Finish(i, Verdict::kPunt);
+      return p.Finish(Verdict::kPunt);
     }
     if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
-      return MatchErrorAboutOurs(i);
+      return MatchErrorAboutOurs(p);
     }
     const IpAddress from = key.source_address();
     if (!snapshot_.IsNatBackend(from) || snapshot_.IsOwn(to)) {
-      return burst_.Finish(i, Verdict::kPunt);
+      return p.Finish(Verdict::kPunt);
     }
     if (packet.is_later_fragment) return true;
-    return Answer(i, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
+    return Answer(p, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
   }
 
   // Somebody says that a packet did not arrive which we sent: one in a tunnel, or one to a nat
   // backend, whose client is told.
-  bool MatchErrorAboutOurs(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
+  bool MatchErrorAboutOurs(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
     Quote quote;
-    const FlowKey& key = burst_.keys[i];
-    if (!ReadQuote(burst_.ip(i), packet, key.version, quote)) {
-      return burst_.Finish(i, Verdict::kPunt);
+    const FlowKey& key = p.key;
+    if (!ReadQuote(p.ip(), packet, key.version, quote)) {
+      return p.Finish(Verdict::kPunt);
     }
     const IpAddress to = key.destination_address();
     const IpAddress quoted_to = quote.key.destination_address();
     // Who sent what is quoted is told, and nobody else.
-    if (quote.key.source_address() != to) return burst_.Finish(i, Verdict::kPunt);
+    if (quote.key.source_address() != to) return p.Finish(Verdict::kPunt);
     if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) &&
         IsOuter(quote.key) && !packet.is_fragment) {
-      burst_.directions[i] = Direction::kAboutTunnel;
-      burst_.quotes[i] = quote.offset;
+      p.direction = Direction::kAboutTunnel;
+      p.quote = quote.offset;
       return true;
     }
     if (snapshot_.IsOwn(to) || !quote.is_named) {
-      return burst_.Finish(i, Verdict::kPunt);
+      return p.Finish(Verdict::kPunt);
     }
-    burst_.quotes[i] = quote.offset;
-    return Answer(i, snapshot_.FindNatBackend(quoted_to, quote.key.protocol,
+    p.quote = quote.offset;
+    return Answer(p, snapshot_.FindNatBackend(quoted_to, quote.key.protocol,
                                               NetworkOrder(quote.key.destination_port)));
   }
 
-  bool Answer(uint8_t i, const Backend* backend) {
-    if (backend == nullptr) return burst_.Finish(i, Verdict::kPunt);
-    burst_.backends[i] = backend;
-    burst_.services[i] = snapshot_.FindService(backend->service);
-    burst_.lookups[i] = FlowLookup::kHit;
+  bool Answer(Packet& p, const Backend* backend) {
+    if (backend == nullptr) return p.Finish(Verdict::kPunt);
+    p.backend = backend;
+    p.service = snapshot_.FindService(backend->service);
+    p.lookup = FlowLookup::kHit;
     return true;
   }
 
   const Snapshot& snapshot_;
   const FlowTable& flows_;
-  Burst& burst_;
   const uint64_t seed_;
   // Of the last packet with ports to a VIP.
   static constexpr FlowKey kNoKey = {};
@@ -206,13 +202,13 @@ class Matcher {
 
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
   if (snapshot.has_many_vips()) {
-    burst.ForUndecided([&](uint8_t i) {
-      snapshot.PrefetchVip(burst.keys[i].destination_address());
+    burst.ForUndecided([&](Packet& p) {
+      snapshot.PrefetchVip(p.key.destination_address());
       return true;
     });
   }
-  Matcher matcher(snapshot, flows, burst);
-  burst.ForUndecided([&](uint8_t i) { return matcher.Match(i); });
+  Matcher matcher(snapshot, flows);
+  burst.ForUndecided([&](Packet& p) { return matcher.Match(p); });
 }
 
 }  // namespace guideway

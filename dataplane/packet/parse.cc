@@ -187,24 +187,24 @@ bool ParseFrame(Frame& frame, uint16_t type, ParsedPacket& packet, FlowKey& key)
   return true;
 }
 
-[[gnu::noinline]] bool ParseAny(Burst& burst, uint8_t i, bool& has_fragments) {
-  Frame& frame = burst.frames[i];
-  ParsedPacket& packet = burst.packets[i];
+[[gnu::noinline]] bool ParseAny(Packet& p, bool& has_fragments) {
+  Frame& frame = p.frame;
+  ParsedPacket& packet = p.parsed;
   packet.is_fragment = false;  // read of malformed packets, too
   size_t offset = sizeof(EthernetHeader);
   for (int tags = 0;; ++tags, offset += kVlanTagSize) {
-    if (frame.length < offset) return burst.Drop(i, Reason::kMalformed);
+    if (frame.length < offset) return p.Drop(Reason::kMalformed);
     const uint16_t type = Read<uint16_t>(frame.data + offset - sizeof(type));
     if (type == kEtherTypeIpv4 || type == kEtherTypeIpv6) {
       packet.ip_offset = static_cast<uint16_t>(offset);
-      if (!ParseFrame(frame, type, packet, burst.keys[i])) {
+      if (!ParseFrame(frame, type, packet, p.key)) {
         packet.is_fragment = false;
-        return burst.Drop(i, Reason::kMalformed);
+        return p.Drop(Reason::kMalformed);
       }
       has_fragments |= packet.is_fragment;
       return true;
     }
-    if (!IsVlanTag(type) || tags == kMaxVlanTags) return burst.Finish(i, Verdict::kPunt);
+    if (!IsVlanTag(type) || tags == kMaxVlanTags) return p.Finish(Verdict::kPunt);
   }
 }
 
@@ -299,11 +299,12 @@ bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const F
 
 void Parse(Burst& burst) {
   bool has_fragments = false;
-  for (uint32_t i = 0; i < std::min(burst.size, kAhead); ++i) PrefetchFrame(burst.frames[i]);
-  burst.ForUndecided([&](uint8_t i) {
-    if (i + kAhead < burst.size) PrefetchFrame(burst.frames[i + kAhead]);
-    if (ParsePlain(burst.frames[i], burst.packets[i], burst.keys[i])) return true;
-    return ParseAny(burst, i, has_fragments);
+  const std::span<Packet> all = burst.all();
+  for (Packet& p : all.first(std::min<size_t>(all.size(), kAhead))) PrefetchFrame(p.frame);
+  const Packet* last_to_prefetch_at = all.data() + all.size() - kAhead;
+  burst.ForUndecided([&](Packet& p) {
+    if (&p < last_to_prefetch_at) PrefetchFrame((&p + kAhead)->frame);
+    return ParsePlain(p.frame, p.parsed, p.key) || ParseAny(p, has_fragments);
   });
   burst.has_fragments = has_fragments;
 }

@@ -58,8 +58,8 @@ class ServiceTotals {
   uint64_t packets_ = 0, bytes_ = 0, forwarded_ = 0, dropped_ = 0;
 };
 
-bool IsSentToBackend(const Burst& burst, uint32_t i) {
-  return burst.verdicts[i] == Verdict::kForward && burst.directions[i] == Direction::kToBackend;
+bool IsSentToBackend(const Packet& p) {
+  return p.verdict == Verdict::kForward && p.direction == Direction::kToBackend;
 }
 
 }  // namespace
@@ -68,31 +68,29 @@ void Pipeline::Account(const Burst& burst) {
   PacketCounts counts;
   ServiceTotals services(counters_);
   uint64_t forwarded = 0;
-  for (uint32_t i = 0; i < burst.size; ++i) {
-    if (burst.has_fragments && !burst.IsDecided(i)) continue;
-    const Verdict verdict = burst.verdicts[i];
-    if (verdict == Verdict::kForward) {
+  for (const Packet& p : burst.all()) {
+    if (!p.IsDecided()) continue;
+    if (p.verdict == Verdict::kForward) {
       ++forwarded;
     } else {
-      ++counts.verdicts[static_cast<size_t>(verdict)];
-      if (verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(burst.reasons[i])];
+      ++counts.verdicts[static_cast<size_t>(p.verdict)];
+      if (p.verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(p.reason)];
     }
-    if (const Service* service = burst.services[i]) {
-      services.Add(service, burst.packets[i].ip_offset + burst.packets[i].ip_length, verdict);
+    if (p.service != nullptr) {
+      services.Add(p.service, p.parsed.ip_offset + p.parsed.ip_length, p.verdict);
     }
-    if (const Backend* backend = burst.backends[i]) {
-      WorkerCounters::PerBackend& b = counters_.backend(backend->id);
-      if (burst.opened[i]) b.new_flows.Add(1);
-      if (IsSentToBackend(burst, i)) {
+    if (p.backend != nullptr) {
+      WorkerCounters::PerBackend& b = counters_.backend(p.backend->id);
+      if (p.opened) b.new_flows.Add(1);
+      if (IsSentToBackend(p)) {
         b.packets.Add(1);
-        b.bytes.Add(burst.frames[i].length);
+        b.bytes.Add(p.frame.length);
       }
     }
   }
   for (const ExtraFrame& extra : burst.extras) {
-    if (IsSentToBackend(burst, extra.packet)) {
-      counters_.backend(burst.backends[extra.packet]->id).bytes.Add(extra.length);
-    }
+    const Packet& p = burst.packets[extra.packet];
+    if (IsSentToBackend(p)) counters_.backend(p.backend->id).bytes.Add(extra.length);
   }
   counts.verdicts[static_cast<size_t>(Verdict::kForward)] = forwarded;
   for (size_t v = 0; v < kVerdicts; ++v) {

@@ -24,170 +24,168 @@ bool IsSingleHost(const IpAddress& address) {
 class Rewriting {
  public:
   Rewriting(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
-            Burst& burst)
+            const Burst& burst)
       : snapshot_(snapshot),
         now_(now),
         path_mtus_(path_mtus),
         state_(state),
-        burst_(burst) {}
+        first_(burst.packets.data()) {}
 
-  bool Rewrite(uint8_t i) {
-    return burst_.directions[i] == Direction::kToBackend ? ToBackend(i) : RewriteOther(i);
+  bool Rewrite(Packet& p) {
+    return p.direction == Direction::kToBackend ? ToBackend(p) : RewriteOther(p);
   }
 
  private:
-  [[gnu::noinline]] bool RewriteOther(uint8_t i) {
-    switch (burst_.directions[i]) {
+  [[gnu::noinline]] bool RewriteOther(Packet& p) {
+    switch (p.direction) {
       case Direction::kToBackend: break;
-      case Direction::kFromBackend: return FromBackend(i);
-      case Direction::kToBalancer: return AnswerEcho(i);
-      case Direction::kAboutTunnel: LearnPathMtu(i); break;
+      case Direction::kFromBackend: return FromBackend(p);
+      case Direction::kToBalancer: return AnswerEcho(p);
+      case Direction::kAboutTunnel: LearnPathMtu(p); break;
     }
-    return burst_.Finish(i, Verdict::kPunt);
+    return p.Finish(Verdict::kPunt);
   }
 
-  bool ToBackend(uint8_t i) {
-    Burst& burst = burst_;
-    const ParsedPacket& packet = burst.packets[i];
-    const Backend& backend = *burst.backends[i];
+  bool ToBackend(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
+    const Backend& backend = *p.backend;
     const Envelope& envelope = backend.envelope;
     const uint32_t outer_size = envelope.outer_size();
     uint32_t mtu = envelope.mtu;
     if (path_mtus_.any() && outer_size != 0) mtu = path_mtus_.Limit(backend.address, mtu, now_);
-    if (packet.ip_length + outer_size > mtu) return DoesNotFit(i, mtu);
+    if (packet.ip_length + outer_size > mtu) return DoesNotFit(p, mtu);
 
-    Frame& frame = burst.frames[i];
+    Frame& frame = p.frame;
     if (outer_size == 0) {
-      if (burst.services[i]->forwarding == Forwarding::kNat) {
-        TranslateToBackend(backend, burst.quotes[i], packet, burst.keys[i], Bytes(i));
+      if (p.service->forwarding == Forwarding::kNat) {
+        TranslateToBackend(backend, p.quote, packet, p.key, Bytes(p));
       }
       std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
       frame.interface = envelope.interface;
-      return burst.Finish(i, Verdict::kForward);
+      return p.Finish(Verdict::kForward);
     }
-    if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(i);
-    const IpBytes outer = IntoTunnel(i, !packet.dont_fragment);
+    if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p);
+    const IpBytes outer = IntoTunnel(p, !packet.dont_fragment);
     frame.data = outer.data - Envelope::kEthernetSize;
     frame.length += outer_size;
     frame.headroom = static_cast<uint16_t>(frame.headroom - outer_size);
     frame.interface = envelope.interface;
-    return burst.Finish(i, Verdict::kForward);
+    return p.Finish(Verdict::kForward);
   }
 
-  [[gnu::noinline]] bool IntoTunnelWithTags(uint8_t i) {
-    const Tags tags(burst_.frames[i], burst_.packets[i]);
-    const IpBytes outer = IntoTunnel(i, !burst_.packets[i].dont_fragment);
-    return Send(i, Verdict::kForward, burst_.backends[i]->next_hop, tags, outer);
+  [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p) {
+    const Tags tags(p.frame, p.parsed);
+    const IpBytes outer = IntoTunnel(p, !p.parsed.dont_fragment);
+    return Send(p, Verdict::kForward, p.backend->next_hop, tags, outer);
   }
 
-  [[gnu::always_inline]] IpBytes IntoTunnel(uint8_t i, bool may_be_fragmented) {
-    Burst& burst = burst_;
-    const Backend& backend = *burst.backends[i];
+  [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, bool may_be_fragmented) {
+    const Backend& backend = *p.backend;
     OuterFragmentation fragmentation = {};
     if (may_be_fragmented && !backend.envelope.is_ipv6) {
       fragmentation = {true, static_cast<uint16_t>(state_.NextIdentification())};
     }
-    return Encapsulate(*burst.services[i], backend, burst.hashes[i], fragmentation,
-                       burst.packets[i], burst.keys[i], Bytes(i));
+    return Encapsulate(*p.service, backend, p.hash, fragmentation,
+                       p.parsed, p.key, Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
-  [[gnu::noinline]] bool DoesNotFit(uint8_t i, uint32_t mtu) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const Backend& backend = *burst_.backends[i];
+  [[gnu::noinline]] bool DoesNotFit(Packet& p, uint32_t mtu) {
+    const ParsedPacket& packet = p.parsed;
+    const Backend& backend = *p.backend;
     const uint32_t outer_size = backend.envelope.outer_size();
-    if (!backend.next_hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
-    if (!MayBeFragmented(i, outer_size)) return TooBig(i, mtu - outer_size);
-    const Tags tags(burst_.frames[i], packet);
-    IpBytes bytes = Bytes(i);
+    if (!backend.next_hop.is_known()) return p.Drop(Reason::kNoNextHop);
+    if (!MayBeFragmented(p, outer_size)) return TooBig(p, mtu - outer_size);
+    const Tags tags(p.frame, packet);
+    IpBytes bytes = Bytes(p);
     if (outer_size != 0) {
-      bytes = IntoTunnel(i, true);
-    } else if (burst_.services[i]->forwarding == Forwarding::kNat) {
-      TranslateToBackend(backend, burst_.quotes[i], packet, burst_.keys[i], bytes);
+      bytes = IntoTunnel(p, true);
+    } else if (p.service->forwarding == Forwarding::kNat) {
+      TranslateToBackend(backend, p.quote, packet, p.key, bytes);
     }
-    return SendSplit(i, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
+    return SendSplit(p, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
   }
 
-  bool FromBackend(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const NextHop& hop = snapshot_.routes().Find(DestinationOf(burst_.ip(i)));
-    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
-    if (packet.ip_length > hop.mtu && !MayBeFragmented(i, 0)) return TooBig(i, hop.mtu);
-    const IpBytes bytes = Bytes(i);
-    TranslateFromBackend(*burst_.services[i], *burst_.backends[i], burst_.quotes[i], packet,
-                         burst_.keys[i], bytes);
-    return SendSplit(i, Verdict::kForward, hop, hop.mtu, Tags(burst_.frames[i], packet), bytes);
+  bool FromBackend(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
+    const NextHop& hop = snapshot_.routes().Find(DestinationOf(p.ip()));
+    if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
+    if (packet.ip_length > hop.mtu && !MayBeFragmented(p, 0)) return TooBig(p, hop.mtu);
+    const IpBytes bytes = Bytes(p);
+    TranslateFromBackend(*p.service, *p.backend, p.quote, packet,
+                         p.key, bytes);
+    return SendSplit(p, Verdict::kForward, hop, hop.mtu, Tags(p.frame, packet), bytes);
   }
 
-  bool AnswerEcho(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const IpAddress source = SourceOf(burst_.ip(i));
+  bool AnswerEcho(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
+    const IpAddress source = SourceOf(p.ip());
     const NextHop& hop = snapshot_.routes().Find(source);
-    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
-    const Tags tags(burst_.frames[i], packet);
+    if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
+    const Tags tags(p.frame, packet);
     const uint32_t size =
         packet.transport_length() + (source.is_v4() ? sizeof(Ipv4Header) : sizeof(Ipv6Header));
-    if (size > hop.mtu) return burst_.Drop(i, Reason::kTooBig);
+    if (size > hop.mtu) return p.Drop(Reason::kTooBig);
     if (!state_.MayReplyToEcho(snapshot_.replies_per_second(), now_)) {
-      return burst_.Drop(i, Reason::kRateLimited);
+      return p.Drop(Reason::kRateLimited);
     }
-    return SendSplit(i, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(i)));
+    return SendSplit(p, Verdict::kReply, hop, hop.mtu, tags, EchoReply(packet, Bytes(p)));
   }
 
   // What a router says of the way to a backend counts for all packets behind this one.
-  void LearnPathMtu(uint8_t i) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const IpBytes bytes = Bytes(i);
-    if (HasWrongIcmpChecksum(bytes.data, packet, burst_.keys[i])) return;
+  void LearnPathMtu(Packet& p) {
+    const ParsedPacket& packet = p.parsed;
+    const IpBytes bytes = Bytes(p);
+    if (HasWrongIcmpChecksum(bytes.data, packet, p.key)) return;
     const auto icmp = Read<IcmpHeader>(bytes.data + packet.transport_offset);
     const bool is_v4 = bytes.version() == 4;
     if (icmp.type != (is_v4 ? kIcmpUnreachable : kIcmpv6TooBig)) return;
     if (is_v4 && icmp.code != kIcmpFragmentationNeeded) return;
     const uint32_t mtu = uint32_t{NetworkOrder(icmp.rest[0])} << 16 | NetworkOrder(icmp.rest[1]);
-    const uint8_t* quoted = bytes.data + burst_.quotes[i];
+    const uint8_t* quoted = bytes.data + p.quote;
     const IpAddress backend = is_v4 ? IpAddress::V4(quoted + offsetof(Ipv4Header, destination))
                                     : IpAddress::V6(quoted + offsetof(Ipv6Header, destination));
     path_mtus_.Learn(backend, is_v4 ? mtu & 0xffff : mtu, now_);
   }
 
   // The sender is told that its packets may have `mtu` bytes and no more.
-  bool TooBig(uint8_t i, uint32_t mtu) {
-    const ParsedPacket& packet = burst_.packets[i];
-    const IpAddress source = SourceOf(burst_.ip(i));
+  bool TooBig(Packet& p, uint32_t mtu) {
+    const ParsedPacket& packet = p.parsed;
+    const IpAddress source = SourceOf(p.ip());
     const bool is_v4 = source.is_v4();
     // RFC 1122, section 3.2.2: not about an ICMP error, nor about a later fragment. RFC 4443 wants
     // to hear of those. Without DF it is no answer: not even fragments of it may be sent.
-    const bool is_silent = IsError(i) || !IsSingleHost(source) ||
+    const bool is_silent = IsError(p) || !IsSingleHost(source) ||
                            (is_v4 && (packet.is_later_fragment || !packet.dont_fragment));
     if (!is_v4) mtu = std::max(mtu, kLeastIpv6Mtu);
-    if (is_silent || packet.ip_length <= mtu) return burst_.Drop(i, Reason::kTooBig);
+    if (is_silent || packet.ip_length <= mtu) return p.Drop(Reason::kTooBig);
     const NextHop& hop = snapshot_.routes().Find(source);
-    if (!hop.is_known()) return burst_.Drop(i, Reason::kNoNextHop);
+    if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (!state_.MaySendError(snapshot_.replies_per_second(), now_)) {
-      return burst_.Drop(i, Reason::kTooBig);
+      return p.Drop(Reason::kTooBig);
     }
-    const Tags tags(burst_.frames[i], packet);
-    return SendSplit(i, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(mtu, Bytes(i)));
+    const Tags tags(p.frame, packet);
+    return SendSplit(p, Verdict::kReply, hop, hop.mtu, tags, PacketTooBig(mtu, Bytes(p)));
   }
 
   // An IPv6 packet that every network must carry is fragmented outside, since its sender cannot be
   // told to send smaller ones (RFC 2473, section 7.1).
-  bool MayBeFragmented(uint8_t i, uint32_t outer_size) const {
-    const ParsedPacket& packet = burst_.packets[i];
+  bool MayBeFragmented(Packet& p, uint32_t outer_size) const {
+    const ParsedPacket& packet = p.parsed;
     if (packet.ip_length + outer_size > kMaxIpLength) return false;
-    if (burst_.keys[i].version == 4) return !packet.dont_fragment;
+    if (p.key.version == 4) return !packet.dont_fragment;
     return outer_size != 0 && packet.ip_length <= kLeastIpv6Mtu;
   }
 
-  bool IsError(uint8_t i) const {
-    const ParsedPacket& packet = burst_.packets[i];
+  bool IsError(Packet& p) const {
+    const ParsedPacket& packet = p.parsed;
     // An error about a connection has the connection's key.
-    return burst_.quotes[i] != 0 || IsIcmpError(burst_.keys[i], packet.icmp_type);
+    return p.quote != 0 || IsIcmpError(p.key, packet.icmp_type);
   }
 
-  IpBytes Bytes(uint8_t i) const {
-    const ParsedPacket& packet = burst_.packets[i];
-    return {burst_.frames[i].data + packet.ip_offset, packet.ip_length};
+  IpBytes Bytes(Packet& p) const {
+    const ParsedPacket& packet = p.parsed;
+    return {p.frame.data + packet.ip_offset, packet.ip_length};
   }
 
   // What is between the addresses of Ethernet and its type, kept for what is sent.
@@ -208,42 +206,42 @@ class Rewriting {
     Write(at + tags.size, ip_version == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6);
   }
 
-  bool Send(uint8_t i, Verdict verdict, const NextHop& hop, const Tags& tags, IpBytes bytes) {
+  bool Send(Packet& p, Verdict verdict, const NextHop& hop, const Tags& tags, IpBytes bytes) {
     const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
-    Frame& frame = burst_.frames[i];
+    Frame& frame = p.frame;
     uint8_t* start = bytes.data - link_size;
     WriteEthernet(hop, tags, bytes.version(), start);
     frame.headroom = static_cast<uint16_t>(frame.headroom - (frame.data - start));
     frame.data = start;
     frame.length = link_size + bytes.length;
     frame.interface = hop.interface;
-    return burst_.Finish(i, verdict);
+    return p.Finish(verdict);
   }
 
   // In fragments, if need be.
-  bool SendSplit(uint8_t i, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,
+  bool SendSplit(Packet& p, Verdict verdict, const NextHop& hop, uint32_t mtu, const Tags& tags,
                  IpBytes bytes) {
     if (bytes.length > mtu) {
       const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
       const RewriteState::Mark before = state_.mark();
       const uint32_t identification = bytes.version() == 6 ? state_.NextIdentification() : 0;
-      bytes = Split(bytes, mtu, identification, link_size, i, state_);
+      bytes = Split(bytes, mtu, identification, link_size, static_cast<uint8_t>(&p - first_), state_);
       if (bytes.length == 0) {
         state_.BackTo(before);
-        return burst_.Drop(i, Reason::kTransmitFull);
+        return p.Drop(Reason::kTransmitFull);
       }
       for (const ExtraFrame& extra : state_.extras().subspan(before.count)) {
         WriteEthernet(hop, tags, bytes.version(), extra.data);
       }
     }
-    return Send(i, verdict, hop, tags, bytes);
+    return Send(p, verdict, hop, tags, bytes);
   }
 
   const Snapshot& snapshot_;
   const Nanoseconds now_;
   PathMtus& path_mtus_;
   RewriteState& state_;
-  Burst& burst_;
+  const Packet* const first_;  // of the burst
 };
 
 }  // namespace
@@ -252,7 +250,7 @@ void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, Rew
              Burst& burst) {
   state.Begin();
   Rewriting rewriting(snapshot, now, path_mtus, state, burst);
-  burst.DecideAll([&](uint8_t i) { rewriting.Rewrite(i); });
+  burst.ForUndecided([&](Packet& p) { return rewriting.Rewrite(p); });
   burst.extras = state.extras();
 }
 

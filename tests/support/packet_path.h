@@ -62,7 +62,7 @@ class Path {
       buffers[i].insert(buffers[i].end(), frames[i].begin(), frames[i].end());
     }
     for (uint32_t i = 0; i < burst->size; ++i) {
-      burst->frames[i] = {.data = buffers[i].data() + Burst::kHeadroom,
+      burst->packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
                           .length = static_cast<uint32_t>(frames[i].size()),
                           .headroom = Burst::kHeadroom,
                           .interface = 7,
@@ -113,24 +113,24 @@ class Path {
     auto extra = burst.extras.begin();
     for (uint32_t i = 0; i < burst.size; ++i) {
       Outcome outcome;
-      outcome.held = burst.held[i];
-      decided_ += burst.IsDecided(i) ? 1 : 0;
-      outcome.verdict = burst.verdicts[i];
-      outcome.reason = burst.reasons[i];
-      outcome.lookup = burst.lookups[i];
-      if (burst.services[i] != nullptr) outcome.service = burst.services[i]->name;
-      if (burst.backends[i] != nullptr) outcome.backend = burst.backends[i]->name;
-      if (burst.IsSent(i)) {
-        const Frame& frame = burst.frames[i];
+      outcome.held = burst.packets[i].held;
+      decided_ += burst.packets[i].IsDecided() ? 1 : 0;
+      outcome.verdict = burst.packets[i].verdict;
+      outcome.reason = burst.packets[i].reason;
+      outcome.lookup = burst.packets[i].lookup;
+      if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
+      if (burst.packets[i].backend != nullptr) outcome.backend = burst.packets[i].backend->name;
+      if (burst.packets[i].IsSent()) {
+        const Frame& frame = burst.packets[i].frame;
         outcome.frames.emplace_back(frame.data, frame.data + frame.length);
         EXPECT_EQ(frame.interface, 0) << "leaves by the next hop's interface";
         EXPECT_LE(frame.headroom, Burst::kHeadroom + 14 + 8 + 65535);
       }
       for (; extra != burst.extras.end() && extra->packet == i; ++extra) {
-        EXPECT_TRUE(burst.IsSent(i)) << "fragments of a packet that is not sent";
+        EXPECT_TRUE(burst.packets[i].IsSent()) << "fragments of a packet that is not sent";
         outcome.frames.emplace_back(extra->data, extra->data + extra->length);
       }
-      report(burst.frames[i].number, std::move(outcome));
+      report(burst.packets[i].frame.number, std::move(outcome));
     }
     EXPECT_TRUE(extra == burst.extras.end()) << "extras in the order of their packets";
     const PacketCounts counts = counters().packet_counts();

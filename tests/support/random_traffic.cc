@@ -848,37 +848,37 @@ void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
   Burst& burst = state_->burst;
   state_->pipeline.Process(snapshot, now, burst);
   for (uint32_t i = 0; i < burst.size; ++i) {
-    if (!burst.IsSent(i) || IsTaken(burst.frames[i].number)) continue;
-    burst.Drop(i, Reason::kTransmitFull);
+    if (!burst.packets[i].IsSent() || IsTaken(burst.packets[i].frame.number)) continue;
+    burst.packets[i].Drop(Reason::kTransmitFull);
   }
   state_->pipeline.Account(burst);
   auto extra = burst.extras.begin();
   for (uint32_t i = 0; i < burst.size; ++i) {
     PlainOutcome outcome;
-    outcome.held = burst.held[i];
+    outcome.held = burst.packets[i].held;
     if (!outcome.held) {
-      outcome.verdict = burst.verdicts[i];
+      outcome.verdict = burst.packets[i].verdict;
       ++state_->counts.received;
       ++state_->counts.verdicts[static_cast<size_t>(outcome.verdict)];
       if (outcome.verdict == Verdict::kDrop) {
-        outcome.reason = burst.reasons[i];
+        outcome.reason = burst.packets[i].reason;
         ++state_->counts.reasons[static_cast<size_t>(outcome.reason)];
       }
-      outcome.flow = burst.lookups[i];
-      if (burst.services[i] != nullptr) outcome.service = burst.services[i]->name;
-      if (burst.backends[i] != nullptr) outcome.backend = burst.backends[i]->name;
+      outcome.flow = burst.packets[i].lookup;
+      if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
+      if (burst.packets[i].backend != nullptr) outcome.backend = burst.packets[i].backend->name;
     }
-    if (burst.IsSent(i)) {
-      const Frame& frame = burst.frames[i];
+    if (burst.packets[i].IsSent()) {
+      const Frame& frame = burst.packets[i].frame;
       outcome.frames.emplace_back(frame.data, frame.data + frame.length);
       outcome.interface = frame.interface;
     }
     for (; extra != burst.extras.end() && extra->packet == i; ++extra) {
-      if (!IsTaken(burst.frames[i].number)) continue;
-      Check(burst.IsSent(i), "fragments of a packet that is not sent");
+      if (!IsTaken(burst.packets[i].frame.number)) continue;
+      Check(burst.packets[i].IsSent(), "fragments of a packet that is not sent");
       outcome.frames.emplace_back(extra->data, extra->data + extra->length);
     }
-    outcomes.emplace_back(burst.frames[i].number, std::move(outcome));
+    outcomes.emplace_back(burst.packets[i].frame.number, std::move(outcome));
   }
   Check(extra == burst.extras.end(), "extra frames in another order than their packets");
   const PacketCounts counts = state_->shared.counters(0).packet_counts();
@@ -902,7 +902,7 @@ RealPath::Outcomes RealPath::Send(const std::vector<Batch::Packet>& packets, uin
       std::memset(memory[i].get(), 0xee, Burst::kHeadroom);
       uint8_t* data = memory[i].get() + Burst::kHeadroom;
       std::copy(packet.frame.begin(), packet.frame.end(), data);
-      burst.frames[i] = {.data = data,
+      burst.packets[i].frame = {.data = data,
                          .length = static_cast<uint32_t>(packet.frame.size()),
                          .headroom = Burst::kHeadroom,
                          .interface = 7,

@@ -46,7 +46,7 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
             Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
         buffers[i].assign(Burst::kHeadroom, 0);
         buffers[i].insert(buffers[i].end(), frame.begin(), frame.end());
-        burst.frames[i] = {.data = buffers[i].data() + Burst::kHeadroom,
+        burst.packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
                            .length = static_cast<uint32_t>(frame.size()),
                            .headroom = Burst::kHeadroom};
       }
@@ -92,7 +92,7 @@ TEST(PipelineThreads, WorkersReadEachOthersConnections) {
           Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
       buffer.insert(buffer.end(), frame.begin(), frame.end());
       burst.size = 1;
-      burst.frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+      burst.packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
                          .length = static_cast<uint32_t>(frame.size()),
                          .headroom = Burst::kHeadroom};
       pipelines[worker].Process(*snapshot, 0, burst);

@@ -173,11 +173,11 @@ TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
     Bytes buffer = Joined(Bytes(Burst::kHeadroom),
                           Framed(Ipv4{}.With(Tcp{.source_port = port, .flags = kSyn})));
     burst->size = 1;
-    burst->frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+    burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
                         .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
                         .headroom = Burst::kHeadroom};
     other.Process(*snapshot, path.now_ns(), *burst);
-    const std::string backend = burst->backends[0]->name;
+    const std::string backend = burst->packets[0].backend->name;
     const Outcome outcome = path.Send(Error4(3, port));
     EXPECT_EQ(outcome.backend, backend);
     EXPECT_EQ(outcome.flow(), "hit");

@@ -113,13 +113,13 @@ TEST(Limits, HoldForAllWorkersTogether) {
   for (uint16_t port = 1; port <= 40; ++port) {
     Bytes buffer = Joined(Bytes(Burst::kHeadroom), Syn(port));
     burst->size = 1;
-    burst->frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+    burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
                         .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
                         .headroom = Burst::kHeadroom};
     Pipeline& pipeline = port % 3 == 0 ? first : second;
     pipeline.Process(*snapshot, kSecond * 100, *burst);
     pipeline.Account(*burst);
-    forwarded += burst->verdicts[0] == Verdict::kForward ? 1 : 0;
+    forwarded += burst->packets[0].verdict == Verdict::kForward ? 1 : 0;
   }
   EXPECT_EQ(forwarded, 10);
   EXPECT_EQ(shared.counters(0).packet_counts().of(Verdict::kForward), 3u);
@@ -138,11 +138,11 @@ TEST(Limits, AnswersAreEachWorkersOwn) {
     for (int n = 0; n < 20; ++n) {
       Bytes buffer = Joined(Bytes(Burst::kHeadroom), Framed(Ipv4{}.With(Icmp{})));
       burst->size = 1;
-      burst->frames[0] = {.data = buffer.data() + Burst::kHeadroom,
+      burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
                           .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
                           .headroom = Burst::kHeadroom};
       pipeline.Process(*snapshot, kSecond * 100, *burst);
-      replies += burst->verdicts[0] == Verdict::kReply ? 1 : 0;
+      replies += burst->packets[0].verdict == Verdict::kReply ? 1 : 0;
     }
     EXPECT_EQ(replies, 5);
   }
