@@ -19,8 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "dataplane/io/publisher.h"
-#include "maglev/headers.h"
 #include "dataplane/packet/pipeline.h"
+#include "maglev/headers.h"
 #include "tests/support/test_snapshot.h"
 
 namespace guideway {
@@ -69,7 +69,8 @@ struct Shape {
   uint64_t flows = 1000000;
 };
 
-// The moment at which all that comes before is done, stores included, and nothing after it has begun.
+// The moment at which all that comes before is done, stores included, and nothing after it has
+// begun.
 uint64_t Cycles() {
   _mm_mfence();
   _mm_lfence();
@@ -97,10 +98,8 @@ class Traffic {
       next_buffer_ = (next_buffer_ + 1) % kBuffers;
       WriteHeaders(data, flow(), tcp_flags);
       for (uint32_t at = 0; at < length; at += 64) Demote(data + at);
-      burst.packets[i].frame = {.data = data,
-                         .length = length,
-                         .headroom = kHeadroom,
-                         .interface = 0};
+      burst.packets[i].frame = {
+          .data = data, .length = length, .headroom = kHeadroom, .interface = 0};
     }
   }
 
@@ -207,7 +206,8 @@ class Bench {
     pipeline_.Account(burst);
   }
   void Check(const Burst& burst) {
-    for (uint32_t i = 0; i < burst.size; ++i) missed_ += burst.packets[i].lookup != FlowLookup::kHit;
+    for (uint32_t i = 0; i < burst.size; ++i)
+      missed_ += burst.packets[i].lookup != FlowLookup::kHit;
   }
   // All that was received left again.
   bool LostNothing() const {

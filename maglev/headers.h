@@ -1,10 +1,10 @@
 // Headers as they lie on the wire, and the Internet checksum. Fields of more than one byte are in
 // network order. A header may start at any address.
 //
-// HeaderAt is the header where it lies. Where a packet passes by the million its fields are read and
-// written there one by one, and sums are taken of the values: to put a header together in a variable
-// and copy it (Write), or to sum what has just been written, is to wait until narrow stores have
-// reached the cache before one wide load can have them.
+// HeaderAt is the header where it lies. Where a packet passes by the million its fields are read
+// and written there one by one, and sums are taken of the values: to put a header together in a
+// variable and copy it (Write), or to sum what has just been written, is to wait until narrow
+// stores have reached the cache before one wide load can have them.
 #ifndef GUIDEWAY_MAGLEV_HEADERS_H_
 #define GUIDEWAY_MAGLEV_HEADERS_H_
 
@@ -214,7 +214,10 @@ inline IpAddress DestinationOf(const uint8_t* ip) {
 inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   uint64_t wide = sum;
-  const auto add = [&](uint64_t word) { wide += word + __builtin_add_overflow_p(wide, word, wide); };
+  const auto add = [&](uint64_t word) {
+    const bool carry = __builtin_add_overflow(wide, word, &wide);
+    wide += carry;
+  };
   for (; size >= 8; bytes += 8, size -= 8) add(Read<uint64_t>(bytes));
   if (size >= 4) {
     add(Read<uint32_t>(bytes));

@@ -78,9 +78,8 @@ class [[gnu::packed]] IpAddress {
 
   // Two multiplications: for tables whose keys no stranger can choose.
   size_t QuickHash() const {
-    const auto product =
-        static_cast<unsigned __int128>(first_ ^ 0x9e3779b97f4a7c15u ^ family_) *
-        (second_ ^ 0xd6e8feb86659fd93u);
+    const auto product = static_cast<unsigned __int128>(first_ ^ 0x9e3779b97f4a7c15u ^ family_) *
+                         (second_ ^ 0xd6e8feb86659fd93u);
     return static_cast<size_t>(product) ^ static_cast<size_t>(product >> 64);
   }
 

@@ -30,8 +30,7 @@ Key KeyOf(const IpAddress& address) {
 
 absl::Status Validate(const Prefix& prefix, uint32_t value) {
   const int bits = prefix.address.bits();
-  if (bits == 0 || prefix.length > bits ||
-      Prefix::Of(prefix.address, prefix.length) != prefix) {
+  if (bits == 0 || prefix.length > bits || Prefix::Of(prefix.address, prefix.length) != prefix) {
     return absl::InvalidArgumentError(
         absl::StrCat(prefix.address.ToString(), "/", prefix.length, " is not a prefix"));
   }

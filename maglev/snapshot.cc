@@ -72,8 +72,8 @@ void Snapshot::AddVips() {
       }
       const auto protocol = static_cast<uint8_t>(service->protocol);
       for (const PortRange& ports : service->ports) {
-        served.push_back({Vip::Place(protocol, ports.first), Vip::Place(protocol, ports.last),
-                          service.get()});
+        served.push_back(
+            {Vip::Place(protocol, ports.first), Vip::Place(protocol, ports.last), service.get()});
       }
     }
   }

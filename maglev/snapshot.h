@@ -110,7 +110,8 @@ struct alignas(64) Backend {
 
   friend bool operator==(const Backend&, const Backend&) = default;
 };
-static_assert(offsetof(Backend, envelope) + offsetof(Envelope, bytes) + 46 <= 64, "GUE over IPv4");
+// Ethernet, IPv4, UDP and GUE.
+static_assert(offsetof(Backend, envelope) + offsetof(Envelope, bytes) + 14 + 20 + 8 + 4 <= 64);
 
 // What of its addresses makes connections belong together: the lookup table gives them one backend.
 struct Affinity {
@@ -246,7 +247,8 @@ class Snapshot {
     if (const auto found = vips_.find(address); found != vips_.end()) return &found->second;
     return has_vip_prefixes_ ? FindVipPrefix(address) : nullptr;
   }
-  // Brings what FindVip will read closer, where there are so many VIPs that it may be far.
+  // Whether there are more than the first cache holds: then it pays to bring the VIP of an address
+  // closer before it is looked for.
   bool has_many_vips() const { return vips_.size() > 256; }
   void PrefetchVip(const IpAddress& address) const { vips_.prefetch(address); }
   bool has_access() const { return parts_.access != nullptr; }

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "maglev/headers.h"
 #include "dataplane/packet/pipeline.h"
+#include "maglev/headers.h"
 #include "tools/frame_text.h"
 #include "tools/offline.h"
 #include "tools/packet_text.h"
@@ -57,29 +57,32 @@ class Explanation {
     std::copy(frame.begin(), frame.end(), buffer.begin() + Burst::kHeadroom);
     burst_->size = 1;
     burst_->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                         .length = static_cast<uint32_t>(frame.size()),
-                         .headroom = Burst::kHeadroom,
-                         .interface = 0};
+                                .length = static_cast<uint32_t>(frame.size()),
+                                .headroom = Burst::kHeadroom,
+                                .interface = 0};
     pipeline_.Process(snapshot_, 0, *burst_);
 
     const Verdict verdict = burst_->packets[0].verdict;
     answer_.verdict = std::string(kVerdictInfo[static_cast<size_t>(verdict)].name);
     if (verdict == Verdict::kDrop) {
-      answer_.reason = std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
+      answer_.reason =
+          std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
     }
     if (burst_->packets[0].service != nullptr) answer_.service = burst_->packets[0].service->name;
     if (burst_->packets[0].backend != nullptr) answer_.backend = burst_->packets[0].backend->name;
     answer_.flow = std::string(FlowLookupName(burst_->packets[0].lookup));
     ExplainMatch();
-    if (burst_->packets[0].service != nullptr && burst_->packets[0].direction == Direction::kToBackend) {
+    if (burst_->packets[0].service != nullptr &&
+        burst_->packets[0].direction == Direction::kToBackend) {
       ExplainChoice();
     }
     ExplainEnd();
     if (burst_->packets[0].IsSent()) {
       const Frame& sent = burst_->packets[0].frame;
-      answer_.headers = verdict == Verdict::kForward && IsTunnelled()
-                            ? OuterHeaders({sent.data, sent.length}, burst_->packets[0].parsed.ip_length)
-                            : AllHeaders({sent.data, sent.length});
+      answer_.headers =
+          verdict == Verdict::kForward && IsTunnelled()
+              ? OuterHeaders({sent.data, sent.length}, burst_->packets[0].parsed.ip_length)
+              : AllHeaders({sent.data, sent.length});
     }
     return std::move(answer_);
   }
@@ -124,7 +127,8 @@ class Explanation {
 
   void ExplainNoVip() {
     const std::string destination = text_.destination.ToString();
-    if (burst_->packets[0].direction == Direction::kFromBackend && burst_->packets[0].backend != nullptr) {
+    if (burst_->packets[0].direction == Direction::kFromBackend &&
+        burst_->packets[0].backend != nullptr) {
       const std::string port =
           text_.source_port == 0 ? "" : absl::StrCat(" port ", text_.source_port);
       Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), port,
@@ -241,7 +245,8 @@ class Explanation {
     }
     if (!burst_->packets[0].IsSent()) return;
     const std::string by = offline_.interfaces[burst_->packets[0].frame.interface];
-    if (burst_->packets[0].verdict == Verdict::kReply || burst_->packets[0].direction != Direction::kToBackend) {
+    if (burst_->packets[0].verdict == Verdict::kReply ||
+        burst_->packets[0].direction != Direction::kToBackend) {
       Step(absl::StrCat("it leaves by ", by));
       return;
     }

@@ -72,10 +72,10 @@ class Replay {
     if (!whole) ++cut_;
     burst_->size = 1;
     burst_->packets[0].frame = {.data = data,
-                         .length = whole ? static_cast<uint32_t>(packet.bytes.size()) : 0,
-                         .headroom = Burst::kHeadroom,
-                         .interface = 0,
-                         .number = received_++};
+                                .length = whole ? static_cast<uint32_t>(packet.bytes.size()) : 0,
+                                .headroom = Burst::kHeadroom,
+                                .interface = 0,
+                                .number = received_++};
     Run();
     TakeHeld(false);
     Sweep();
@@ -102,12 +102,13 @@ class Replay {
     for (uint32_t i = 0; i < burst_->size; ++i) {
       if (!burst_->packets[i].IsDecided()) continue;
       const Frame& frame = burst_->packets[i].frame;
-      Line line = {.verdict = burst_->packets[i].verdict,
-                   .reason = burst_->packets[i].reason,
-                   .service = burst_->packets[i].service == nullptr ? "" : burst_->packets[i].service->name,
-                   .backend = burst_->packets[i].backend == nullptr ? "" : burst_->packets[i].backend->name,
-                   .lookup = burst_->packets[i].lookup,
-                   .frames = 0};
+      Line line = {
+          .verdict = burst_->packets[i].verdict,
+          .reason = burst_->packets[i].reason,
+          .service = burst_->packets[i].service == nullptr ? "" : burst_->packets[i].service->name,
+          .backend = burst_->packets[i].backend == nullptr ? "" : burst_->packets[i].backend->name,
+          .lookup = burst_->packets[i].lookup,
+          .frames = 0};
       if (burst_->packets[i].IsSent()) {
         Write({frame.data, frame.length});
         ++line.frames;

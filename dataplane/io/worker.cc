@@ -111,11 +111,11 @@ void Worker::ShowFrame(uint32_t i, uint16_t interface) {
   const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
                      buffer->data_off >= Burst::kHeadroom;
   burst_.packets[i].frame = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
-                      .length = whole ? buffer->data_len : 0u,
-                      .headroom = buffer->data_off,
-                      .interface = interface,
-                      .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
-                                          RTE_MBUF_F_RX_IP_CKSUM_GOOD};
+                             .length = whole ? buffer->data_len : 0u,
+                             .headroom = buffer->data_off,
+                             .interface = interface,
+                             .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
+                                                 RTE_MBUF_F_RX_IP_CKSUM_GOOD};
 }
 
 void Worker::SendFrames() {

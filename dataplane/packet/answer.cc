@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "maglev/headers.h"
 #include "dataplane/packet/rewrite.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {
@@ -79,8 +79,7 @@ IpBytes PacketTooBig(uint32_t mtu, IpBytes bytes) {
   Write(icmp.data, header);
   uint32_t sum = 0;
   if (!is_v4) {
-    sum = PseudoHeaderSum(source.bytes(), destination.bytes(), 16, kProtocolIcmpv6,
-                          icmp.length);
+    sum = PseudoHeaderSum(source.bytes(), destination.bytes(), 16, kProtocolIcmpv6, icmp.length);
   }
   header.checksum = static_cast<uint16_t>(~FoldedSum(SumOf(icmp.data, icmp.length, sum)));
   Write(icmp.data, header);

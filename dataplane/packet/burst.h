@@ -1,5 +1,5 @@
-// A burst: up to 32 packets that go through the pipeline together. Each stage writes its part of the
-// packets that are still undecided and reads those of the stages before.
+// A burst: up to 32 packets that go through the pipeline together. Each stage writes its part of
+// the packets that are still undecided and reads those of the stages before.
 //
 // A Burst belongs to one worker and is used again and again; nothing in it outlives the burst. It
 // knows bytes, not mbufs: io fills the frames from its buffers and takes back what became of them.
@@ -35,12 +35,12 @@ struct Frame {
 
 // What Parse found in a packet, besides its key. Offsets of IP's parts count from the IP header.
 struct ParsedPacket {
-  uint16_t ip_offset;         // of the IP header, in bytes from the start of the frame
-  uint16_t transport_offset;  // behind the IP header with its options or extension headers
-  uint32_t ip_length;         // all of the IP packet, in bytes
-  uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
-  uint8_t tcp_flags;          // 0 if not TCP
-  uint8_t icmp_type;          // of ICMP and ICMPv6
+  uint16_t ip_offset;          // of the IP header, in bytes from the start of the frame
+  uint16_t transport_offset;   // behind the IP header with its options or extension headers
+  uint32_t ip_length;          // all of the IP packet, in bytes
+  uint32_t fragment_id;        // of a fragment: the identification, as it lies in the header
+  uint8_t tcp_flags;           // 0 if not TCP
+  uint8_t icmp_type;           // of ICMP and ICMPv6
   bool has_payload : 1;        // bytes after the TCP or UDP header
   bool is_fragment : 1;        // of a larger packet: the first or a later one
   bool is_later_fragment : 1;  // no transport header in it

@@ -2,9 +2,9 @@
 #include <array>
 #include <optional>
 
-#include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/choice.h"
+#include "maglev/headers.h"
 #include "maglev/quic_lb.h"
 
 namespace guideway {
@@ -63,6 +63,7 @@ class Choosing {
     Ahead& ahead = ahead_[looked_at_++];
     ahead.entry = flows_.Glance(p.hash);
     if (!ahead.entry) {
+      ahead.backend = nullptr;
       has_unknown_ = true;
       return;
     }
@@ -96,8 +97,7 @@ class Choosing {
         flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
         (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
         ahead.backend->id == flow.backend && ahead.backend->service == service.id &&
-        ahead.backend->state == BackendState::kUp && service.quic == nullptr &&
-        p.quote == 0;
+        ahead.backend->state == BackendState::kUp && service.quic == nullptr && p.quote == 0;
     if (!is_steady) return false;
     ahead.entry.Touch(clock_.now);
     p.backend = ahead.backend;
@@ -139,8 +139,7 @@ class Choosing {
   // A connection is given away once: by the scheduler when it opens. What comes in the middle of
   // one that nothing is known of goes where every balancer would send it.
   const Backend* ByScheduler(const Packet& p) {
-    const bool opens =
-        p.key.protocol != kProtocolTcp || OpensConnection(p.parsed);
+    const bool opens = p.key.protocol != kProtocolTcp || OpensConnection(p.parsed);
     if (!opens) return ByHash(p);
     return chooser_.Choose(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed(),
                            [&](BackendId id) { return shared_.LiveConnections(id); });
@@ -181,8 +180,7 @@ class Choosing {
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
-    const Backend* backend =
-        is_over ? nullptr : BackendOf(flow, snapshot_, *p.service, packet);
+    const Backend* backend = is_over ? nullptr : BackendOf(flow, snapshot_, *p.service, packet);
     p.lookup = FlowLookup::kHit;
     if (backend == nullptr) {
       backend = ByScheduler(p);

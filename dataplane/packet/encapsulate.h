@@ -1,7 +1,7 @@
 // Tunnels: a packet into its envelope (maglev/envelope.h): ipip (RFC 2003, RFC 2473), gre (RFC
-// 2784), gue (draft-ietf-intarea-gue, variant 0) or vxlan (RFC 7348). Inside nothing changes. DSCP is
-// copied, ECN too (RFC 6040, normal mode). In a header, since every packet in a tunnel comes through
-// here.
+// 2784), gue (draft-ietf-intarea-gue, variant 0) or vxlan (RFC 7348). Inside nothing changes. DSCP
+// is copied, ECN too (RFC 6040, normal mode). In a header, since every packet in a tunnel comes
+// through here.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_ENCAPSULATE_H_
 #define GUIDEWAY_DATAPLANE_PACKET_ENCAPSULATE_H_
 
@@ -34,8 +34,9 @@ inline void CopyEnvelope(const Envelope& envelope, uint8_t* to) {
   copy(envelope.size - 16u);
 }
 
-// The sum of the client's packet. A whole TCP, UDP or ICMP packet with a checksum is not read: with
-// it, the transport part and its pseudo header sum to all ones, which is nothing.
+// The sum of the client's packet. Of a whole TCP, UDP or ICMP packet with a checksum only the IP
+// header is read: with it, the transport part and its pseudo header sum to all ones, which is
+// nothing.
 inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
   const uint8_t* transport = inner.data + packet.transport_offset;
   const uint32_t length = packet.transport_length();
@@ -55,14 +56,16 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
     }
   }
   if (!is_summed) return SumOf(inner.data, inner.length);
-  // So is an IPv4 header.
-  if (!has_pseudo_header) return 0xffff;
-  const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
   if (key.version == 4) {
-    const uint16_t pseudo = FoldedSum(PseudoHeaderSum(
-        key.source, key.destination, sizeof(Ipv4Header::source), protocol, length));
-    return static_cast<uint16_t>(~pseudo);
+    const uint64_t header = SumOf(inner.data, packet.transport_offset);
+    if (!has_pseudo_header) return header + 0xffff;
+    const uint8_t* source = inner.data + offsetof(Ipv4Header, source);
+    constexpr size_t kAddress = sizeof(Ipv4Header::source);
+    const uint16_t pseudo =
+        FoldedSum(PseudoHeaderSum(source, source + kAddress, kAddress, key.protocol, length));
+    return header + static_cast<uint16_t>(~pseudo);
   }
+  const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
   // The addresses are in the header and, taken away, in the pseudo header.
   const uint16_t pseudo = FoldedSum(uint64_t{NetworkOrder32(length)} + NetworkOrder32(protocol));
   return uint64_t{Read<uint32_t>(inner.data)} + Read<uint32_t>(inner.data + 4) +
@@ -70,7 +73,7 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
 }
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
-// address, and those of many from many. Return the sum of these bits.
+// address, and those of many from many. Returns the sum of these bits.
 inline uint32_t SpreadSourceV4(const Prefix& source, const FlowHash& hash, uint8_t* at) {
   const uint32_t bits = static_cast<uint32_t>(hash.flow) & NetworkOrder32(~0u >> source.length);
   Write(at, Read<uint32_t>(at) | bits);
@@ -96,9 +99,11 @@ struct OuterFragmentation {
 
 // Puts a whole or partial client packet into its envelope, Ethernet included. Returns the outer IP
 // packet.
-[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Backend& backend, const FlowHash& hash,
-                           OuterFragmentation fragmentation, const ParsedPacket& packet,
-                           const FlowKey& key, IpBytes inner) {
+[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Backend& backend,
+                                                  const FlowHash& hash,
+                                                  OuterFragmentation fragmentation,
+                                                  const ParsedPacket& packet, const FlowKey& key,
+                                                  IpBytes inner) {
   const Envelope& envelope = backend.envelope;
   const uint32_t outer_size = envelope.outer_size();
   uint8_t* ip = inner.data - outer_size;
@@ -108,9 +113,9 @@ struct OuterFragmentation {
   if (key.version != (envelope.is_ipv6 ? 6 : 4)) [[unlikely]] {
     sum += AdaptEnvelope(service, envelope, key.version, ip);
   }
-  const uint8_t traffic_class =
-      key.version == 4 ? inner.data[1]
-                       : static_cast<uint8_t>(inner.data[0] << 4 | inner.data[1] >> 4);
+  const uint8_t traffic_class = key.version == 4
+                                    ? inner.data[1]
+                                    : static_cast<uint8_t>(inner.data[0] << 4 | inner.data[1] >> 4);
   const auto source_port = [&] {
     return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
   };

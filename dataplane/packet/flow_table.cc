@@ -6,7 +6,8 @@
 namespace guideway {
 namespace {
 
-// How readily an entry is given up: for its class, and in it by age, in ticks. One of rank 0 never.
+// How readily an entry is given up: for its class, and unconfirmed ones by age, in ticks. One of
+// rank 0 never.
 constexpr uint64_t kUnconfirmed = uint64_t{1} << 32;
 constexpr uint64_t kTimedOut = uint64_t{1} << 33;
 constexpr uint64_t kFree = uint64_t{1} << 34;
@@ -72,8 +73,9 @@ FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
       return put(Entry(lines_[lines[n]], best[n].way), fingerprint, flow);
     }
   }
+  const size_t older = best[1].rank > best[0].rank ? 1 : 0;
   const bool is_nearly_full = used_ > capacity() - capacity() / 16;
-  if (!is_nearly_full) {
+  if (!is_nearly_full || best[older].rank == 0) {
     for (size_t line : lines) {
       for (size_t way = 0; way < kWays; ++way) {
         Entry entry(lines_[line], way);
@@ -86,7 +88,6 @@ FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
       }
     }
   }
-  const size_t older = best[1].rank > best[0].rank ? 1 : 0;
   if (best[older].rank == 0) return {false, kNoBackend};
   return put(Entry(lines_[lines[older]], best[older].way), fingerprint, flow);
 }

@@ -15,7 +15,7 @@
 // else evicts an unconfirmed one. It can fail, and then nothing is lost but the memory of the
 // connection: its packets go where the lookup table says. In a table that is nearly full, a
 // neighbour's other line is most likely full as well, and eight cache misses far: there it goes
-// straight to the unconfirmed one.
+// straight to the unconfirmed one, if there is one.
 //
 // Unconfirmed. Only the client's side is seen, so an entry proves little: anybody can send a SYN or
 // a bare ACK. A new entry is unconfirmed until a packet of its connection comes a second or more
@@ -93,9 +93,7 @@ class FlowTable {
     explicit operator bool() const { return word_ != nullptr; }
     bool is_free() const { return fingerprint() == 0; }
     uint64_t fingerprint() const { return word_->load(std::memory_order_relaxed); }
-    Flow flow() const {
-      return std::bit_cast<Flow>(word_[kWays].load(std::memory_order_relaxed));
-    }
+    Flow flow() const { return std::bit_cast<Flow>(word_[kWays].load(std::memory_order_relaxed)); }
     // Only time has changed.
     void Touch(Ticks now) {
       const uint64_t word = word_[kWays].load(std::memory_order_relaxed);

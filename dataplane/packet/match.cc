@@ -1,6 +1,6 @@
-#include "maglev/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {
@@ -112,8 +112,7 @@ class Matcher {
 
   // Only a whole one can be answered.
   static bool IsEchoRequest(const ParsedPacket& packet, const FlowKey& key) {
-    return !packet.is_fragment &&
-           packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
+    return !packet.is_fragment && packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
   }
 
   // Somebody says that an answer from the VIP did not arrive.
@@ -167,8 +166,8 @@ class Matcher {
     const IpAddress quoted_to = quote.key.destination_address();
     // Who sent what is quoted is told, and nobody else.
     if (quote.key.source_address() != to) return p.Finish(Verdict::kPunt);
-    if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) &&
-        IsOuter(quote.key) && !packet.is_fragment) {
+    if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) && IsOuter(quote.key) &&
+        !packet.is_fragment) {
       p.direction = Direction::kAboutTunnel;
       p.quote = quote.offset;
       return true;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "maglev/headers.h"
 #include "dataplane/packet/stages.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {

@@ -15,10 +15,10 @@ namespace guideway {
 // IPv6 extension headers in one packet, the fragment header included.
 inline constexpr int kMaxExtensionHeaders = 8;
 
-// Reads the IPv4 header with its options, or the IPv6 header with its extension headers, of a packet
-// that an ICMP error quotes: it may end anywhere behind them, and the checksum of its header is not
-// looked at. Writes what `packet` says of IP, but for ip_offset, and of `key` addresses, protocol
-// and version. False if it is malformed.
+// Reads the IPv4 header with its options, or the IPv6 header with its extension headers, of a
+// packet that an ICMP error quotes: it may end anywhere behind them, and the checksum of its header
+// is not looked at. Writes what `packet` says of IP, but for ip_offset, and of `key` addresses,
+// protocol and version. False if it is malformed.
 bool ReadQuotedIp(std::span<const uint8_t> bytes, ParsedPacket& packet, FlowKey& key);
 
 // Which protocols carry an ICMP of that version.

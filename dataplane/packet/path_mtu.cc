@@ -29,7 +29,7 @@ struct Entry {
   }
 };
 
-uint64_t Hash(const IpAddress& address) { 
+uint64_t Hash(const IpAddress& address) {
   return HashClient(Prefix::Of(address, address.bits()), 0);
 }
 uint32_t Fingerprint(uint64_t hash) { return static_cast<uint32_t>(hash >> 40); }

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "dataplane/packet/encapsulate.h"
-#include "maglev/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {
@@ -32,13 +32,8 @@ class Rewriting {
         first_(burst.packets.data()) {}
 
   bool Rewrite(Packet& p) {
-    return p.direction == Direction::kToBackend ? ToBackend(p) : RewriteOther(p);
-  }
-
- private:
-  [[gnu::noinline]] bool RewriteOther(Packet& p) {
     switch (p.direction) {
-      case Direction::kToBackend: break;
+      [[likely]] case Direction::kToBackend : return ToBackend(p);
       case Direction::kFromBackend: return FromBackend(p);
       case Direction::kToBalancer: return AnswerEcho(p);
       case Direction::kAboutTunnel: LearnPathMtu(p); break;
@@ -46,6 +41,7 @@ class Rewriting {
     return p.Finish(Verdict::kPunt);
   }
 
+ private:
   bool ToBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
     const Backend& backend = *p.backend;
@@ -85,8 +81,7 @@ class Rewriting {
     if (may_be_fragmented && !backend.envelope.is_ipv6) {
       fragmentation = {true, static_cast<uint16_t>(state_.NextIdentification())};
     }
-    return Encapsulate(*p.service, backend, p.hash, fragmentation,
-                       p.parsed, p.key, Bytes(p));
+    return Encapsulate(*p.service, backend, p.hash, fragmentation, p.parsed, p.key, Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
@@ -112,8 +107,7 @@ class Rewriting {
     if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (packet.ip_length > hop.mtu && !MayBeFragmented(p, 0)) return TooBig(p, hop.mtu);
     const IpBytes bytes = Bytes(p);
-    TranslateFromBackend(*p.service, *p.backend, p.quote, packet,
-                         p.key, bytes);
+    TranslateFromBackend(*p.service, *p.backend, p.quote, packet, p.key, bytes);
     return SendSplit(p, Verdict::kForward, hop, hop.mtu, Tags(p.frame, packet), bytes);
   }
 
@@ -225,7 +219,8 @@ class Rewriting {
       const uint32_t link_size = static_cast<uint32_t>(sizeof(EthernetHeader)) + tags.size;
       const RewriteState::Mark before = state_.mark();
       const uint32_t identification = bytes.version() == 6 ? state_.NextIdentification() : 0;
-      bytes = Split(bytes, mtu, identification, link_size, static_cast<uint8_t>(&p - first_), state_);
+      bytes =
+          Split(bytes, mtu, identification, link_size, static_cast<uint8_t>(&p - first_), state_);
       if (bytes.length == 0) {
         state_.BackTo(before);
         return p.Drop(Reason::kTransmitFull);

@@ -3,7 +3,7 @@
 // encapsulate.h.
 //
 // All of them work in place. What is put in front goes into the headroom, which has room for the
-// largest; Ethernet is written last, over whatever was there.
+// largest.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_REWRITE_H_
 #define GUIDEWAY_DATAPLANE_PACKET_REWRITE_H_
 

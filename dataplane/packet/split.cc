@@ -1,5 +1,5 @@
-#include "maglev/headers.h"
 #include "dataplane/packet/rewrite.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {

@@ -17,19 +17,19 @@
 namespace guideway {
 
 // Finds the headers and judges them.
-//   Reads: the frames. Writes: packets, keys, has_fragments; cuts off padding behind the IP packet.
+//   Reads: frame. Writes: parsed, key, has_fragments; cuts off padding behind the IP packet.
 //   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
 void Parse(Burst& burst);
 
 // Leaves fragments to the worker that owns them, by a hash of what they have in common: RSS knows
 // no ports of theirs, so that a sender's fragments all come to one worker.
-//   Reads: packets, keys. Writes: owners. Verdicts: none.
+//   Reads: parsed, key. Writes: owner. Verdicts: none.
 void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
 
 // Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
 // comes from; and hashes its connection.
-//   Reads: packets, keys. Writes: directions, services, hashes, quotes; keys of ICMP errors;
-//   backends and lookups of kFromBackend; prefetches the flow table.
+//   Reads: parsed, key. Writes: direction, service, hash, to_choose, quote; the key of ICMP errors;
+//   backend and lookup of kFromBackend; prefetches the flow table.
 //   Verdicts: kPunt for what is neither; to a VIP, in this order: kDrop/kMalformed for what comes
 //   from the VIP itself, and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied;
 //   kPortNotServed.
@@ -38,8 +38,8 @@ void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 // Finds the backend of each packet from a client: the one that its QUIC connection id names, else
 // the one its connection has, else the one the service's scheduler chooses. Later fragments are
 // left to Follow.
-//   Reads: packets, services, hashes, quotes; flow tables and live connections of all workers.
-//   Writes: backends, lookups, opened; the flow table, the chooser's turns, the counters.
+//   Reads: parsed, key, service, hash, to_choose, quote; flow tables and live connections of all
+//   workers. Writes: backend, lookup, opened; the flow table, the chooser's turns, the counters.
 //   Verdicts: kDrop/kNoBackend, kRateLimited.
 //
 // A connection keeps its backend through drain, and is chosen anew if its backend is down or has
@@ -52,15 +52,15 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
             Chooser& chooser, WorkerCounters& counters, Burst& burst);
 
 // Sends later fragments where their first one went.
-//   Reads: packets, keys, verdicts of first fragments. Writes: backends, services, hashes, lookups
-//   of kFromBackend; holds later fragments whose first did not come yet.
+//   Reads: parsed, key, the verdict of first fragments. Writes: backend, service, hash, lookup of
+//   kFromBackend; holds later fragments whose first did not come yet.
 //   Verdicts: those that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt
 //   else.
 void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
 // fragments if they do not fit; or answers them (rewrite.h).
-//   Reads: packets, directions, services, hashes, quotes, backends. Writes: frames, extras; what
+//   Reads: parsed, key, direction, service, hash, quote, backend. Writes: frame, extras; what
 //   `path_mtus` knows.
 //   Verdicts: kForward; kReply; kPunt for what told of a path MTU; kDrop/kNoNextHop, kTooBig,
 //   kRateLimited (answers), kTransmitFull (no room for fragments).

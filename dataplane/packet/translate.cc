@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "maglev/headers.h"
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/rewrite.h"
+#include "maglev/headers.h"
 
 namespace guideway {
 namespace {
@@ -78,8 +78,7 @@ void PutBoth(End end, uint16_t quote, const ParsedPacket& packet, const FlowKey&
   const IpBytes quoted = {bytes.data + quote, bytes.length - quote};
   ParsedPacket inner;
   FlowKey inner_key;
-  if (!ReadQuotedIp({quoted.data, quoted.length}, inner, inner_key))
-    return;  // was read before
+  if (!ReadQuotedIp({quoted.data, quoted.length}, inner, inner_key)) return;  // was read before
   const uint8_t protocol = bytes.version() == 4 ? kProtocolIcmp : kProtocolIcmpv6;
   Put(end, packet, protocol, bytes);
   end.is_source = !end.is_source;

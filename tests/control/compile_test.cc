@@ -101,9 +101,9 @@ services:
   EXPECT_EQ(by_name["z"]->tunnel_source.ToString(), "192.0.2.1");
   // The longest prefix leads to the backend.
   EXPECT_EQ(by_name["z"]->next_hop,
-            (NextHop{1, 9000, {{2, 0, 0, 0, 0, 2}}, {{2, 0, 0, 0, 0, 0xf2}}}));
+            (NextHop{1, 9000, {{2, 0, 0, 0, 0, 0xf2}}, {{2, 0, 0, 0, 0, 2}}}));
   EXPECT_EQ(by_name["host"]->next_hop,
-            (NextHop{0, 1500, {{2, 0, 0, 0, 0, 1}}, {{2, 0, 0, 0, 0, 0xf3}}}));
+            (NextHop{0, 1500, {{2, 0, 0, 0, 0, 0xf3}}, {{2, 0, 0, 0, 0, 1}}}));
   EXPECT_EQ(by_name["far"]->next_hop.destination.bytes[5], 0xf1);
   EXPECT_FALSE(by_name["lost"]->next_hop.is_known());
 }
@@ -368,8 +368,8 @@ services: []
 )");
   const InterfaceStatus left = {.name = "left", .mac = {{2, 0, 0, 0, 0, 1}}, .mtu = 1500};
   const InterfaceStatus right = {.name = "right", .mac = {{2, 0, 0, 0, 0, 2}}, .mtu = 9000};
-  const NextHop by_right = {1, 9000, right.mac, {{2, 0, 0, 0, 0, 0xf1}}};
-  const NextHop by_left = {0, 1500, left.mac, {{2, 0, 0, 0, 0, 0xf2}}};
+  const NextHop by_right = {1, 9000, {{2, 0, 0, 0, 0, 0xf1}}, right.mac};
+  const NextHop by_left = {0, 1500, {{2, 0, 0, 0, 0, 0xf2}}, left.mac};
   const std::pair v4(Prefix::Parse("10.0.0.0/8").value(), by_right);
   const std::pair v6(Prefix::Parse("2001:db8::/32").value(), by_left);
   EXPECT_EQ(StaticRoutes(loaded.config, {left, right}), (RouteList{v4, v6}));

@@ -63,12 +63,12 @@ class Path {
     }
     for (uint32_t i = 0; i < burst->size; ++i) {
       burst->packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
-                          .length = static_cast<uint32_t>(frames[i].size()),
-                          .headroom = Burst::kHeadroom,
-                          .interface = 7,
-                          .ip_checksum_good = ip_checksum_good,
-                          .was_handed_over = true,  // this is the worker that owns it
-                          .number = next_number_++};
+                                 .length = static_cast<uint32_t>(frames[i].size()),
+                                 .headroom = Burst::kHeadroom,
+                                 .interface = 7,
+                                 .ip_checksum_good = ip_checksum_good,
+                                 .was_handed_over = true,  // this is the worker that owns it
+                                 .number = next_number_++};
     }
     std::vector<Outcome> outcomes;
     Run(*burst, [&](uint64_t, Outcome outcome) { outcomes.push_back(std::move(outcome)); });

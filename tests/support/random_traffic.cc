@@ -903,11 +903,11 @@ RealPath::Outcomes RealPath::Send(const std::vector<Batch::Packet>& packets, uin
       uint8_t* data = memory[i].get() + Burst::kHeadroom;
       std::copy(packet.frame.begin(), packet.frame.end(), data);
       burst.packets[i].frame = {.data = data,
-                         .length = static_cast<uint32_t>(packet.frame.size()),
-                         .headroom = Burst::kHeadroom,
-                         .interface = 7,
-                         .ip_checksum_good = packet.ip_checksum_good,
-                         .number = number + first + i};
+                                .length = static_cast<uint32_t>(packet.frame.size()),
+                                .headroom = Burst::kHeadroom,
+                                .interface = 7,
+                                .ip_checksum_good = packet.ip_checksum_good,
+                                .number = number + first + i};
     }
     const uint32_t size = burst.size;
     Run(snapshot, now, outcomes);

@@ -47,8 +47,8 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
         buffers[i].assign(Burst::kHeadroom, 0);
         buffers[i].insert(buffers[i].end(), frame.begin(), frame.end());
         burst.packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
-                           .length = static_cast<uint32_t>(frame.size()),
-                           .headroom = Burst::kHeadroom};
+                                  .length = static_cast<uint32_t>(frame.size()),
+                                  .headroom = Burst::kHeadroom};
       }
       pipeline.Process(*reader.Load(), port * kTick, burst);
       pipeline.Account(burst);
@@ -93,8 +93,8 @@ TEST(PipelineThreads, WorkersReadEachOthersConnections) {
       buffer.insert(buffer.end(), frame.begin(), frame.end());
       burst.size = 1;
       burst.packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                         .length = static_cast<uint32_t>(frame.size()),
-                         .headroom = Burst::kHeadroom};
+                                .length = static_cast<uint32_t>(frame.size()),
+                                .headroom = Burst::kHeadroom};
       pipelines[worker].Process(*snapshot, 0, burst);
       pipelines[worker].Account(burst);
     }

@@ -116,6 +116,45 @@ TEST(FlowTable, AgreesWithAPlainModel) {
   for (uint64_t i = 0; i < 400; ++i) EXPECT_FALSE(table.Find(Hash(i)));
 }
 
+// Nobody has to go while there is room two steps away: at first, and after the table was full and
+// has been swept.
+TEST(FlowTable, EvictsNobodyAtALoadOfSixTenths) {
+  FlowTable table(1 << 14, PageSize::kLazy);
+  const FlowClock clock(0, kTimeouts);
+  uint64_t next = 0;
+  for (int round = 0; round < 3; ++round) {
+    const uint64_t first = next;
+    for (; next < first + table.capacity() * 6 / 10; ++next) {
+      const FlowTable::Inserted inserted = table.Insert(Hash(next), Established(1, 0, true), clock);
+      ASSERT_TRUE(inserted.stored && inserted.evicted == kNoBackend) << "round " << round;
+    }
+    uint64_t evicted = 0;
+    for (; next < first + 3 * table.capacity(); ++next) {
+      const FlowTable::Inserted inserted = table.Insert(Hash(next), Established(1, 0, true), clock);
+      ASSERT_TRUE(inserted.stored);
+      evicted += inserted.evicted != kNoBackend;
+    }
+    EXPECT_GE(evicted, 2 * table.capacity());
+    const auto keep_none = [](const Flow&) { return false; };
+    for (size_t line = 0; line < table.lines(); ++line) {
+      table.SweepLine(line, keep_none, [](const Flow&) {});
+    }
+  }
+}
+
+// Of connections that are all confirmed none goes, and what can be moved is moved, however full.
+TEST(FlowTable, MovesNeighboursUpToTheLast) {
+  FlowTable table(1 << 14, PageSize::kLazy);
+  const FlowClock clock(0, kTimeouts);
+  uint64_t stored = 0;
+  for (uint64_t i = 0; i < table.capacity() * 11 / 10; ++i) {
+    const FlowTable::Inserted inserted = table.Insert(Hash(i), Established(1, 0), clock);
+    EXPECT_EQ(inserted.evicted, kNoBackend);
+    stored += inserted.stored;
+  }
+  EXPECT_GT(stored, table.capacity() * 98 / 100);
+}
+
 TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
   FlowTable table(1024, PageSize::kLazy);
   const FlowClock clock(50, kTimeouts);

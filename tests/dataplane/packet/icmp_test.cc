@@ -174,8 +174,8 @@ TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
                           Framed(Ipv4{}.With(Tcp{.source_port = port, .flags = kSyn})));
     burst->size = 1;
     burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                        .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                        .headroom = Burst::kHeadroom};
+                               .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
+                               .headroom = Burst::kHeadroom};
     other.Process(*snapshot, path.now_ns(), *burst);
     const std::string backend = burst->packets[0].backend->name;
     const Outcome outcome = path.Send(Error4(3, port));

@@ -114,8 +114,8 @@ TEST(Limits, HoldForAllWorkersTogether) {
     Bytes buffer = Joined(Bytes(Burst::kHeadroom), Syn(port));
     burst->size = 1;
     burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                        .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                        .headroom = Burst::kHeadroom};
+                               .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
+                               .headroom = Burst::kHeadroom};
     Pipeline& pipeline = port % 3 == 0 ? first : second;
     pipeline.Process(*snapshot, kSecond * 100, *burst);
     pipeline.Account(*burst);
@@ -139,8 +139,8 @@ TEST(Limits, AnswersAreEachWorkersOwn) {
       Bytes buffer = Joined(Bytes(Burst::kHeadroom), Framed(Ipv4{}.With(Icmp{})));
       burst->size = 1;
       burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                          .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                          .headroom = Burst::kHeadroom};
+                                 .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
+                                 .headroom = Burst::kHeadroom};
       pipeline.Process(*snapshot, kSecond * 100, *burst);
       replies += burst->packets[0].verdict == Verdict::kReply ? 1 : 0;
     }
