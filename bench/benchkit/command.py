@@ -31,14 +31,28 @@ def add_common(to):
     )
 
 
+def at_least(least, kind):
+    """For the type of an option: a number of that kind."""
+
+    def parse(text):
+        value = kind(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    parse.__name__ = kind.__name__  # for argparse's complaints
+    return parse
+
+
 def main(whole):
-    """Says what is measured on and with, and measures as the command line says."""
+    """Says what is measured on and with, and measures as the command line says. A default
+    `describe`, called with the arguments, says it in the place of machine.describe()."""
     args = whole.parse_args()
     args.say = _silence if args.output == "json" else _print
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"{whole.prog}: terminated."))
-    facts = machine.describe()
-    args.say("".join(f"{name:8} {text}\n" for name, text in facts.items()))
     try:
+        facts = args.describe(args) if hasattr(args, "describe") else machine.describe()
+        args.say("".join(f"{name:8} {text}\n" for name, text in facts.items()))
         result = args.run(args)
     except LabError as error:
         sys.exit(f"{whole.prog}: {error}")

@@ -1,4 +1,4 @@
-"""Tables of plain text, fit for copying."""
+"""Tables of plain text and of Markdown, fit for copying."""
 
 import statistics
 
@@ -13,6 +13,12 @@ def table(header, rows):
         ).rstrip()
         for row in [header, *rows]
     )
+
+
+def markdown(header, rows, names=1):
+    """The same in Markdown; the first `names` columns are names, the others are numbers."""
+    rules = ["---" if i < names else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rules, *rows])
 
 
 def median(values):
