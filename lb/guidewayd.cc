@@ -9,6 +9,7 @@
 // on stderr says why), 2 wrong call.
 #include <gflags/gflags.h>
 #include <glog/logging.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -114,7 +115,7 @@ absl::StatusOr<std::unique_ptr<DpdkDataplane>> StartDataplane(Eal& eal,
   return DpdkDataplane::Start(eal, *plan, std::move(interfaces));
 }
 
-void LogServing(const config::Config& config, const Dataplane& dataplane) {
+std::string ServingWhat(const config::Config& config, const Dataplane& dataplane) {
   size_t backends = 0;
   std::vector<std::string> vips, interfaces, cores;
   for (const config::Service& service : config.services()) {
@@ -131,11 +132,11 @@ void LogServing(const config::Config& config, const Dataplane& dataplane) {
   constexpr size_t kShown = 8;
   const size_t more = vips.size() > kShown ? vips.size() - kShown : 0;
   vips.resize(vips.size() - more);
-  LOG(INFO) << "serving " << config.services_size() << " service(s) with " << backends
-            << " backend(s): VIPs " << absl::StrJoin(vips, ", ")
-            << (more > 0 ? absl::StrCat(" and ", more, " more") : "") << "; interfaces "
-            << absl::StrJoin(interfaces, ", ") << "; workers on cores "
-            << absl::StrJoin(cores, ", ") << "; control socket " << config.control().socket();
+  return absl::StrCat("serving ", config.services_size(), " service(s) with ", backends,
+                      " backend(s): VIPs ", absl::StrJoin(vips, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "", "; interfaces ",
+                      absl::StrJoin(interfaces, ", "), "; workers on cores ",
+                      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket());
 }
 
 // Every probe under way and every connection to the socket holds a file descriptor.
@@ -179,8 +180,8 @@ int Run() {
     for (const std::string& line : loaded->unsupported) std::fprintf(stderr, "%s\n", line.c_str());
     return 1;
   }
-  const config::Config config = loaded->config;
-  const std::string& socket = config.control().socket();
+  const config::Config& config = loaded->config;
+  const std::string socket = config.control().socket();
 
   const std::vector<Core> cores = AllowedCores();
   std::vector<DeviceFacts> facts;
@@ -202,6 +203,8 @@ int Run() {
   auto dataplane = StartDataplane(**eal, config, cores);
   if (!dataplane.ok()) return Refuse(dataplane.status());
 
+  const std::string serving = ServingWhat(config, **dataplane);
+
   const std::unique_ptr<EventLoop> loop = NewEventLoop(io);
   const std::unique_ptr<Prober> prober = NewProber(io);
   Controller controller(loop.get(), prober.get(), dataplane->get(),
@@ -213,7 +216,8 @@ int Run() {
   auto server = ApiServer::Listen(io, &controller, socket);
   if (!server.ok()) return Refuse(server.status());
   (*eal)->Settle();
-  LogServing(config, **dataplane);
+  LOG(INFO) << serving;
+  malloc_trim(0);  // what loading took
 
   AwaitSignals(signals, io, controller);
   io.run();
