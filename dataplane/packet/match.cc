@@ -87,7 +87,7 @@ class Matcher {
   }
 
   // ICMP, and what has no ports.
-  bool MatchUnusual(Packet& p, const Vip& vip) {
+  [[gnu::noinline]] bool MatchUnusual(Packet& p, const Vip& vip) {
     if (IsIcmp(p.key)) return MatchIcmpToVip(p, vip);
     return !IsRefused(p);
   }
@@ -133,7 +133,7 @@ class Matcher {
   }
 
   // Not to a VIP: the answer of a nat backend, or not ours.
-  bool MatchFromBackend(Packet& p) {
+  [[gnu::noinline]] bool MatchFromBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
     const FlowKey& key = p.key;
     p.direction = Direction::kFromBackend;

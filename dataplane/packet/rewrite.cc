@@ -101,7 +101,7 @@ class Rewriting {
     return SendSplit(p, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
   }
 
-  bool FromBackend(Packet& p) {
+  [[gnu::noinline]] bool FromBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
     const NextHop& hop = snapshot_.routes().Find(DestinationOf(p.ip()));
     if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
@@ -111,7 +111,7 @@ class Rewriting {
     return SendSplit(p, Verdict::kForward, hop, hop.mtu, Tags(p.frame, packet), bytes);
   }
 
-  bool AnswerEcho(Packet& p) {
+  [[gnu::noinline]] bool AnswerEcho(Packet& p) {
     const ParsedPacket& packet = p.parsed;
     const IpAddress source = SourceOf(p.ip());
     const NextHop& hop = snapshot_.routes().Find(source);
@@ -127,7 +127,7 @@ class Rewriting {
   }
 
   // What a router says of the way to a backend counts for all packets behind this one.
-  void LearnPathMtu(Packet& p) {
+  [[gnu::noinline]] void LearnPathMtu(Packet& p) {
     const ParsedPacket& packet = p.parsed;
     const IpBytes bytes = Bytes(p);
     if (HasWrongIcmpChecksum(bytes.data, packet, p.key)) return;
