@@ -76,25 +76,21 @@ Envelope MakeEnvelope(const Service& service, const Backend& backend) {
   const uint8_t protocol = OuterProtocol(service.forwarding, version);
   envelope.has_udp = protocol == kProtocolUdp;
   uint8_t* ip_at = bytes + sizeof(EthernetHeader);
-  uint8_t* shim;
-  if (version == 4) {
-    Ipv4Header ip = {.version_and_length = 0x45,
-                     .fragment = kDontFragment,
-                     .time_to_live = kTimeToLive,
-                     .protocol = protocol};
+  // Writes the header with its addresses; returns its end.
+  const auto write_ip = [&](auto ip) {
     std::memcpy(ip.source, backend.tunnel_source.address.bytes(), sizeof(ip.source));
     std::memcpy(ip.destination, backend.address.bytes(), sizeof(ip.destination));
     Write(ip_at, ip);
-    shim = ip_at + sizeof(ip);
-  } else {
-    Ipv6Header ip = {.version_class_label = NetworkOrder32(uint32_t{6} << 28),
-                     .next_header = protocol,
-                     .hop_limit = kTimeToLive};
-    std::memcpy(ip.source, backend.tunnel_source.address.bytes(), sizeof(ip.source));
-    std::memcpy(ip.destination, backend.address.bytes(), sizeof(ip.destination));
-    Write(ip_at, ip);
-    shim = ip_at + sizeof(ip);
-  }
+    return ip_at + sizeof(ip);
+  };
+  uint8_t* shim =
+      version == 4 ? write_ip(Ipv4Header{.version_and_length = 0x45,
+                                         .fragment = kDontFragment,
+                                         .time_to_live = kTimeToLive,
+                                         .protocol = protocol})
+                   : write_ip(Ipv6Header{.version_class_label = NetworkOrder32(uint32_t{6} << 28),
+                                         .next_header = protocol,
+                                         .hop_limit = kTimeToLive});
   const uint8_t* end = WriteShim(service, backend, version, shim);
   envelope.size = static_cast<uint8_t>(end - bytes);
   if (version == 4) {

@@ -79,7 +79,7 @@ struct ExtraFrame {
 
 // One packet on its way.
 struct Packet {
-  // The worker that is left a packet of its own: this one.
+  // As an owner: no other worker.
   static constexpr uint16_t kNobody = 0xffff;
 
   Frame frame;
@@ -95,7 +95,7 @@ struct Packet {
   // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
   // in bytes from the IP header; else 0.
   uint16_t quote;
-  // HandOver: the worker that it was left to, or kNobody. It gets its verdict there.
+  // HandOver: the worker that it was left to and gets its verdict from, or kNobody.
   uint16_t owner;
   Direction direction;  // Match
   FlowLookup lookup;    // Choose; Match for kFromBackend

@@ -75,7 +75,7 @@ class Choosing {
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
-  void LookFurtherAhead(Burst& burst) {
+  void LookFurtherAhead(const Burst& burst) const {
     if (!has_unknown_) return;
     uint32_t n = 0;
     for (const Packet& p : burst.all()) {

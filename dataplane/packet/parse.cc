@@ -55,12 +55,8 @@ bool ReadIpv4(std::span<const uint8_t> bytes, bool checksum_good, ParsedPacket& 
       header_length > total_length || total_length > bytes.size()) {
     return false;
   }
-  if (!quoted && !checksum_good) {
-    // Without options, as nearly always, the compiler knows the size.
-    const uint32_t sum = header_length == sizeof(Ipv4Header)
-                             ? SumOf(bytes.data(), sizeof(Ipv4Header))
-                             : SumOf(bytes.data(), header_length);
-    if (!IsSumOfGoodData(sum)) return false;
+  if (!quoted && !checksum_good && !IsSumOfGoodData(SumOf(bytes.data(), header_length))) {
+    return false;
   }
 
   packet.ip_length = static_cast<uint32_t>(total_length);
@@ -301,9 +297,9 @@ void Parse(Burst& burst) {
   bool has_fragments = false;
   const std::span<Packet> all = burst.all();
   for (Packet& p : all.first(std::min<size_t>(all.size(), kAhead))) PrefetchFrame(p.frame);
-  const Packet* last_to_prefetch_at = all.data() + all.size() - kAhead;
+  size_t ahead = kAhead;
   burst.ForUndecided([&](Packet& p) {
-    if (&p < last_to_prefetch_at) PrefetchFrame((&p + kAhead)->frame);
+    if (ahead < all.size()) PrefetchFrame(all[ahead++].frame);
     return ParsePlain(p.frame, p.parsed, p.key) || ParseAny(p, has_fragments);
   });
   burst.has_fragments = has_fragments;
