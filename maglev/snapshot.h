@@ -12,6 +12,7 @@
 #ifndef GUIDEWAY_MAGLEV_SNAPSHOT_H_
 #define GUIDEWAY_MAGLEV_SNAPSHOT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,13 +22,14 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
 #include "maglev/envelope.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
+#include "maglev/pages.h"
 #include "maglev/prefix_map.h"
 #include "maglev/schedulers.h"
+#include "maglev/vips.h"
 
 namespace guideway {
 
@@ -93,9 +95,8 @@ class Routes {
   std::vector<NextHop> hops_ = {NextHop()};  // the first: nowhere
 };
 
-// One backend in one service. What a packet in a tunnel needs is in the first cache line, of most
-// kinds of tunnel, and in the second.
-struct alignas(64) Backend {
+// One backend in one service.
+struct Backend {
   BackendId id = kNoBackend;
   ServiceId service = 0;
   BackendState state = BackendState::kUp;
@@ -110,8 +111,6 @@ struct alignas(64) Backend {
 
   friend bool operator==(const Backend&, const Backend&) = default;
 };
-// Ethernet, IPv4, UDP and GUE.
-static_assert(offsetof(Backend, envelope) + offsetof(Envelope, bytes) + 14 + 20 + 8 + 4 <= 64);
 
 // What of its addresses makes connections belong together: the lookup table gives them one backend.
 struct Affinity {
@@ -141,8 +140,7 @@ struct TunnelSettings {
   friend bool operator==(const TunnelSettings&, const TunnelSettings&) = default;
 };
 
-// What a packet of a known connection needs is in the first cache line.
-struct alignas(64) Service {
+struct Service {
   ServiceId id = 0;
   Forwarding forwarding = Forwarding::kIpip;
   Protocol protocol = Protocol::kTcp;
@@ -194,36 +192,21 @@ struct SnapshotParts {
   std::vector<IpAddress> own_addresses = {};  // of this host: what comes for them is the kernel's
 };
 
-// An address, or a prefix of addresses, that clients send to, with the services at it.
-class Vip {
- public:
-  // The service at this protocol (of the IP header) and port (host order), or null.
-  const Service* Find(uint8_t protocol, uint16_t port) const {
-    const uint32_t wanted = Place(protocol, port);
-    size_t first = 0;
-    for (size_t count = served_.size(); count > 1;) {
-      const size_t half = count / 2;
-      if (served_[first + half].first <= wanted) first += half;
-      count -= half;
-    }
-    const Served& served = served_[first];
-    return served.first <= wanted && wanted <= served.last ? served.service : nullptr;
-  }
-
- private:
-  friend class Snapshot;
-  // Protocol and port as one number. kAny takes all of them.
-  static constexpr uint32_t Place(uint8_t protocol, uint16_t port) {
-    return uint32_t{protocol} << 16 | port;
-  }
-  struct Served {
-    uint32_t first, last;  // places
-    const Service* service;
-  };
-  // Ascending, no overlap, at least one.
-  absl::InlinedVector<Served, 2> served_;
+// What a packet needs to know of the backend that it goes to. One cache line each, or two with a
+// large envelope, side by side by BackendId: where there are many backends, the rest of what is
+// known of them would be as many pages again.
+struct alignas(64) Target {
+  BackendId id = kNoBackend;
+  ServiceId service = 0;
+  // Its connections stay with it, whatever their packets say: it is up, and its service reads no
+  // QUIC connection ids.
+  bool keeps_all = false;
+  Envelope envelope;
+  const Backend* backend = nullptr;
 };
-
+// Ethernet, IPv4, UDP and GUE.
+static_assert(offsetof(Target, envelope) + offsetof(Envelope, bytes) + 14 + 20 + 8 + 4 <= 64);
+static_assert(sizeof(Target) == 128);
 class Snapshot {
  public:
   // `version` counts Snapshots from 1. Service and backend ids are unique and below their bounds,
@@ -242,25 +225,18 @@ class Snapshot {
   const Routes& routes() const { return *parts_.routes; }
   const std::shared_ptr<const Routes>& shared_routes() const { return parts_.routes; }
 
-  // The longest VIP around an address, or null.
-  const Vip* FindVip(const IpAddress& address) const {
-    if (const auto found = vips_.find(address); found != vips_.end()) return &found->second;
-    return has_vip_prefixes_ ? FindVipPrefix(address) : nullptr;
-  }
-  // Whether there are more than the first cache holds: then it pays to bring the VIP of an address
-  // closer before it is looked for.
-  bool has_many_vips() const { return vips_.size() > 256; }
-  void PrefetchVip(const IpAddress& address) const { vips_.prefetch(address); }
+  const Vips& vips() const { return vips_; }
   bool has_access() const { return parts_.access != nullptr; }
   bool IsDenied(const IpAddress& source) const {
     return parts_.access != nullptr &&
            parts_.access->Find(source) == static_cast<uint32_t>(Access::kDeny);
   }
 
-  // Null once it has left the configuration. `id` may be any number.
-  const Backend* FindBackend(BackendId id) const {
-    return id < backend_count_ ? backends_[id] : nullptr;
-  }
+  // Of a backend that has left the configuration, one without a backend. `id` may be any number.
+  const Target& TargetOf(BackendId id) const { return targets_[std::min(id, target_count_)]; }
+  bool HasBackend(BackendId id) const { return TargetOf(id).id == id; }
+  // Null once it has left the configuration.
+  const Backend* FindBackend(BackendId id) const { return TargetOf(id).backend; }
   const Service* FindService(ServiceId id) const {
     return id < services_.size() ? services_[id] : nullptr;
   }
@@ -282,23 +258,14 @@ class Snapshot {
     const Backend* backend;
   };
 
-  // VIPs are no stranger's choice, so a multiplication will do.
-  struct HashAddress {
-    size_t operator()(const IpAddress& address) const { return address.QuickHash(); }
-  };
-
-  const Vip* FindVipPrefix(const IpAddress& address) const;
-  void AddVips();
-  void AddBackends(const Service& service);
+  void AddService(const Service& service);
+  void AddBackend(const Service& service, const Backend& backend);
 
   SnapshotParts parts_;
-  absl::flat_hash_map<IpAddress, Vip, HashAddress> vips_;  // of single addresses
-  std::vector<Vip> wide_vips_;                             // the others
-  PrefixMap vip_prefixes_;                                 // to their indices
-  bool has_vip_prefixes_ = false;
-  std::vector<const Backend*> backends_;                       // by id
-  size_t backend_count_ = 0;                                   // their number
-  std::vector<const Service*> services_;                       // by id
+  Vips vips_;
+  BackendId target_count_;
+  PageArray<Target> targets_;             // by id; behind them, one for ids that nobody has
+  std::vector<const Service*> services_;  // by id
   absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
   absl::flat_hash_set<IpAddress> own_;
   absl::flat_hash_set<IpAddress> tunnel_ends_;

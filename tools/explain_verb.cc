@@ -69,7 +69,7 @@ class Explanation {
           std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
     }
     if (burst_->packets[0].service != nullptr) answer_.service = burst_->packets[0].service->name;
-    if (burst_->packets[0].backend != nullptr) answer_.backend = burst_->packets[0].backend->name;
+    if (burst_->packets[0].backend() != nullptr) answer_.backend = burst_->packets[0].backend()->name;
     answer_.flow = std::string(FlowLookupName(burst_->packets[0].lookup));
     ExplainMatch();
     if (burst_->packets[0].service != nullptr &&
@@ -104,7 +104,7 @@ class Explanation {
       Step("malformed: its source is a multicast or broadcast address, or the VIP itself");
       return;
     }
-    const Vip* vip = snapshot_.FindVip(text_.destination);
+    const Vip* vip = snapshot_.vips().Find(text_.destination);
     if (vip == nullptr) return ExplainNoVip();
     Step(absl::StrCat(destination, " is a VIP", OfPrefix(), "; at it ", Served()));
     if (Is(Reason::kAccessDenied)) {
@@ -128,7 +128,7 @@ class Explanation {
   void ExplainNoVip() {
     const std::string destination = text_.destination.ToString();
     if (burst_->packets[0].direction == Direction::kFromBackend &&
-        burst_->packets[0].backend != nullptr) {
+        burst_->packets[0].backend() != nullptr) {
       const std::string port =
           text_.source_port == 0 ? "" : absl::StrCat(" port ", text_.source_port);
       Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), port,
@@ -154,11 +154,11 @@ class Explanation {
 
   // «web serves tcp 80, 443; dns udp 53»
   std::string Served() const {
-    const Vip* vip = snapshot_.FindVip(text_.destination);
+    const Vip* vip = snapshot_.vips().Find(text_.destination);
     std::vector<std::string> served;
     for (const auto& service : snapshot_.services()) {
       for (const Prefix& prefix : service->vips) {
-        if (snapshot_.FindVip(prefix.address) != vip) continue;
+        if (snapshot_.vips().Find(prefix.address) != vip) continue;
         std::vector<std::string> ports;
         for (const PortRange& range : service->ports) {
           ports.push_back(range.first == range.last ? absl::StrCat(range.first)
@@ -236,7 +236,7 @@ class Explanation {
   }
 
   void ExplainEnd() {
-    const Backend* backend = burst_->packets[0].backend;
+    const Backend* backend = burst_->packets[0].backend();
     if (Is(Reason::kNoNextHop)) {
       Step(absl::StrCat("no route leads to ",
                         backend != nullptr && burst_->packets[0].direction == Direction::kToBackend

@@ -91,7 +91,8 @@ struct Packet {
   // Parse. Match: of an ICMP error about a connection, that connection's, as the client sends it.
   FlowKey key;
   const Service* service;  // Match; null: not to a service
-  const Backend* backend;  // Choose; Match for kFromBackend; null: none chosen
+  const Target* target;    // Choose; Match for kFromBackend; null: no backend chosen
+  ServiceId service_id;    // of `service`: which is far away, and not needed for most packets
   // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
   // in bytes from the IP header; else 0.
   uint16_t quote;
@@ -110,6 +111,13 @@ struct Packet {
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
 
+  // The backend chosen, or null.
+  const Backend* backend() const { return target == nullptr ? nullptr : target->backend; }
+
+  void SetService(const Service& s) {
+    service = &s;
+    service_id = s.id;
+  }
   bool Finish(Verdict what) {
     verdict = what;
     return false;
@@ -156,7 +164,7 @@ struct Burst {
     extras = {};
     for (Packet& p : all()) {
       p.service = nullptr;
-      p.backend = nullptr;
+      p.target = nullptr;
       p.quote = 0;
       p.owner = Packet::kNobody;
       p.direction = Direction::kToBackend;

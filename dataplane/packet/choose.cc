@@ -16,10 +16,10 @@ bool OpensConnection(const ParsedPacket& packet) {
 }
 
 // The backend of an entry, if this packet may still go there; else null.
-const Backend* BackendOf(const Flow& flow, const Snapshot& snapshot, const Service& service,
+const Backend* BackendOf(const Flow& flow, const Snapshot& snapshot, ServiceId service,
                          const ParsedPacket& packet) {
   const Backend* backend = snapshot.FindBackend(flow.backend);
-  if (backend == nullptr || backend->service != service.id) return nullptr;
+  if (backend == nullptr || backend->service != service) return nullptr;
   switch (backend->state) {
     case BackendState::kUp: return backend;
     case BackendState::kDrain: return OpensConnection(packet) ? nullptr : backend;
@@ -60,18 +60,15 @@ class Choosing {
 
   // Brings closer what Choose and the stages behind it will want.
   void LookAhead(const Packet& p) {
-    Ahead& ahead = ahead_[looked_at_++];
-    ahead.entry = flows_.Glance(p.hash);
-    if (!ahead.entry) {
-      ahead.backend = nullptr;
+    const FlowTable::Entry entry = ahead_[looked_at_++] = flows_.Glance(p.hash);
+    __builtin_prefetch(&counters_.service(p.service_id), 1);
+    if (!entry) {
       has_unknown_ = true;
       return;
     }
-    const BackendId id = ahead.entry.flow().backend;
-    ahead.backend = snapshot_.FindBackend(id);
-    __builtin_prefetch(ahead.backend);
+    const BackendId id = entry.flow().backend;
+    __builtin_prefetch(&snapshot_.TargetOf(id));
     __builtin_prefetch(&counters_.backend(id), 1);
-    __builtin_prefetch(&counters_.service(p.service->id), 1);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
@@ -79,41 +76,41 @@ class Choosing {
     if (!has_unknown_) return;
     uint32_t n = 0;
     for (const Packet& p : burst.all()) {
-      if (p.to_choose && !ahead_[n++].entry) __builtin_prefetch(ByHash(p));
+      if (p.to_choose && !ahead_[n++]) __builtin_prefetch(ByHash(p));
     }
   }
 
-  bool Choose(Packet& p) { return IsSteady(p) || ChooseAnew(p); }
+  bool Choose(Packet& p) { return IsSteady(p, ahead_[chosen_++]) || ChooseAnew(p); }
 
  private:
   // What nearly all packets are: in the middle of a connection that is known, found where LookAhead
   // saw it, and about which nothing changes but the time. For these ChooseAnew would do the same.
-  bool IsSteady(Packet& p) {
-    Ahead ahead = ahead_[chosen_++];
-    if (!FlowTable::IsOf(ahead.entry, p.hash) || ahead.backend == nullptr) return false;
-    const Flow flow = ahead.entry.flow();
-    const Service& service = *p.service;
-    const bool is_steady =
-        flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
-        (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
-        ahead.backend->id == flow.backend && ahead.backend->service == service.id &&
-        ahead.backend->state == BackendState::kUp && service.quic == nullptr && p.quote == 0;
+  bool IsSteady(Packet& p, FlowTable::Entry entry) const {
+    if (!FlowTable::IsOf(entry, p.hash)) return false;
+    const Flow flow = entry.flow();
+    const Target& target = snapshot_.TargetOf(flow.backend);
+    const bool is_steady = flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
+                           (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
+                           target.keeps_all && target.service == p.service_id && p.quote == 0;
     if (!is_steady) return false;
-    ahead.entry.Touch(clock_.now);
-    p.backend = ahead.backend;
+    entry.Touch(clock_.now);
+    p.target = &target;
     p.lookup = FlowLookup::kHit;
     return true;
   }
 
   [[gnu::noinline]] bool ChooseAnew(Packet& p) {
-    if (const Backend* backend = ByQuicId(p)) {
-      p.backend = backend;
-      return true;
-    }
+    if (const Backend* backend = ByQuicId(p)) return SendTo(p, backend);
     if (p.quote != 0) return FollowConnection(p);
     if (const auto entry = flows_.Find(p.hash)) return Continue(p, entry);
     if (p.parsed.is_fragment && FindElsewhere(p)) return true;
     return Open(p);
+  }
+
+  bool SendTo(Packet& p, const Backend* backend) const {
+    if (backend == nullptr) return false;
+    p.target = &snapshot_.TargetOf(backend->id);
+    return true;
   }
 
   // The backend that the packet's QUIC connection id names, if it takes packets; else null.
@@ -156,8 +153,7 @@ class Choosing {
   // An ICMP error goes where its connection goes, in whichever worker's table that is.
   bool FollowConnection(Packet& p) {
     if (FindElsewhere(p)) return true;
-    p.backend = ByHash(p);
-    return p.backend != nullptr || p.Drop(Reason::kNoBackend);
+    return SendTo(p, ByHash(p)) || p.Drop(Reason::kNoBackend);
   }
 
   // The backend of the packet's connection by any worker's table, if it takes such packets.
@@ -165,8 +161,7 @@ class Choosing {
     for (size_t worker = 0; worker < shared_.workers(); ++worker) {
       const std::optional<Flow> flow = shared_.flows(worker).Peek(p.hash);
       if (!flow.has_value() || flow->IsTimedOut(clock_)) continue;
-      p.backend = BackendOf(*flow, snapshot_, *p.service, p.parsed);
-      if (p.backend == nullptr) continue;
+      if (!SendTo(p, BackendOf(*flow, snapshot_, p.service_id, p.parsed))) continue;
       p.lookup = FlowLookup::kHit;
       return true;
     }
@@ -180,7 +175,7 @@ class Choosing {
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
-    const Backend* backend = is_over ? nullptr : BackendOf(flow, snapshot_, *p.service, packet);
+    const Backend* backend = is_over ? nullptr : BackendOf(flow, snapshot_, p.service_id, packet);
     p.lookup = FlowLookup::kHit;
     if (backend == nullptr) {
       backend = ByScheduler(p);
@@ -205,8 +200,7 @@ class Choosing {
       if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
-    p.backend = backend;
-    return true;
+    return SendTo(p, backend);
   }
 
   bool Open(Packet& p) {
@@ -234,8 +228,7 @@ class Choosing {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
       counters_.flows().Sub(1);
     }
-    p.backend = backend;
-    return true;
+    return SendTo(p, backend);
   }
 
   const Snapshot& snapshot_;
@@ -245,12 +238,8 @@ class Choosing {
   FlowTable& flows_;
   Chooser& chooser_;
   WorkerCounters& counters_;
-  // What LookAhead saw.
-  struct Ahead {
-    FlowTable::Entry entry;
-    const Backend* backend;
-  };
-  std::array<Ahead, Burst::kSize> ahead_;  // of the packets to choose for, in their order
+  // Where LookAhead saw the connections of the packets to choose for, in their order.
+  std::array<FlowTable::Entry, Burst::kSize> ahead_;
   uint32_t looked_at_ = 0, chosen_ = 0;
   bool has_unknown_ = false;
 };

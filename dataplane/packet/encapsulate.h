@@ -99,12 +99,12 @@ struct OuterFragmentation {
 
 // Puts a whole or partial client packet into its envelope, Ethernet included. Returns the outer IP
 // packet.
-[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Backend& backend,
+[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Target& target,
                                                   const FlowHash& hash,
                                                   OuterFragmentation fragmentation,
                                                   const ParsedPacket& packet, const FlowKey& key,
                                                   IpBytes inner) {
-  const Envelope& envelope = backend.envelope;
+  const Envelope& envelope = target.envelope;
   const uint32_t outer_size = envelope.outer_size();
   uint8_t* ip = inner.data - outer_size;
   const uint32_t length = inner.length + outer_size;
@@ -132,7 +132,7 @@ struct OuterFragmentation {
       outer.fragment = 0;
       sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};
     }
-    if (envelope.spreads_source) sum += SpreadSourceV4(backend.tunnel_source, hash, outer.source);
+    if (envelope.spreads_source) sum += SpreadSourceV4(target.backend->tunnel_source, hash, outer.source);
     outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
     if (envelope.has_udp) {
       auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
@@ -148,7 +148,7 @@ struct OuterFragmentation {
   outer.version_class_label =
       NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label);
   outer.payload_length = NetworkOrder(static_cast<uint16_t>(payload));
-  if (envelope.spreads_source) sum += SpreadSourceV6(backend.tunnel_source, hash, outer.source);
+  if (envelope.spreads_source) sum += SpreadSourceV6(target.backend->tunnel_source, hash, outer.source);
   if (envelope.has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
     const uint16_t udp_length = NetworkOrder(static_cast<uint16_t>(payload));

@@ -38,7 +38,7 @@
 #include <type_traits>
 
 #include "dataplane/packet/clock.h"
-#include "dataplane/packet/pages.h"
+#include "maglev/pages.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
 

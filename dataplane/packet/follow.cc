@@ -14,7 +14,7 @@ class Following {
   void Remember(const Packet& p) {
     Fragments::Fate fate;
     if (p.undecided) {
-      fate = {.verdict = Verdict::kForward, .backend = p.backend->id, .hash = p.hash};
+      fate = {.verdict = Verdict::kForward, .backend = p.target->id, .hash = p.hash};
     } else {
       // What was punted is punted whole, and where no nat is, without having to be remembered.
       fate = {.verdict = p.verdict, .reason = p.reason};
@@ -26,22 +26,23 @@ class Following {
 
   bool Follow(Packet& p) {
     const Fragments::Fate* fate = fragments_.Find(Key(p), now_);
-    const Backend* backend = fate == nullptr ? nullptr : snapshot_.FindBackend(fate->backend);
     // That of a backend that has left the configuration is none.
-    if (fate == nullptr || (fate->verdict == Verdict::kForward && backend == nullptr)) {
+    if (fate == nullptr ||
+        (fate->verdict == Verdict::kForward && !snapshot_.HasBackend(fate->backend))) {
       if (!p.frame.was_held && fragments_.Hold(Key(p), p.frame, now_)) return p.Hold();
       return p.direction == Direction::kToBackend ? p.Drop(Reason::kFragmentUnknown)
                                                   : p.Finish(Verdict::kPunt);
     }
     if (fate->verdict == Verdict::kDrop) return p.Drop(fate->reason);
     if (fate->verdict == Verdict::kPunt) return p.Finish(Verdict::kPunt);
-    const Service* service = snapshot_.FindService(backend->service);
+    const Target& target = snapshot_.TargetOf(fate->backend);
+    const Service& service = *snapshot_.FindService(target.service);
     // Between the two fragments an address may have become another thing.
-    if (p.direction == Direction::kFromBackend && service->forwarding != Forwarding::kNat) {
+    if (p.direction == Direction::kFromBackend && service.forwarding != Forwarding::kNat) {
       return p.Finish(Verdict::kPunt);
     }
-    p.backend = backend;
-    p.service = service;
+    p.target = &target;
+    p.SetService(service);
     p.hash = fate->hash;
     // The answer of a nat backend, like its first part.
     if (p.direction == Direction::kFromBackend) p.lookup = FlowLookup::kHit;

@@ -74,7 +74,7 @@ void Fragments::Sweep(const Snapshot& snapshot) {
   for (size_t i = 0; i < kFates; ++i) {
     FateEntry& entry = fates_[i];
     if (entry.used && entry.fate.verdict == Verdict::kForward &&
-        snapshot.FindBackend(entry.fate.backend) == nullptr) {
+        !snapshot.HasBackend(entry.fate.backend)) {
       entry.used = false;
     }
   }

@@ -23,7 +23,7 @@
 
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/clock.h"
-#include "dataplane/packet/pages.h"
+#include "maglev/pages.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
 

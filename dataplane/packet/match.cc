@@ -57,17 +57,14 @@ class Matcher {
     const FlowKey& key = p.key;
     // Often the service of the packet before.
     if (!key.IsToTheSameAs(*last_) || p.parsed.is_later_fragment) {
-      const Vip* vip = snapshot_.FindVip(key.destination_address());
+      const Vip* vip = snapshot_.vips().Find(key.destination_address());
       if (vip == nullptr) return MatchFromBackend(p);
       if (IsIcmp(key) || p.parsed.is_later_fragment) return MatchUnusual(p, *vip);
       last_ = &key;
-      last_service_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
+      last_served_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
     }
     if (IsRefused(p)) return false;
-    p.service = last_service_;
-    __builtin_prefetch(last_service_);
-    if (last_service_ == nullptr) return p.Drop(Reason::kPortNotServed);
-    return Hash(p);
+    return GiveTo(p, last_served_);
   }
 
  private:
@@ -78,7 +75,10 @@ class Matcher {
     return snapshot_.IsDenied(source) && !p.Drop(Reason::kAccessDenied);
   }
 
-  bool Hash(Packet& p) {
+  bool GiveTo(Packet& p, const Vip::Served* served) {
+    if (served == nullptr) return p.Drop(Reason::kPortNotServed);
+    p.service = served->service;
+    p.service_id = served->id;
     const FlowHash hash = HashFlow(p.key, seed_);
     p.hash = hash;
     p.to_choose = true;
@@ -127,9 +127,7 @@ class Matcher {
 
   bool MatchService(Packet& p, const Vip& vip) {
     const FlowKey& key = p.key;
-    p.service = vip.Find(key.protocol, NetworkOrder(key.destination_port));
-    if (p.service == nullptr) return p.Drop(Reason::kPortNotServed);
-    return Hash(p);
+    return GiveTo(p, vip.Find(key.protocol, NetworkOrder(key.destination_port)));
   }
 
   // Not to a VIP: the answer of a nat backend, or not ours.
@@ -182,8 +180,8 @@ class Matcher {
 
   bool Answer(Packet& p, const Backend* backend) {
     if (backend == nullptr) return p.Finish(Verdict::kPunt);
-    p.backend = backend;
-    p.service = snapshot_.FindService(backend->service);
+    p.target = &snapshot_.TargetOf(backend->id);
+    p.SetService(*snapshot_.FindService(backend->service));
     p.lookup = FlowLookup::kHit;
     return true;
   }
@@ -194,15 +192,15 @@ class Matcher {
   // Of the last packet with ports to a VIP.
   static constexpr FlowKey kNoKey = {};
   const FlowKey* last_ = &kNoKey;
-  const Service* last_service_ = nullptr;
+  const Vip::Served* last_served_ = nullptr;
 };
 
 }  // namespace
 
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
-  if (snapshot.has_many_vips()) {
+  if (const Vips& vips = snapshot.vips(); vips.are_many()) {
     burst.ForUndecided([&](Packet& p) {
-      snapshot.PrefetchVip(p.key.destination_address());
+      vips.Prefetch(p.key.destination_address());
       return true;
     });
   }

@@ -32,7 +32,7 @@ class ServiceTotals {
   explicit ServiceTotals(WorkerCounters& counters) : counters_(counters) {}
   ~ServiceTotals() { Flush(); }
 
-  void Add(const Service* service, uint64_t bytes, Verdict verdict) {
+  void Add(ServiceId service, uint64_t bytes, Verdict verdict) {
     if (service != service_) {
       Flush();
       service_ = service;
@@ -45,8 +45,8 @@ class ServiceTotals {
 
  private:
   void Flush() {
-    if (service_ == nullptr) return;
-    WorkerCounters::PerService& s = counters_.service(service_->id);
+    if (packets_ == 0) return;
+    WorkerCounters::PerService& s = counters_.service(service_);
     s.packets.Add(std::exchange(packets_, 0));
     s.bytes.Add(std::exchange(bytes_, 0));
     s.forwarded.Add(std::exchange(forwarded_, 0));
@@ -54,7 +54,7 @@ class ServiceTotals {
   }
 
   WorkerCounters& counters_;
-  const Service* service_ = nullptr;
+  ServiceId service_ = 0;
   uint64_t packets_ = 0, bytes_ = 0, forwarded_ = 0, dropped_ = 0;
 };
 
@@ -77,10 +77,10 @@ void Pipeline::Account(const Burst& burst) {
       if (p.verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(p.reason)];
     }
     if (p.service != nullptr) {
-      services.Add(p.service, p.parsed.ip_offset + p.parsed.ip_length, p.verdict);
+      services.Add(p.service_id, p.parsed.ip_offset + p.parsed.ip_length, p.verdict);
     }
-    if (p.backend != nullptr) {
-      WorkerCounters::PerBackend& b = counters_.backend(p.backend->id);
+    if (p.target != nullptr) {
+      WorkerCounters::PerBackend& b = counters_.backend(p.target->id);
       if (p.opened) b.new_flows.Add(1);
       if (IsSentToBackend(p)) {
         b.packets.Add(1);
@@ -90,7 +90,7 @@ void Pipeline::Account(const Burst& burst) {
   }
   for (const ExtraFrame& extra : burst.extras) {
     const Packet& p = burst.packets[extra.packet];
-    if (IsSentToBackend(p)) counters_.backend(p.backend->id).bytes.Add(extra.length);
+    if (IsSentToBackend(p)) counters_.backend(p.target->id).bytes.Add(extra.length);
   }
   counts.verdicts[static_cast<size_t>(Verdict::kForward)] = forwarded;
   for (size_t v = 0; v < kVerdicts; ++v) {
@@ -105,7 +105,7 @@ void Pipeline::Account(const Burst& burst) {
 void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
   const FlowClock clock(TicksOf(now), snapshot.timeouts());
   const auto keep = [&](const Flow& flow) {
-    return !flow.IsTimedOut(clock) && snapshot.FindBackend(flow.backend) != nullptr;
+    return !flow.IsTimedOut(clock) && snapshot.HasBackend(flow.backend);
   };
   const auto freed = [&](const Flow& flow) {
     counters_.backend(flow.backend).active_flows.Sub(1);

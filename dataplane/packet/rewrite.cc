@@ -44,17 +44,18 @@ class Rewriting {
  private:
   bool ToBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
-    const Backend& backend = *p.backend;
-    const Envelope& envelope = backend.envelope;
+    const Envelope& envelope = p.target->envelope;
     const uint32_t outer_size = envelope.outer_size();
     uint32_t mtu = envelope.mtu;
-    if (path_mtus_.any() && outer_size != 0) mtu = path_mtus_.Limit(backend.address, mtu, now_);
+    if (path_mtus_.any() && outer_size != 0) {
+      mtu = path_mtus_.Limit(p.backend()->address, mtu, now_);
+    }
     if (packet.ip_length + outer_size > mtu) return DoesNotFit(p, mtu);
 
     Frame& frame = p.frame;
     if (outer_size == 0) {
       if (p.service->forwarding == Forwarding::kNat) {
-        TranslateToBackend(backend, p.quote, packet, p.key, Bytes(p));
+        TranslateToBackend(*p.backend(), p.quote, packet, p.key, Bytes(p));
       }
       std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
       frame.interface = envelope.interface;
@@ -72,22 +73,21 @@ class Rewriting {
   [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p) {
     const Tags tags(p.frame, p.parsed);
     const IpBytes outer = IntoTunnel(p, !p.parsed.dont_fragment);
-    return Send(p, Verdict::kForward, p.backend->next_hop, tags, outer);
+    return Send(p, Verdict::kForward, p.backend()->next_hop, tags, outer);
   }
 
   [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, bool may_be_fragmented) {
-    const Backend& backend = *p.backend;
     OuterFragmentation fragmentation = {};
-    if (may_be_fragmented && !backend.envelope.is_ipv6) {
+    if (may_be_fragmented && !p.target->envelope.is_ipv6) {
       fragmentation = {true, static_cast<uint16_t>(state_.NextIdentification())};
     }
-    return Encapsulate(*p.service, backend, p.hash, fragmentation, p.parsed, p.key, Bytes(p));
+    return Encapsulate(*p.service, *p.target, p.hash, fragmentation, p.parsed, p.key, Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
   [[gnu::noinline]] bool DoesNotFit(Packet& p, uint32_t mtu) {
     const ParsedPacket& packet = p.parsed;
-    const Backend& backend = *p.backend;
+    const Backend& backend = *p.backend();
     const uint32_t outer_size = backend.envelope.outer_size();
     if (!backend.next_hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (!MayBeFragmented(p, outer_size)) return TooBig(p, mtu - outer_size);
@@ -107,7 +107,7 @@ class Rewriting {
     if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (packet.ip_length > hop.mtu && !MayBeFragmented(p, 0)) return TooBig(p, hop.mtu);
     const IpBytes bytes = Bytes(p);
-    TranslateFromBackend(*p.service, *p.backend, p.quote, packet, p.key, bytes);
+    TranslateFromBackend(*p.service, *p.backend(), p.quote, packet, p.key, bytes);
     return SendSplit(p, Verdict::kForward, hop, hop.mtu, Tags(p.frame, packet), bytes);
   }
 

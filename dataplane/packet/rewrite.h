@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "dataplane/packet/burst.h"
-#include "dataplane/packet/pages.h"
+#include "maglev/pages.h"
 #include "dataplane/packet/rate_limit.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "dataplane/packet/flow_table.h"
-#include "dataplane/packet/pages.h"
+#include "maglev/pages.h"
 #include "dataplane/packet/path_mtu.h"
 #include "dataplane/packet/rate_limit.h"
 #include "dataplane/packet/worker_counters.h"

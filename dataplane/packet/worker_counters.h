@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "dataplane/counters.h"
-#include "dataplane/packet/pages.h"
+#include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {

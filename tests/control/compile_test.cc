@@ -87,9 +87,9 @@ services:
   EXPECT_EQ(web.ports, (std::vector<PortRange>{{53, 53}, {8000, 8001}}));
   EXPECT_EQ(web.forwarding, Forwarding::kIpip);
   const IpAddress vip = IpAddress::Parse("198.51.100.11").value();
-  ASSERT_NE(snapshot->FindVip(vip), nullptr);
-  EXPECT_EQ(snapshot->FindVip(vip)->Find(17, 8001), &web);
-  EXPECT_EQ(snapshot->FindVip(vip)->Find(6, 8001), nullptr);
+  ASSERT_NE(snapshot->vips().Find(vip), nullptr);
+  EXPECT_EQ(snapshot->vips().Find(vip)->Find(17, 8001)->service, &web);
+  EXPECT_EQ(snapshot->vips().Find(vip)->Find(6, 8001), nullptr);
 
   ASSERT_EQ(web.backends.size(), 4u);
   EXPECT_EQ(web.backends[0].name, "far") << "sorted by name";
@@ -310,11 +310,11 @@ TEST(Compile, FillsInWhatComesIn) {
   EXPECT_EQ(service.ports, (std::vector<PortRange>{{0, 65535}}));
   EXPECT_EQ(service.new_flows_per_second, 4294967295u);
   for (const char* vip : {"198.51.100.111", "2001:db8:1::5", "2001:db8:2::1"}) {
-    const Vip* found = snapshot->FindVip(IpAddress::Parse(vip).value());
+    const Vip* found = snapshot->vips().Find(IpAddress::Parse(vip).value());
     ASSERT_NE(found, nullptr) << vip;
-    EXPECT_EQ(found->Find(47, 0), &service);
+    EXPECT_EQ(found->Find(47, 0)->service, &service);
   }
-  EXPECT_EQ(snapshot->FindVip(IpAddress::Parse("198.51.100.112").value()), nullptr);
+  EXPECT_EQ(snapshot->vips().Find(IpAddress::Parse("198.51.100.112").value()), nullptr);
   EXPECT_EQ(MustCompile(Input(Parts().Text()))->replies_per_second(), 1000u);
 }
 

@@ -21,8 +21,8 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
                      .protocol = Protocol::kUdp,
                      .ports = {{80, 80}}}});
   const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
-    const Service* service = snapshot->FindVip(Address(vip))->Find(protocol, port);
-    return service == nullptr ? "-" : service->name;
+    const Vip::Served* served = snapshot->vips().Find(Address(vip))->Find(protocol, port);
+    return served == nullptr ? "-" : served->service->name;
   };
   EXPECT_EQ(find("198.51.100.10", 6, 80), "web");
   EXPECT_EQ(find("198.51.100.11", 6, 443), "web");
@@ -36,7 +36,7 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
   EXPECT_EQ(find("198.51.100.10", 6, 8101), "-");
   EXPECT_EQ(find("198.51.100.10", 6, 65535), "web");
   EXPECT_EQ(find("198.51.100.10", 1, 0), "-");
-  EXPECT_EQ(snapshot->FindVip(Address("198.51.100.12")), nullptr);
+  EXPECT_EQ(snapshot->vips().Find(Address("198.51.100.12")), nullptr);
 }
 
 TEST(Snapshot, TheLongestVipPrefixWins) {
@@ -46,10 +46,10 @@ TEST(Snapshot, TheLongestVipPrefixWins) {
        {.name = "host", .vips = {"198.51.100.65"}, .ports = {{80, 80}}},
        {.name = "all", .vips = {"198.51.100.128/25"}, .protocol = Protocol::kAny}});
   const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
-    const Vip* found = snapshot->FindVip(Address(vip));
+    const Vip* found = snapshot->vips().Find(Address(vip));
     if (found == nullptr) return "no VIP";
-    const Service* service = found->Find(protocol, port);
-    return service == nullptr ? "-" : service->name;
+    const Vip::Served* served = found->Find(protocol, port);
+    return served == nullptr ? "-" : served->service->name;
   };
   EXPECT_EQ(find("198.51.100.63", 6, 81), "wide");
   EXPECT_EQ(find("198.51.100.64", 6, 80), "narrow");

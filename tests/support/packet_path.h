@@ -119,7 +119,7 @@ class Path {
       outcome.reason = burst.packets[i].reason;
       outcome.lookup = burst.packets[i].lookup;
       if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
-      if (burst.packets[i].backend != nullptr) outcome.backend = burst.packets[i].backend->name;
+      if (burst.packets[i].backend() != nullptr) outcome.backend = burst.packets[i].backend()->name;
       if (burst.packets[i].IsSent()) {
         const Frame& frame = burst.packets[i].frame;
         outcome.frames.emplace_back(frame.data, frame.data + frame.length);

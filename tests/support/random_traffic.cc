@@ -866,7 +866,7 @@ void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
       }
       outcome.flow = burst.packets[i].lookup;
       if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
-      if (burst.packets[i].backend != nullptr) outcome.backend = burst.packets[i].backend->name;
+      if (burst.packets[i].backend() != nullptr) outcome.backend = burst.packets[i].backend()->name;
     }
     if (burst.packets[i].IsSent()) {
       const Frame& frame = burst.packets[i].frame;

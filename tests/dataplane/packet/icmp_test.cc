@@ -177,7 +177,7 @@ TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
                                .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
                                .headroom = Burst::kHeadroom};
     other.Process(*snapshot, path.now_ns(), *burst);
-    const std::string backend = burst->packets[0].backend->name;
+    const std::string backend = burst->packets[0].backend()->name;
     const Outcome outcome = path.Send(Error4(3, port));
     EXPECT_EQ(outcome.backend, backend);
     EXPECT_EQ(outcome.flow(), "hit");
