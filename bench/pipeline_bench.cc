@@ -186,6 +186,7 @@ class Bench {
         traffic_(shape),
         order_(flows) {
     if (!uses_huge_pages()) return;
+    shared.Prepare(snapshot);
     auto burst = std::make_unique<Burst>();
     for (int pass = 0; pass < 2; ++pass, now += kSecond) {
       for (uint64_t flow = 0; flow < flows;) {

@@ -62,19 +62,21 @@ uint8_t OuterProtocol(Forwarding forwarding, int version) {
 }  // namespace
 
 Envelope MakeEnvelope(const Service& service, const Backend& backend) {
-  Envelope envelope = {.size = Envelope::kEthernetSize,
-                       .interface = backend.next_hop.interface,
-                       .mtu = backend.next_hop.is_known() ? backend.next_hop.mtu : uint16_t{0}};
+  Envelope envelope;
+  EnvelopeFacts& facts = envelope.facts;
+  facts.size = Envelope::kEthernetSize;
+  facts.interface = backend.next_hop.interface;
+  facts.mtu = backend.next_hop.is_known() ? backend.next_hop.mtu : uint16_t{0};
   const int version = backend.address.is_v4() ? 4 : 6;
   uint8_t* bytes = envelope.bytes.data();
   Write(bytes, EthernetHeader{backend.next_hop.destination, backend.next_hop.source,
                               EtherTypeOf(version)});
   if (!IsTunnel(service.forwarding)) return envelope;
 
-  envelope.is_ipv6 = version == 6;
-  envelope.spreads_source = !backend.tunnel_source.is_host();
+  facts.is_ipv6 = version == 6;
+  facts.spreads_source = !backend.tunnel_source.is_host();
   const uint8_t protocol = OuterProtocol(service.forwarding, version);
-  envelope.has_udp = protocol == kProtocolUdp;
+  facts.has_udp = protocol == kProtocolUdp;
   uint8_t* ip_at = bytes + sizeof(EthernetHeader);
   // Writes the header with its addresses; returns its end.
   const auto write_ip = [&](auto ip) {
@@ -92,19 +94,19 @@ Envelope MakeEnvelope(const Service& service, const Backend& backend) {
                                          .next_header = protocol,
                                          .hop_limit = kTimeToLive});
   const uint8_t* end = WriteShim(service, backend, version, shim);
-  envelope.size = static_cast<uint8_t>(end - bytes);
+  facts.size = static_cast<uint8_t>(end - bytes);
   if (version == 4) {
-    envelope.sum = FoldedSum(SumOf(ip_at, sizeof(Ipv4Header)));
+    facts.sum = FoldedSum(SumOf(ip_at, sizeof(Ipv4Header)));
   } else {
     const auto& ip = HeaderAt<Ipv6Header>(ip_at);
     const uint32_t pseudo =
         PseudoHeaderSum(ip.source, ip.destination, sizeof(ip.source), protocol, 0);
-    envelope.sum = FoldedSum(SumOf(shim, static_cast<size_t>(end - shim), pseudo));
+    facts.sum = FoldedSum(SumOf(shim, static_cast<size_t>(end - shim), pseudo));
   }
   return envelope;
 }
 
-uint32_t AdaptEnvelope(const Service& service, const Envelope& envelope, int inner_version,
+uint32_t AdaptEnvelope(const Service& service, const EnvelopeFacts& envelope, int inner_version,
                        uint8_t* ip) {
   const int outer_version = envelope.is_ipv6 ? 6 : 4;
   uint8_t* shim = ip + (envelope.is_ipv6 ? sizeof(Ipv6Header) : sizeof(Ipv4Header));

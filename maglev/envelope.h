@@ -20,10 +20,9 @@ namespace guideway {
 struct Backend;
 struct Service;
 
-struct Envelope {
-  static constexpr size_t kEthernetSize = 14;
-  // Ethernet, IPv6, UDP, VXLAN, Ethernet.
-  static constexpr size_t kMaxSize = 84;
+// What there is to know of an envelope, beside its bytes: one word.
+struct EnvelopeFacts {
+  static constexpr uint8_t kEthernetSize = 14;
 
   uint8_t size = 0;  // in bytes; of Ethernet alone where there is no tunnel
   bool is_ipv6 : 1 = false;
@@ -35,10 +34,20 @@ struct Envelope {
   // Of the next hop. Where there is none, nothing fits.
   uint16_t interface = 0;
   uint16_t mtu = 0;
-  std::array<uint8_t, kMaxSize> bytes = {};
 
   // Of the outer headers alone.
-  uint32_t outer_size() const { return size - static_cast<uint32_t>(kEthernetSize); }
+  uint32_t outer_size() const { return uint32_t{size} - kEthernetSize; }
+
+  friend bool operator==(const EnvelopeFacts&, const EnvelopeFacts&) = default;
+};
+
+struct Envelope {
+  // Ethernet, IPv6, UDP, VXLAN, Ethernet.
+  static constexpr size_t kMaxSize = 84;
+  static constexpr uint8_t kEthernetSize = EnvelopeFacts::kEthernetSize;
+
+  EnvelopeFacts facts;
+  std::array<uint8_t, kMaxSize> bytes = {};
 
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
@@ -48,7 +57,7 @@ Envelope MakeEnvelope(const Service& service, const Backend& backend);
 
 // Turns an envelope that was copied into one for a packet of the other IP version, 4 or 6. `ip`:
 // the outer header. Returns what has to be added to `sum`.
-uint32_t AdaptEnvelope(const Service& service, const Envelope& envelope, int inner_version,
+uint32_t AdaptEnvelope(const Service& service, const EnvelopeFacts& envelope, int inner_version,
                        uint8_t* ip);
 
 }  // namespace guideway

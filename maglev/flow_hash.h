@@ -34,9 +34,11 @@ struct FlowKey {
 
   void SetAddressesV4(const void* v4_source, const void* v4_destination) {
     const auto set = [](uint8_t* to, const void* from) {
-      uint64_t words[2] = {};
-      std::memcpy(words, from, 4);
-      std::memcpy(to, words, sizeof(words));
+      uint32_t word;
+      std::memcpy(&word, from, sizeof(word));
+      const uint64_t first = word, second = 0;
+      std::memcpy(to, &first, sizeof(first));
+      std::memcpy(to + sizeof(first), &second, sizeof(second));
     };
     set(source, v4_source);
     set(destination, v4_destination);
@@ -47,6 +49,13 @@ struct FlowKey {
     std::memcpy(&source_port, &rest, sizeof(rest));
   }
 
+  // Sent from the address that it is sent to.
+  bool HasOneAddress() const {
+    uint64_t a[2], b[2];
+    std::memcpy(a, source, sizeof(a));
+    std::memcpy(b, destination, sizeof(b));
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
+  }
   // Whether both are sent to the same address, port and protocol.
   bool IsToTheSameAs(const FlowKey& other) const {
     uint64_t a[2], b[2], a_rest, b_rest;
@@ -63,8 +72,8 @@ struct FlowKey {
 };
 static_assert(sizeof(FlowKey) == 40 && std::has_unique_object_representations_v<FlowKey>);
 
-// 128 independent bits. `slot` is for the lookup table, `flow` for the flow table, so that the
-// flows of one slot spread over all lines.
+// 128 independent bits. `slot` is for the lookup table, `flow`, which is never 0, for the flow
+// table, so that the flows of one slot spread over all lines.
 struct FlowHash {
   uint64_t slot;
   uint64_t flow;
@@ -86,7 +95,7 @@ inline FlowHash HashFlow(const FlowKey& key, uint64_t seed) {
   } else {
     h = XXH3_128bits_withSeed(&key, sizeof(key), seed);
   }
-  return {h.low64, h.high64};
+  return {h.low64, h.high64 + (h.high64 == 0)};
 }
 
 // For affinities: the same for all that one client, or one client prefix, sends.

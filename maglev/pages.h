@@ -19,7 +19,7 @@
 namespace guideway {
 
 enum class PageSize {
-  kLazy,             // given when they are first touched, or by Populate; huge if the kernel likes
+  kLazy,             // given when they are first touched, or by Populate
   kTransparentHuge,  // huge if the kernel makes them so by itself, all now; if less, ordinary ones
   kHuge,             // from the kernel's reserved pool; if that has too few, kTransparentHuge
 };
@@ -32,9 +32,9 @@ class PageArray {
 
  public:
   PageArray(size_t count, PageSize page_size) : count_(count) {
-    const size_t page =
-        page_size != PageSize::kTransparentHuge || count * sizeof(T) > kHugePage / 2 ? kHugePage
-                                                                                     : kSmallPage;
+    const size_t page = page_size != PageSize::kTransparentHuge || count * sizeof(T) > kHugePage / 2
+                            ? kHugePage
+                            : kSmallPage;
     bytes_ = (count * sizeof(T) + page - 1) / page * page;
     if (bytes_ == 0) return;
     if (page_size == PageSize::kHuge && Map(MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE)) {
@@ -42,7 +42,6 @@ class PageArray {
       return;
     }
     if (!Map(page_size == PageSize::kLazy ? MAP_NORESERVE : 0)) throw std::bad_alloc();
-    if (page == kHugePage) madvise(data_, bytes_, MADV_HUGEPAGE);
     if (page_size == PageSize::kLazy) return;
     if (!Populate(count)) {
       munmap(data_, bytes_);
@@ -68,10 +67,13 @@ class PageArray {
   T& operator[](size_t i) { return static_cast<T*>(data_)[i]; }
   const T& operator[](size_t i) const { return static_cast<const T*>(data_)[i]; }
   size_t size() const { return count_; }
-  // Takes the pages of the first `count` now. False if the kernel has no memory for them.
+  // Takes the pages of the first `count` now, huge ones if they are many. False if the kernel has
+  // no memory for them.
   bool Populate(size_t count) {
     const size_t bytes = (count * sizeof(T) + kSmallPage - 1) / kSmallPage * kSmallPage;
-    return bytes == 0 || madvise(data_, bytes, MADV_POPULATE_WRITE) == 0;
+    if (bytes == 0) return true;
+    if (bytes > kHugePage / 2) madvise(data_, bytes_, MADV_HUGEPAGE);
+    return madvise(data_, bytes, MADV_POPULATE_WRITE) == 0;
   }
   // Whether the memory is in huge pages of the kernel's pool.
   bool is_huge() const { return is_huge_; }

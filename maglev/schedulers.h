@@ -29,6 +29,10 @@ enum class Scheduler : uint8_t {
 // «maglev», «round_robin», …
 absl::string_view SchedulerName(Scheduler scheduler);
 
+inline bool ChoosesByTable(Scheduler scheduler) {
+  return scheduler == Scheduler::kMaglev || scheduler == Scheduler::kGeographic;
+}
+
 // Turns in proportion to weights, spread as evenly as can be (weights 1 and 2 make b a b), to be
 // gone through again and again. As long as the sum of the weights without their common divisor, but
 // at most kMaxTurns, where the proportions are rounded. Empty if every weight is 0. Weights are up

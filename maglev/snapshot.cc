@@ -86,7 +86,7 @@ void Snapshot::AddService(const Service& service) {
 
 void Snapshot::AddBackend(const Service& service, const Backend& backend) {
   Require(backend.service == service.id, "a backend names its service");
-  Require(backend.envelope.size != 0, "a backend has its envelope");
+  Require(backend.envelope.facts.size != 0, "a backend has its envelope");
   Target& target = targets_[backend.id];
   Require(target.backend == nullptr, "backend ids are unique");
   target = {.id = backend.id,

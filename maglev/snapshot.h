@@ -232,8 +232,16 @@ class Snapshot {
            parts_.access->Find(source) == static_cast<uint32_t>(Access::kDeny);
   }
 
+  // One more than the largest id.
+  size_t service_ids() const { return services_.size(); }
+  size_t backend_ids() const { return target_count_; }
+
   // Of a backend that has left the configuration, one without a backend. `id` may be any number.
-  const Target& TargetOf(BackendId id) const { return targets_[std::min(id, target_count_)]; }
+  const Target& TargetOf(BackendId id) const {
+    if (id > target_count_) [[unlikely]]
+      id = target_count_;
+    return targets_[id];
+  }
   bool HasBackend(BackendId id) const { return TargetOf(id).id == id; }
   // Null once it has left the configuration.
   const Backend* FindBackend(BackendId id) const { return TargetOf(id).backend; }

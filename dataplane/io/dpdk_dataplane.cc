@@ -132,6 +132,7 @@ void DpdkDataplane::Stop() {
 }
 
 void DpdkDataplane::Publish(std::shared_ptr<const Snapshot> snapshot) {
+  shared_->Prepare(*snapshot);
   publisher_.Publish(std::move(snapshot));
 }
 

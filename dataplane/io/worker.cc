@@ -124,17 +124,17 @@ void Worker::SendFrames() {
   auto extra = burst_.extras.begin();
   for (uint8_t i = 0; i < burst_.size; ++i) {
     rte_mbuf* buffer = buffers_[i];
-    if (const uint16_t owner = burst_.packets[i].owner; owner != Packet::kNobody) {
-      buffer->port = burst_.packets[i].frame.interface;  // on the ring it means ours
-      if (rte_ring_mp_enqueue(rings_[owner], buffer) == 0) continue;
-      burst_.packets[i].owner = Packet::kNobody;
-      burst_.packets[i].Drop(Reason::kTransmitFull);
-    }
-    if (!burst_.packets[i].IsSent()) {
+    Packet& p = burst_.packets[i];
+    const Frame& frame = p.frame;
+    if (!p.IsSent()) {
+      if (p.owner != Packet::kNobody) {
+        buffer->port = frame.interface;  // on the ring it means ours
+        if (rte_ring_mp_enqueue(rings_[p.owner], buffer) == 0) continue;
+        p.Drop(Reason::kTransmitFull);
+      }
       if (buffer != nullptr) done[done_count++] = buffer;
       continue;
     }
-    const Frame& frame = burst_.packets[i].frame;
     if (buffer == nullptr) {
       buffer = Copy(frame.data, frame.length);
     } else {

@@ -12,6 +12,7 @@
 
 #include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
+#include "dataplane/packet/flow_table.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
 
@@ -35,20 +36,19 @@ struct Frame {
 
 // What Parse found in a packet, besides its key. Offsets of IP's parts count from the IP header.
 struct ParsedPacket {
-  uint16_t ip_offset;          // of the IP header, in bytes from the start of the frame
-  uint16_t transport_offset;   // behind the IP header with its options or extension headers
-  uint32_t ip_length;          // all of the IP packet, in bytes
-  uint32_t fragment_id;        // of a fragment: the identification, as it lies in the header
-  uint8_t tcp_flags;           // 0 if not TCP
-  uint8_t icmp_type;           // of ICMP and ICMPv6
-  bool has_payload : 1;        // bytes after the TCP or UDP header
-  bool is_fragment : 1;        // of a larger packet: the first or a later one
-  bool is_later_fragment : 1;  // no transport header in it
-  bool dont_fragment : 1;      // IPv4: the DF bit
+  uint16_t ip_offset;         // of the IP header, in bytes from the start of the frame
+  uint16_t transport_offset;  // behind the IP header with its options or extension headers
+  uint32_t ip_length;         // all of the IP packet, in bytes
+  uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
+  uint8_t tcp_flags;          // 0 if not TCP
+  uint8_t icmp_type;          // of ICMP and ICMPv6
+  bool has_payload;           // bytes after the TCP or UDP header
+  bool is_fragment;           // of a larger packet: the first or a later one
+  bool is_later_fragment;     // no transport header in it
+  bool dont_fragment;         // IPv4: the DF bit
 
   uint32_t transport_length() const { return ip_length - transport_offset; }
 };
-static_assert(sizeof(ParsedPacket) == 16);
 
 // Which way a packet goes.
 enum class Direction : uint8_t {
@@ -81,6 +81,7 @@ struct ExtraFrame {
 struct Packet {
   // As an owner: no other worker.
   static constexpr uint16_t kNobody = 0xffff;
+  static constexpr Verdict kNoVerdict = Verdict{0xff};
 
   Frame frame;
 
@@ -98,15 +99,16 @@ struct Packet {
   uint16_t quote;
   // HandOver: the worker that it was left to and gets its verdict from, or kNobody.
   uint16_t owner;
-  Direction direction;  // Match
-  FlowLookup lookup;    // Choose; Match for kFromBackend
-  bool to_choose;       // Match: Choose is to find a backend; the hash is known
-  bool opened;          // Choose: it opened a connection
-  bool held;            // Follow: without a verdict as yet; a copy of it will come again
-  bool undecided;       // no stage has decided it yet
-  // What has become of it. Valid after Process; while it runs, if decided.
-  Verdict verdict;
-  Reason reason;  // of a kDrop
+  Direction direction;     // Match
+  FlowLookup lookup;       // Choose; Match for kFromBackend
+  FlowTable::Entry entry;  // Choose: where it first saw the connection; none: it did not
+  const Backend* by_hash;  // Choose: with no entry, what the lookup table says; may be null
+  bool to_choose;          // Match: Choose is to find a backend; the hash is known
+  bool opened;             // Choose: it opened a connection
+  bool held;               // Follow: without a verdict as yet; a copy of it will come again
+  bool undecided;          // no stage has decided it yet
+  Verdict verdict;         // what has become of it; kNoVerdict while that is open
+  Reason reason;           // of a kDrop
 
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
@@ -135,11 +137,9 @@ struct Packet {
     owner = worker;
     return false;
   }
-  bool IsDecided() const { return !held && owner == kNobody; }
+  bool IsDecided() const { return verdict != kNoVerdict; }
   // A frame leaves: it, and what extras it has.
-  bool IsSent() const {
-    return IsDecided() && (verdict == Verdict::kForward || verdict == Verdict::kReply);
-  }
+  bool IsSent() const { return verdict == Verdict::kForward || verdict == Verdict::kReply; }
 };
 
 struct Burst {
@@ -171,6 +171,7 @@ struct Burst {
       p.lookup = FlowLookup::kNone;
       p.to_choose = p.opened = p.held = false;
       p.undecided = true;
+      p.verdict = Packet::kNoVerdict;
     }
   }
 

@@ -59,33 +59,33 @@ class Choosing {
         counters_(counters) {}
 
   // Brings closer what Choose and the stages behind it will want.
-  void LookAhead(const Packet& p) {
-    const FlowTable::Entry entry = ahead_[looked_at_++] = flows_.Glance(p.hash);
+  void LookAhead(Packet& p) {
     __builtin_prefetch(&counters_.service(p.service_id), 1);
-    if (!entry) {
+    p.entry = flows_.Glance(p.hash);
+    if (!p.entry) {
       has_unknown_ = true;
       return;
     }
-    const BackendId id = entry.flow().backend;
+    const BackendId id = p.entry.flow().backend;
     __builtin_prefetch(&snapshot_.TargetOf(id));
     __builtin_prefetch(&counters_.backend(id), 1);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
-  void LookFurtherAhead(const Burst& burst) const {
+  void LookFurtherAhead(Burst& burst) const {
     if (!has_unknown_) return;
-    uint32_t n = 0;
-    for (const Packet& p : burst.all()) {
-      if (p.to_choose && !ahead_[n++]) __builtin_prefetch(ByHash(p));
+    for (Packet& p : burst.all()) {
+      if (p.to_choose && !p.entry) __builtin_prefetch(p.by_hash = FromTable(p));
     }
   }
 
-  bool Choose(Packet& p) { return IsSteady(p, ahead_[chosen_++]) || ChooseAnew(p); }
+  bool Choose(Packet& p) { return IsSteady(p) || ChooseAnew(p); }
 
  private:
   // What nearly all packets are: in the middle of a connection that is known, found where LookAhead
   // saw it, and about which nothing changes but the time. For these ChooseAnew would do the same.
-  bool IsSteady(Packet& p, FlowTable::Entry entry) const {
+  bool IsSteady(Packet& p) const {
+    FlowTable::Entry entry = p.entry;
     if (!FlowTable::IsOf(entry, p.hash)) return false;
     const Flow flow = entry.flow();
     const Target& target = snapshot_.TargetOf(flow.backend);
@@ -129,7 +129,8 @@ class Choosing {
     return backend.state == BackendState::kDown ? nullptr : &backend;
   }
 
-  const Backend* ByHash(const Packet& p) const {
+  const Backend* ByHash(const Packet& p) const { return p.entry ? FromTable(p) : p.by_hash; }
+  const Backend* FromTable(const Packet& p) const {
     return ChooseByHash(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed());
   }
 
@@ -137,7 +138,7 @@ class Choosing {
   // one that nothing is known of goes where every balancer would send it.
   const Backend* ByScheduler(const Packet& p) {
     const bool opens = p.key.protocol != kProtocolTcp || OpensConnection(p.parsed);
-    if (!opens) return ByHash(p);
+    if (!opens || ChoosesByTable(p.service->scheduler)) return ByHash(p);
     return chooser_.Choose(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed(),
                            [&](BackendId id) { return shared_.LiveConnections(id); });
   }
@@ -238,9 +239,6 @@ class Choosing {
   FlowTable& flows_;
   Chooser& chooser_;
   WorkerCounters& counters_;
-  // Where LookAhead saw the connections of the packets to choose for, in their order.
-  std::array<FlowTable::Entry, Burst::kSize> ahead_;
-  uint32_t looked_at_ = 0, chosen_ = 0;
   bool has_unknown_ = false;
 };
 
@@ -249,7 +247,7 @@ class Choosing {
 void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
             Chooser& chooser, WorkerCounters& counters, Burst& burst) {
   Choosing choosing(snapshot, now, shared, flows, chooser, counters);
-  for (const Packet& p : burst.all()) {
+  for (Packet& p : burst.all()) {
     if (p.to_choose) choosing.LookAhead(p);
   }
   choosing.LookFurtherAhead(burst);

@@ -16,8 +16,7 @@
 namespace guideway {
 
 // Copies an envelope of a tunnel, 16 bytes at a time: the last ones may overlap those before.
-inline void CopyEnvelope(const Envelope& envelope, uint8_t* to) {
-  const uint8_t* from = envelope.bytes.data();
+inline void CopyEnvelope(const uint8_t* from, uint32_t size, uint8_t* to) {
   const auto copy = [&](size_t at) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at),
                      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)));
@@ -26,12 +25,12 @@ inline void CopyEnvelope(const Envelope& envelope, uint8_t* to) {
   static_assert(Envelope::kMaxSize <= 96);
   copy(0);
   copy(16);
-  if (envelope.size > 48) copy(32);
-  if (envelope.size > 64) {
+  if (size > 48) copy(32);
+  if (size > 64) {
     copy(48);
-    if (envelope.size > 80) copy(64);
+    if (size > 80) copy(64);
   }
-  copy(envelope.size - 16u);
+  copy(size - 16);
 }
 
 // The sum of the client's packet. Of a whole TCP, UDP or ICMP packet with a checksum only the IP
@@ -91,74 +90,87 @@ inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
   return FoldedSum(SumOf(bits, sizeof(bits)));
 }
 
-// How an outer IPv4 header answers to fragmentation.
-struct OuterFragmentation {
-  bool is_allowed = false;  // no DF
-  uint16_t identification = 0;
-};
+inline uint16_t TunnelPort(const FlowHash& hash) {
+  return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
+}
+inline uint8_t TrafficClassV6(const uint8_t* ip) {
+  return static_cast<uint8_t>(ip[0] << 4 | ip[1] >> 4);
+}
 
-// Puts a whole or partial client packet into its envelope, Ethernet included. Returns the outer IP
-// packet.
-[[gnu::always_inline]] inline IpBytes Encapsulate(const Service& service, const Target& target,
-                                                  const FlowHash& hash,
-                                                  OuterFragmentation fragmentation,
-                                                  const ParsedPacket& packet, const FlowKey& key,
-                                                  IpBytes inner) {
-  const Envelope& envelope = target.envelope;
-  const uint32_t outer_size = envelope.outer_size();
+// Not a number of a packet that may be fragmented outside: DF is set.
+inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
+
+// Puts a whole or partial client packet into an envelope with IPv4, or with IPv6, Ethernet
+// included. Returns the outer IP packet. `identification`: of the outer IPv4 header.
+[[gnu::always_inline]] inline IpBytes EncapsulateInIpv4(const Packet& p, uint32_t identification,
+                                                        IpBytes inner) {
+  const Envelope& envelope = p.target->envelope;
+  const uint32_t outer_size = envelope.facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
+  uint32_t sum = envelope.facts.sum;
+  const bool spreads_source = envelope.facts.spreads_source, has_udp = envelope.facts.has_udp;
+  CopyEnvelope(envelope.bytes.data(), outer_size + Envelope::kEthernetSize,
+               ip - Envelope::kEthernetSize);
+  uint8_t traffic_class = inner.data[1];
+  if (p.key.version == 6) [[unlikely]] {
+    traffic_class = TrafficClassV6(inner.data);
+    sum += AdaptEnvelope(*p.service, envelope.facts, 6, ip);
+  }
   const uint32_t length = inner.length + outer_size;
-  CopyEnvelope(envelope, ip - Envelope::kEthernetSize);
-  uint32_t sum = envelope.sum;
-  if (key.version != (envelope.is_ipv6 ? 6 : 4)) [[unlikely]] {
-    sum += AdaptEnvelope(service, envelope, key.version, ip);
+  const uint16_t total_length = NetworkOrder(static_cast<uint16_t>(length));
+  auto& outer = HeaderAt<Ipv4Header>(ip);
+  outer.type_of_service = traffic_class;
+  outer.total_length = total_length;
+  sum += total_length + (uint32_t{traffic_class} << 8);
+  if (identification != kNotFragmented) {
+    const uint16_t number = NetworkOrder(static_cast<uint16_t>(identification));
+    outer.identification = number;
+    outer.fragment = 0;
+    sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};
   }
-  const uint8_t traffic_class = key.version == 4
-                                    ? inner.data[1]
-                                    : static_cast<uint8_t>(inner.data[0] << 4 | inner.data[1] >> 4);
-  const auto source_port = [&] {
-    return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
-  };
-
-  if (!envelope.is_ipv6) {
-    auto& outer = HeaderAt<Ipv4Header>(ip);
-    const uint16_t total_length = NetworkOrder(static_cast<uint16_t>(length));
-    sum += total_length + (uint32_t{traffic_class} << 8);
-    outer.type_of_service = traffic_class;
-    outer.total_length = total_length;
-    if (fragmentation.is_allowed) {
-      const uint16_t number = NetworkOrder(fragmentation.identification);
-      outer.identification = number;
-      outer.fragment = 0;
-      sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};
-    }
-    if (envelope.spreads_source) sum += SpreadSourceV4(target.backend->tunnel_source, hash, outer.source);
-    outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
-    if (envelope.has_udp) {
-      auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
-      udp.source_port = source_port();
-      udp.length = NetworkOrder(static_cast<uint16_t>(length - sizeof(outer)));
-    }
-    return {ip, length};
+  if (spreads_source) {
+    sum += SpreadSourceV4(p.target->backend->tunnel_source, p.hash, outer.source);
   }
-
+  outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
+  if (has_udp) {
+    auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
+    udp.source_port = TunnelPort(p.hash);
+    udp.length = NetworkOrder(static_cast<uint16_t>(length - sizeof(outer)));
+  }
+  return {ip, length};
+}
+inline IpBytes EncapsulateInIpv6(const Packet& p, IpBytes inner) {
+  const Envelope& envelope = p.target->envelope;
+  const uint32_t outer_size = envelope.facts.outer_size();
+  uint8_t* ip = inner.data - outer_size;
+  uint32_t sum = envelope.facts.sum;
+  const bool spreads_source = envelope.facts.spreads_source, has_udp = envelope.facts.has_udp;
+  CopyEnvelope(envelope.bytes.data(), outer_size + Envelope::kEthernetSize,
+               ip - Envelope::kEthernetSize);
+  uint8_t traffic_class = TrafficClassV6(inner.data);
+  if (p.key.version == 4) [[unlikely]] {
+    traffic_class = inner.data[1];
+    sum += AdaptEnvelope(*p.service, envelope.facts, 4, ip);
+  }
+  const uint32_t length = inner.length + outer_size;
+  const uint16_t payload_length = NetworkOrder(static_cast<uint16_t>(length - sizeof(Ipv6Header)));
+  const uint32_t flow_label = static_cast<uint32_t>(p.hash.flow >> 16) & 0xfffff;
   auto& outer = HeaderAt<Ipv6Header>(ip);
-  const uint32_t flow_label = static_cast<uint32_t>(hash.flow >> 16) & 0xfffff;
-  const uint32_t payload = length - static_cast<uint32_t>(sizeof(outer));
   outer.version_class_label =
       NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label);
-  outer.payload_length = NetworkOrder(static_cast<uint16_t>(payload));
-  if (envelope.spreads_source) sum += SpreadSourceV6(target.backend->tunnel_source, hash, outer.source);
-  if (envelope.has_udp) {
+  outer.payload_length = payload_length;
+  if (spreads_source) {
+    sum += SpreadSourceV6(p.target->backend->tunnel_source, p.hash, outer.source);
+  }
+  if (has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
-    const uint16_t udp_length = NetworkOrder(static_cast<uint16_t>(payload));
-    const uint16_t port = source_port();
+    const uint16_t port = TunnelPort(p.hash);
     udp.source_port = port;
-    udp.length = udp_length;
+    udp.length = payload_length;
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen. The length is in
     // the header and in the pseudo header.
-    sum += port + 2 * uint32_t{udp_length};
-    const uint16_t checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(packet, key, inner) + sum));
+    sum += port + 2 * uint32_t{payload_length};
+    const auto checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(p.parsed, p.key, inner) + sum));
     udp.checksum = checksum == 0 ? uint16_t{0xffff} : checksum;
   }
   return {ip, length};

@@ -6,8 +6,8 @@
 namespace guideway {
 namespace {
 
-// How readily an entry is given up: for its class, and unconfirmed ones by age, in ticks. One of
-// rank 0 never.
+// How readily an entry is given up: one of rank 0 never, unconfirmed ones by age in ticks, and
+// before them what counts no longer.
 constexpr uint64_t kUnconfirmed = uint64_t{1} << 32;
 constexpr uint64_t kTimedOut = uint64_t{1} << 33;
 constexpr uint64_t kFree = uint64_t{1} << 34;
@@ -26,7 +26,7 @@ FlowTable::FlowTable(size_t entries, PageSize page_size)
       mask_(lines_.size() - 1) {}
 
 std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
-  const uint64_t fingerprint = Fingerprint(hash);
+  const uint64_t fingerprint = hash.flow;
   const size_t first = FirstLine(hash);
   for (size_t line : {first, OtherLine(first, fingerprint)}) {
     for (size_t way = 0; way < kWays; ++way) {
@@ -39,15 +39,16 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
   return std::nullopt;
 }
 
-// Without branches on what the entries are: nobody can predict it.
-FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) const {
+// Without branches on what the entries in use are: nobody can predict it.
+FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) {
+  if (const unsigned free = WaysOf(line, 0); free != 0) return {FirstOf(free), kFree};
   Candidate best = {0, 0};
   for (size_t way = 0; way < kWays; ++way) {
-    const std::atomic<uint64_t>* word = &line.words[way];
-    const auto flow = std::bit_cast<Flow>(word[kWays].load(std::memory_order_relaxed));
-    uint64_t rank = flow.unconfirmed ? kUnconfirmed + (clock.now - flow.touched) : 0;
-    rank = flow.IsTimedOut(clock) ? kTimedOut : rank;
-    rank = word->load(std::memory_order_relaxed) == 0 ? kFree : rank;
+    const uint64_t word = line.words[kWays + way].load(std::memory_order_relaxed);
+    const auto flow = std::bit_cast<Flow>(word);
+    const Ticks age = clock.now - flow.touched;
+    uint64_t rank = flow.unconfirmed ? kUnconfirmed + age : 0;
+    rank = age > clock.timeout[static_cast<size_t>(flow.state)] ? kTimedOut : rank;
     best = rank > best.rank ? Candidate{way, rank} : best;
   }
   return best;
@@ -55,7 +56,7 @@ FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock)
 
 FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
                                       const FlowClock& clock) {
-  const uint64_t fingerprint = Fingerprint(hash);
+  const uint64_t fingerprint = hash.flow;
   const size_t first = FirstLine(hash);
   const std::array<size_t, 2> lines = {first, OtherLine(first, fingerprint)};
   // Gives the place up, if it is in use, to that connection.

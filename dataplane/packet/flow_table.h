@@ -9,7 +9,7 @@
 // first line = low bits of hash.slot; second line = first xor bits of the fingerprint, so that the
 // other line of an entry can be told from the entry alone. The fingerprint is hash.flow, 64 bits
 // that neither line is taken from: a lookup compares at most 8, so a new connection is taken for
-// another with a chance below 2^-61. A fingerprint of 0 marks a free entry.
+// another with a chance below 2^-61. It is never 0, which marks a free entry.
 //
 // Insert puts an entry where one is free or timed out, else moves one neighbour to its other line,
 // else evicts an unconfirmed one. It can fail, and then nothing is lost but the memory of the
@@ -38,8 +38,8 @@
 #include <type_traits>
 
 #include "dataplane/packet/clock.h"
-#include "maglev/pages.h"
 #include "maglev/flow_hash.h"
+#include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -125,7 +125,7 @@ class FlowTable {
 
   // The entry of this connection if it is in that line. Else brings its other line closer.
   Entry Glance(const FlowHash& hash) {
-    const uint64_t fingerprint = Fingerprint(hash);
+    const uint64_t fingerprint = hash.flow;
     const size_t first = FirstLine(hash);
     if (const unsigned ways = WaysOf(lines_[first], fingerprint); ways != 0) {
       return Entry(lines_[first], FirstOf(ways));
@@ -136,7 +136,7 @@ class FlowTable {
 
   // The entry of this connection, timed out or not, or none.
   Entry Find(const FlowHash& hash) {
-    const uint64_t fingerprint = Fingerprint(hash);
+    const uint64_t fingerprint = hash.flow;
     size_t line = FirstLine(hash);
     unsigned ways = WaysOf(lines_[line], fingerprint);
     if (ways == 0) {
@@ -148,7 +148,7 @@ class FlowTable {
   }
   // Whether the entry, found before, is this connection's still.
   static bool IsOf(const Entry& entry, const FlowHash& hash) {
-    return entry && entry.fingerprint() == Fingerprint(hash);
+    return entry && entry.fingerprint() == hash.flow;
   }
   // What the entry of this connection says, timed out or not, for a reader on any thread.
   std::optional<Flow> Peek(const FlowHash& hash) const;
@@ -179,7 +179,6 @@ class FlowTable {
   bool uses_huge_pages() const { return lines_.is_huge(); }
 
  private:
-  static uint64_t Fingerprint(const FlowHash& hash) { return hash.flow == 0 ? 1 : hash.flow; }
   size_t FirstLine(const FlowHash& hash) const { return hash.slot & mask_; }
   size_t OtherLine(size_t line, uint64_t fingerprint) const {
     return line ^ (((fingerprint >> 32) | 1) & mask_);
@@ -201,7 +200,7 @@ class FlowTable {
     size_t way;
     uint64_t rank;
   };
-  Candidate BestOf(const Line& line, const FlowClock& clock) const;
+  static Candidate BestOf(const Line& line, const FlowClock& clock);
 
   PageArray<Line> lines_;
   size_t mask_;

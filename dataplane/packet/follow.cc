@@ -81,7 +81,7 @@ void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Bur
     if (!p.parsed.is_fragment) continue;
     if (p.parsed.is_later_fragment) {
       if (p.undecided) p.undecided = following.Follow(p);
-    } else if (p.IsDecided()) {
+    } else if (p.owner == Packet::kNobody) {
       following.Remember(p);
     }
   }

@@ -70,9 +70,9 @@ class Matcher {
  private:
   // For whom it comes from.
   bool IsRefused(Packet& p) {
-    const IpAddress source = p.key.source_address();
-    if (source == p.key.destination_address()) return !p.Drop(Reason::kMalformed);
-    return snapshot_.IsDenied(source) && !p.Drop(Reason::kAccessDenied);
+    if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
+    return snapshot_.has_access() && snapshot_.IsDenied(p.key.source_address()) &&
+           !p.Drop(Reason::kAccessDenied);
   }
 
   bool GiveTo(Packet& p, const Vip::Served* served) {

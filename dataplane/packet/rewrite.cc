@@ -44,7 +44,7 @@ class Rewriting {
  private:
   bool ToBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
-    const Envelope& envelope = p.target->envelope;
+    const EnvelopeFacts envelope = p.target->envelope.facts;
     const uint32_t outer_size = envelope.outer_size();
     uint32_t mtu = envelope.mtu;
     if (path_mtus_.any() && outer_size != 0) {
@@ -57,14 +57,14 @@ class Rewriting {
       if (p.service->forwarding == Forwarding::kNat) {
         TranslateToBackend(*p.backend(), p.quote, packet, p.key, Bytes(p));
       }
-      std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
+      std::memcpy(frame.data, p.target->envelope.bytes.data(), Tags::kAddresses);
       frame.interface = envelope.interface;
       return p.Finish(Verdict::kForward);
     }
     if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p);
     const IpBytes outer = IntoTunnel(p, !packet.dont_fragment);
     frame.data = outer.data - Envelope::kEthernetSize;
-    frame.length += outer_size;
+    frame.length = outer.length + Envelope::kEthernetSize;
     frame.headroom = static_cast<uint16_t>(frame.headroom - outer_size);
     frame.interface = envelope.interface;
     return p.Finish(Verdict::kForward);
@@ -77,18 +77,16 @@ class Rewriting {
   }
 
   [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, bool may_be_fragmented) {
-    OuterFragmentation fragmentation = {};
-    if (may_be_fragmented && !p.target->envelope.is_ipv6) {
-      fragmentation = {true, static_cast<uint16_t>(state_.NextIdentification())};
-    }
-    return Encapsulate(*p.service, *p.target, p.hash, fragmentation, p.parsed, p.key, Bytes(p));
+    if (p.target->envelope.facts.is_ipv6) return EncapsulateInIpv6(p, Bytes(p));
+    return EncapsulateInIpv4(
+        p, may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented, Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
   [[gnu::noinline]] bool DoesNotFit(Packet& p, uint32_t mtu) {
     const ParsedPacket& packet = p.parsed;
     const Backend& backend = *p.backend();
-    const uint32_t outer_size = backend.envelope.outer_size();
+    const uint32_t outer_size = backend.envelope.facts.outer_size();
     if (!backend.next_hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (!MayBeFragmented(p, outer_size)) return TooBig(p, mtu - outer_size);
     const Tags tags(p.frame, packet);

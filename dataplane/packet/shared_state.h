@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "dataplane/packet/flow_table.h"
-#include "maglev/pages.h"
 #include "dataplane/packet/path_mtu.h"
 #include "dataplane/packet/rate_limit.h"
 #include "dataplane/packet/worker_counters.h"
+#include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -28,6 +28,13 @@ class SharedState {
     for (size_t i = 0; i < workers; ++i) {
       counters_.push_back(std::make_unique<WorkerCounters>());
       flows_.push_back(std::make_unique<FlowTable>(flow_entries, page_size));
+    }
+  }
+
+  // To be called before workers use a Snapshot: the memory that its packets will count in.
+  void Prepare(const Snapshot& snapshot) {
+    for (const auto& counters : counters_) {
+      counters->Prepare(snapshot.service_ids(), snapshot.backend_ids());
     }
   }
 

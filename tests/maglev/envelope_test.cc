@@ -30,7 +30,7 @@ Backend V4() { return BackendAt("10.0.0.11", "192.0.2.1"); }
 Backend V6() { return BackendAt("2001:db8:3::11", "2001:db8:1::1"); }
 
 std::vector<uint8_t> BytesOf(const Envelope& envelope) {
-  return {envelope.bytes.begin(), envelope.bytes.begin() + envelope.size};
+  return {envelope.bytes.begin(), envelope.bytes.begin() + envelope.facts.size};
 }
 
 TEST(Envelope, HasTheSizeOfItsHeaders) {
@@ -41,9 +41,9 @@ TEST(Envelope, HasTheSizeOfItsHeaders) {
   for (const auto& [forwarding, sizes] : rows) {
     SCOPED_TRACE(std::string(ForwardingName(forwarding)));
     const Service service = ServiceOf(forwarding);
-    EXPECT_EQ(MakeEnvelope(service, V4()).size, sizes.first);
-    EXPECT_EQ(MakeEnvelope(service, V6()).size, sizes.second);
-    EXPECT_EQ(MakeEnvelope(service, V6()).is_ipv6, IsTunnel(forwarding));
+    EXPECT_EQ(MakeEnvelope(service, V4()).facts.size, sizes.first);
+    EXPECT_EQ(MakeEnvelope(service, V6()).facts.size, sizes.second);
+    EXPECT_EQ(MakeEnvelope(service, V6()).facts.is_ipv6, IsTunnel(forwarding));
   }
 }
 
@@ -56,22 +56,22 @@ TEST(Envelope, IsTheBytesInFront) {
       8,    0, 0,    0,    0x12, 0x34, 0x56, 0,                                            // VXLAN
       2,    0, 0,    0,    0,    0x77, 2,    0, 0,  0,  0, 1, 8,   0};  // the inner Ethernet
   EXPECT_EQ(BytesOf(envelope), expected);
-  EXPECT_EQ(envelope.interface, 3);
-  EXPECT_EQ(envelope.mtu, 1500);
-  EXPECT_TRUE(envelope.has_udp);
-  EXPECT_FALSE(envelope.spreads_source);
+  EXPECT_EQ(envelope.facts.interface, 3);
+  EXPECT_EQ(envelope.facts.mtu, 1500);
+  EXPECT_TRUE(envelope.facts.has_udp);
+  EXPECT_FALSE(envelope.facts.spreads_source);
 }
 
 TEST(Envelope, OfNoNextHopNothingFits) {
   Backend backend = V4();
   backend.next_hop = {};
-  EXPECT_EQ(MakeEnvelope(ServiceOf(Forwarding::kIpip), backend).mtu, 0);
+  EXPECT_EQ(MakeEnvelope(ServiceOf(Forwarding::kIpip), backend).facts.mtu, 0);
 }
 
 TEST(Envelope, SpreadsWhereTheSourceIsAPrefix) {
   const Backend backend = BackendAt("10.0.0.11", "192.0.2.0/24");
-  EXPECT_TRUE(MakeEnvelope(ServiceOf(Forwarding::kIpip), backend).spreads_source);
-  EXPECT_FALSE(MakeEnvelope(ServiceOf(Forwarding::kDirect), backend).spreads_source);
+  EXPECT_TRUE(MakeEnvelope(ServiceOf(Forwarding::kIpip), backend).facts.spreads_source);
+  EXPECT_FALSE(MakeEnvelope(ServiceOf(Forwarding::kDirect), backend).facts.spreads_source);
 }
 
 // For a packet of the other version: the difference of the sums is that of the bytes.
@@ -84,12 +84,12 @@ TEST(Envelope, AdaptsToTheOtherVersion) {
       const Envelope envelope = MakeEnvelope(service, is_v6 ? V6() : V4());
       Envelope adapted = envelope;
       uint8_t* ip = adapted.bytes.data() + sizeof(EthernetHeader);
-      const uint32_t difference = AdaptEnvelope(service, envelope, is_v6 ? 4 : 6, ip);
+      const uint32_t difference = AdaptEnvelope(service, envelope.facts, is_v6 ? 4 : 6, ip);
       EXPECT_NE(BytesOf(adapted), BytesOf(envelope));
       // What a checksum covers: of IPv4 its header, of UDP over IPv6 all behind the outer header.
       const size_t first = is_v6 ? sizeof(Ipv6Header) : 0;
-      const size_t end = is_v6 ? envelope.outer_size() : sizeof(Ipv4Header);
-      if (is_v6 && !envelope.has_udp) continue;
+      const size_t end = is_v6 ? envelope.facts.outer_size() : sizeof(Ipv4Header);
+      if (is_v6 && !envelope.facts.has_udp) continue;
       const uint8_t* before = envelope.bytes.data() + sizeof(EthernetHeader);
       const uint32_t was = FoldedSum(SumOf(before + first, end - first));
       const uint32_t is = FoldedSum(SumOf(ip + first, end - first));

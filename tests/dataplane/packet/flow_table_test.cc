@@ -41,15 +41,6 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
   }
 }
 
-TEST(FlowTable, ZeroHashIsAnOrdinaryConnection) {
-  FlowTable table(8, PageSize::kLazy);
-  const FlowClock clock(0, kTimeouts);
-  EXPECT_FALSE(table.Find(FlowHash{0, 0}));
-  EXPECT_TRUE(table.Insert(FlowHash{0, 0}, Established(7, 0), clock).stored);
-  ASSERT_TRUE(table.Find(FlowHash{0, 0}));
-  EXPECT_EQ(table.Find(FlowHash{0, 0}).flow().backend, 7u);
-}
-
 TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOfSixTenths) {
   FlowTable table(1 << 16, PageSize::kLazy);
   const FlowClock clock(0, kTimeouts);
