@@ -10,8 +10,10 @@
 #include <linux/mman.h>
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -20,7 +22,7 @@ namespace guideway {
 
 enum class PageSize {
   kLazy,             // given when they are first touched, or by Populate
-  kTransparentHuge,  // huge if the kernel makes them so by itself, all now; if less, ordinary ones
+  kTransparentHuge,  // huge if the kernel makes them so by itself, all now; if less, of the heap
   kHuge,             // from the kernel's reserved pool; if that has too few, kTransparentHuge
 };
 
@@ -32,18 +34,23 @@ class PageArray {
 
  public:
   PageArray(size_t count, PageSize page_size) : count_(count) {
-    const size_t page = page_size != PageSize::kTransparentHuge || count * sizeof(T) > kHugePage / 2
-                            ? kHugePage
-                            : kSmallPage;
-    bytes_ = (count * sizeof(T) + page - 1) / page * page;
+    bytes_ = (count * sizeof(T) + kHugePage - 1) / kHugePage * kHugePage;
     if (bytes_ == 0) return;
+    // To give a mapping back interrupts every core of the process: not for a few pages.
+    if (page_size == PageSize::kTransparentHuge && count * sizeof(T) <= kHugePage / 2) {
+      data_ = ::operator new(count * sizeof(T), std::align_val_t(kSmallPage));
+      std::memset(data_, 0, count * sizeof(T));
+      is_of_heap_ = true;
+      return;
+    }
     if (page_size == PageSize::kHuge && Map(MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE)) {
       is_huge_ = true;
       return;
     }
     if (!Map(page_size == PageSize::kLazy ? MAP_NORESERVE : 0)) throw std::bad_alloc();
     if (page_size == PageSize::kLazy) return;
-    if (!Populate(count)) {
+    // If the kernel cannot (before Linux 5.14), they come when they are touched.
+    if (!Populate(count) && errno != EINVAL) {
       munmap(data_, bytes_);
       throw std::bad_alloc();
     }
@@ -52,16 +59,23 @@ class PageArray {
       : data_(std::exchange(other.data_, MAP_FAILED)),
         bytes_(other.bytes_),
         count_(std::exchange(other.count_, 0)),
-        is_huge_(other.is_huge_) {}
+        is_huge_(other.is_huge_),
+        is_of_heap_(other.is_of_heap_) {}
   PageArray& operator=(PageArray&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(count_, other.count_);
     std::swap(is_huge_, other.is_huge_);
+    std::swap(is_of_heap_, other.is_of_heap_);
     return *this;
   }
   ~PageArray() {
-    if (data_ != MAP_FAILED) munmap(data_, bytes_);
+    if (data_ == MAP_FAILED) return;
+    if (is_of_heap_) {
+      ::operator delete(data_, std::align_val_t(kSmallPage));
+    } else {
+      munmap(data_, bytes_);
+    }
   }
 
   T& operator[](size_t i) { return static_cast<T*>(data_)[i]; }
@@ -87,7 +101,7 @@ class PageArray {
       return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,
                   0);
     };
-    if (bytes_ % kHugePage != 0 || (flags & MAP_HUGETLB) != 0) {
+    if ((flags & MAP_HUGETLB) != 0) {
       data_ = map(bytes_);
       return data_ != MAP_FAILED;
     }
@@ -105,6 +119,7 @@ class PageArray {
   size_t bytes_ = 0;
   size_t count_;
   bool is_huge_ = false;
+  bool is_of_heap_ = false;
 };
 
 }  // namespace guideway

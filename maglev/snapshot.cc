@@ -92,6 +92,7 @@ void Snapshot::AddBackend(const Service& service, const Backend& backend) {
   target = {.id = backend.id,
             .service = service.id,
             .keeps_all = backend.state == BackendState::kUp && service.quic == nullptr,
+            .state = backend.state,
             .envelope = backend.envelope,
             .backend = &backend};
   if (IsTunnel(service.forwarding)) {

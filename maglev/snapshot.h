@@ -12,7 +12,6 @@
 #ifndef GUIDEWAY_MAGLEV_SNAPSHOT_H_
 #define GUIDEWAY_MAGLEV_SNAPSHOT_H_
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -201,12 +200,14 @@ struct alignas(64) Target {
   // Its connections stay with it, whatever their packets say: it is up, and its service reads no
   // QUIC connection ids.
   bool keeps_all = false;
+  BackendState state = BackendState::kDown;
   Envelope envelope;
   const Backend* backend = nullptr;
 };
 // Ethernet, IPv4, UDP and GUE.
 static_assert(offsetof(Target, envelope) + offsetof(Envelope, bytes) + 14 + 20 + 8 + 4 <= 64);
 static_assert(sizeof(Target) == 128);
+
 class Snapshot {
  public:
   // `version` counts Snapshots from 1. Service and backend ids are unique and below their bounds,
@@ -242,7 +243,7 @@ class Snapshot {
       id = target_count_;
     return targets_[id];
   }
-  bool HasBackend(BackendId id) const { return TargetOf(id).id == id; }
+  bool HasBackend(BackendId id) const { return id < target_count_ && targets_[id].id == id; }
   // Null once it has left the configuration.
   const Backend* FindBackend(BackendId id) const { return TargetOf(id).backend; }
   const Service* FindService(ServiceId id) const {

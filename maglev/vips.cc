@@ -32,8 +32,8 @@ absl::StatusOr<Vips> Vips::Build(absl::Span<const std::shared_ptr<const Service>
   }
 
   Vips vips;
-  // At least a third of them stay free, so that a search is short and ends.
-  const size_t size = std::bit_ceil(hosts + hosts / 2 + 1);
+  // At least half of them stay free, so that a search is short and ends.
+  const size_t size = std::bit_ceil(2 * hosts + 1);
   vips.hosts_ = PageArray<Vip>(size, PageSize::kTransparentHuge);
   vips.mask_ = size - 1;
   std::vector<std::pair<Prefix, uint32_t>> prefixes;

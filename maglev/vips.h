@@ -1,8 +1,8 @@
 // Which service an address, a protocol and a port belong to.
 //
-// Addresses that stand alone are in a hash table with open addressing, a cache line each, so that a
-// packet for any of ten thousand touches one line, and the right one can be fetched ahead; prefixes
-// are in a PrefixMap behind it. Never changes once built; safe from any thread.
+// Addresses that stand alone are in a hash table with open addressing, a cache line each: of many
+// thousand, most are in the first line that is looked at, which can be fetched ahead. Prefixes are
+// in a PrefixMap behind it. Never changes once built; safe from any thread.
 #ifndef GUIDEWAY_MAGLEV_VIPS_H_
 #define GUIDEWAY_MAGLEV_VIPS_H_
 
@@ -78,7 +78,7 @@ class Vips {
     }
   }
 
-  // Whether there are more than the first cache holds: then it pays to bring that of an address
+  // Whether they take more than the first cache holds: then it pays to bring that of an address
   // closer before it is looked for.
   bool are_many() const { return mask_ >= 512; }
   void Prefetch(const IpAddress& address) const {
@@ -89,10 +89,10 @@ class Vips {
   const Vip* FindPrefix(const IpAddress& address) const;
   void Set(Vip& vip, std::vector<Vip::Served> served);
 
-  PageArray<Vip> hosts_{1, PageSize::kTransparentHuge};  // free ones have no address
+  PageArray<Vip> hosts_{1, PageSize::kTransparentHuge};  // a free one has no address
   size_t mask_ = 0;
   std::vector<Vip> prefixes_;
-  PrefixMap to_prefixes_;             // to their indices
+  PrefixMap to_prefixes_;                          // to their indices
   std::vector<std::vector<Vip::Served>> outside_;  // what Vips have no room for
 };
 

@@ -106,7 +106,8 @@ class Replay {
           .verdict = burst_->packets[i].verdict,
           .reason = burst_->packets[i].reason,
           .service = burst_->packets[i].service == nullptr ? "" : burst_->packets[i].service->name,
-          .backend = burst_->packets[i].backend() == nullptr ? "" : burst_->packets[i].backend()->name,
+          .backend =
+              burst_->packets[i].backend() == nullptr ? "" : burst_->packets[i].backend()->name,
           .lookup = burst_->packets[i].lookup,
           .frames = 0};
       if (burst_->packets[i].IsSent()) {

@@ -93,22 +93,22 @@ struct Packet {
   FlowKey key;
   const Service* service;  // Match; null: not to a service
   const Target* target;    // Choose; Match for kFromBackend; null: no backend chosen
+  FlowTable::Entry entry;  // Choose: where it first saw the connection; none: it did not
+  const Backend* by_hash;  // Choose: with no entry, what the lookup table says; may be null
   ServiceId service_id;    // of `service`: which is far away, and not needed for most packets
   // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
   // in bytes from the IP header; else 0.
   uint16_t quote;
   // HandOver: the worker that it was left to and gets its verdict from, or kNobody.
   uint16_t owner;
-  Direction direction;     // Match
-  FlowLookup lookup;       // Choose; Match for kFromBackend
-  FlowTable::Entry entry;  // Choose: where it first saw the connection; none: it did not
-  const Backend* by_hash;  // Choose: with no entry, what the lookup table says; may be null
-  bool to_choose;          // Match: Choose is to find a backend; the hash is known
-  bool opened;             // Choose: it opened a connection
-  bool held;               // Follow: without a verdict as yet; a copy of it will come again
-  bool undecided;          // no stage has decided it yet
-  Verdict verdict;         // what has become of it; kNoVerdict while that is open
-  Reason reason;           // of a kDrop
+  Direction direction;  // Match
+  FlowLookup lookup;    // Choose; Match for kFromBackend
+  bool to_choose;       // Match: Choose is to find a backend; the hash is known
+  bool opened;          // Choose: it opened a connection
+  bool held;            // Follow: without a verdict as yet; a copy of it will come again
+  bool undecided;       // no stage has decided it yet
+  Verdict verdict;      // what has become of it; kNoVerdict while that is open
+  Reason reason;        // of a kDrop
 
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
@@ -141,6 +141,8 @@ struct Packet {
   // A frame leaves: it, and what extras it has.
   bool IsSent() const { return verdict == Verdict::kForward || verdict == Verdict::kReply; }
 };
+
+static_assert(sizeof(Packet) == 160);
 
 struct Burst {
   static constexpr uint32_t kSize = 32;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "dataplane/packet/stages.h"
@@ -15,14 +14,14 @@ bool OpensConnection(const ParsedPacket& packet) {
   return (packet.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
 }
 
-// The backend of an entry, if this packet may still go there; else null.
-const Backend* BackendOf(const Flow& flow, const Snapshot& snapshot, ServiceId service,
-                         const ParsedPacket& packet) {
-  const Backend* backend = snapshot.FindBackend(flow.backend);
-  if (backend == nullptr || backend->service != service) return nullptr;
-  switch (backend->state) {
-    case BackendState::kUp: return backend;
-    case BackendState::kDrain: return OpensConnection(packet) ? nullptr : backend;
+// The target of an entry, if this packet may still go there; else null.
+const Target* TargetOf(const Flow& flow, const Snapshot& snapshot, ServiceId service,
+                       const ParsedPacket& packet) {
+  const Target& target = snapshot.TargetOf(flow.backend);
+  if (target.id != flow.backend || target.service != service) return nullptr;
+  switch (target.state) {
+    case BackendState::kUp: return &target;
+    case BackendState::kDrain: return OpensConnection(packet) ? nullptr : &target;
     case BackendState::kDown: return nullptr;
   }
   return nullptr;
@@ -162,7 +161,9 @@ class Choosing {
     for (size_t worker = 0; worker < shared_.workers(); ++worker) {
       const std::optional<Flow> flow = shared_.flows(worker).Peek(p.hash);
       if (!flow.has_value() || flow->IsTimedOut(clock_)) continue;
-      if (!SendTo(p, BackendOf(*flow, snapshot_, p.service_id, p.parsed))) continue;
+      const Target* target = TargetOf(*flow, snapshot_, p.service_id, p.parsed);
+      if (target == nullptr) continue;
+      p.target = target;
       p.lookup = FlowLookup::kHit;
       return true;
     }
@@ -176,15 +177,16 @@ class Choosing {
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
-    const Backend* backend = is_over ? nullptr : BackendOf(flow, snapshot_, p.service_id, packet);
+    const Target* target = is_over ? nullptr : TargetOf(flow, snapshot_, p.service_id, packet);
     p.lookup = FlowLookup::kHit;
-    if (backend == nullptr) {
-      backend = ByScheduler(p);
+    if (target == nullptr) {
       p.lookup = FlowLookup::kNone;
+      const Backend* backend = ByScheduler(p);
       if (backend == nullptr) return p.Drop(Reason::kNoBackend);
       if (is_over && !MayOpen(p)) return p.Drop(Reason::kRateLimited);
       counters_.backend(flow.backend).active_flows.Sub(1);
       counters_.backend(backend->id).active_flows.Add(1);
+      target = &snapshot_.TargetOf(backend->id);
       flow.backend = backend->id;
       p.opened = true;
       p.lookup = FlowLookup::kNew;
@@ -201,7 +203,8 @@ class Choosing {
       if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
-    return SendTo(p, backend);
+    p.target = target;
+    return true;
   }
 
   bool Open(Packet& p) {

@@ -23,8 +23,8 @@
 
 #include "dataplane/packet/burst.h"
 #include "dataplane/packet/clock.h"
-#include "maglev/pages.h"
 #include "maglev/flow_hash.h"
+#include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {

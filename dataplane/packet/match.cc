@@ -71,6 +71,7 @@ class Matcher {
   // For whom it comes from.
   bool IsRefused(Packet& p) {
     if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
+    // Not to put the address together for nothing.
     return snapshot_.has_access() && snapshot_.IsDenied(p.key.source_address()) &&
            !p.Drop(Reason::kAccessDenied);
   }

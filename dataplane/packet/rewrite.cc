@@ -86,7 +86,7 @@ class Rewriting {
   [[gnu::noinline]] bool DoesNotFit(Packet& p, uint32_t mtu) {
     const ParsedPacket& packet = p.parsed;
     const Backend& backend = *p.backend();
-    const uint32_t outer_size = backend.envelope.facts.outer_size();
+    const uint32_t outer_size = p.target->envelope.facts.outer_size();
     if (!backend.next_hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (!MayBeFragmented(p, outer_size)) return TooBig(p, mtu - outer_size);
     const Tags tags(p.frame, packet);

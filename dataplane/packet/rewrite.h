@@ -14,9 +14,9 @@
 #include <utility>
 
 #include "dataplane/packet/burst.h"
-#include "maglev/pages.h"
 #include "dataplane/packet/rate_limit.h"
 #include "maglev/flow_hash.h"
+#include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {

@@ -28,19 +28,18 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
 
 // Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
 // comes from; and hashes its connection.
-//   Reads: parsed, key. Writes: direction, service, hash, to_choose, quote; the key of ICMP errors;
-//   backend and lookup of kFromBackend; prefetches the flow table.
-//   Verdicts: kPunt for what is neither; to a VIP, in this order: kDrop/kMalformed for what comes
-//   from the VIP itself, and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied;
-//   kPortNotServed.
+//   Reads: parsed, key. Writes: direction, service, service_id, hash, to_choose, quote; the key of
+//   ICMP errors; target and lookup of kFromBackend; prefetches the flow table. Verdicts: kPunt for
+//   what is neither; to a VIP, in this order: kDrop/kMalformed for what comes from the VIP itself,
+//   and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied; kPortNotServed.
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 
 // Finds the backend of each packet from a client: the one that its QUIC connection id names, else
 // the one its connection has, else the one the service's scheduler chooses. Later fragments are
 // left to Follow.
 //   Reads: parsed, key, service, hash, to_choose, quote; flow tables and live connections of all
-//   workers. Writes: backend, lookup, opened; the flow table, the chooser's turns, the counters.
-//   Verdicts: kDrop/kNoBackend, kRateLimited.
+//   workers. Writes: target, lookup, opened, entry, by_hash; the flow table, the chooser's turns,
+//   the counters. Verdicts: kDrop/kNoBackend, kRateLimited.
 //
 // A connection keeps its backend through drain, and is chosen anew if its backend is down or has
 // left the service. A client that starts over (SYN) keeps a backend that takes new connections; a
@@ -52,15 +51,14 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
             Chooser& chooser, WorkerCounters& counters, Burst& burst);
 
 // Sends later fragments where their first one went.
-//   Reads: parsed, key, the verdict of first fragments. Writes: backend, service, hash, lookup of
-//   kFromBackend; holds later fragments whose first did not come yet.
-//   Verdicts: those that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt
-//   else.
+//   Reads: parsed, key, the verdict of first fragments. Writes: target, service, service_id, hash,
+//   lookup of kFromBackend; holds later fragments whose first did not come yet. Verdicts: those
+//   that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt else.
 void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
 // fragments if they do not fit; or answers them (rewrite.h).
-//   Reads: parsed, key, direction, service, hash, quote, backend. Writes: frame, extras; what
+//   Reads: parsed, key, direction, service, hash, quote, target. Writes: frame, extras; what
 //   `path_mtus` knows.
 //   Verdicts: kForward; kReply; kPunt for what told of a path MTU; kDrop/kNoNextHop, kTooBig,
 //   kRateLimited (answers), kTransmitFull (no room for fragments).

@@ -70,8 +70,10 @@ TEST(Snapshot, FindsBackendsByIdWithGaps) {
                                   {.name = "b", .address = "10.0.0.2", .id = 9}}}});
   EXPECT_EQ(snapshot->FindBackend(3)->name, "a");
   EXPECT_EQ(snapshot->FindBackend(9)->name, "b");
+  EXPECT_TRUE(snapshot->HasBackend(3));
   for (BackendId id : {BackendId{0}, BackendId{4}, BackendId{10}, kNoBackend, ~BackendId{0}}) {
     EXPECT_EQ(snapshot->FindBackend(id), nullptr) << id;
+    EXPECT_FALSE(snapshot->HasBackend(id)) << id;
   }
 }
 
