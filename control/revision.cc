@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_join.h"
 #include "control/config/diagnostics.h"
+#include "control/plan.h"
 
 namespace guideway {
 namespace {
@@ -67,29 +68,11 @@ absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& serv
 
 absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
                             uint64_t hash_seed) {
-  const config::Config& running = in_force.config();
-  const auto refuse = [](absl::string_view key) {
+  const std::vector<std::string> keys =
+      FixedKeysThatDiffer(in_force.config(), config, hash_seed != in_force.hash_seed);
+  if (!keys.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
-        key, " cannot change while guidewayd runs: restart it with this configuration"));
-  };
-  if (config.interfaces_size() != running.interfaces_size()) return refuse("interfaces");
-  for (int i = 0; i < config.interfaces_size(); ++i) {
-    if (config.interfaces(i).SerializeAsString() != running.interfaces(i).SerializeAsString()) {
-      return refuse(absl::StrCat("interfaces (", config.interfaces(i).name(), ")"));
-    }
-  }
-  const config::Dataplane& a = config.dataplane();
-  const config::Dataplane& b = running.dataplane();
-  if (!std::equal(a.workers().begin(), a.workers().end(), b.workers().begin(), b.workers().end())) {
-    return refuse("dataplane.workers");
-  }
-  if (a.has_idle() != b.has_idle() || a.idle() != b.idle()) return refuse("dataplane.idle");
-  if (a.hugepages() != b.hugepages()) return refuse("dataplane.hugepages");
-  if (a.flows_per_worker() != b.flows_per_worker()) return refuse("dataplane.flows_per_worker");
-  if (config.control().socket() != running.control().socket()) return refuse("control.socket");
-  if (hash_seed != in_force.hash_seed) {
-    return refuse(config.fleet().has_hash_seed_file() ? "the number in fleet.hash_seed_file"
-                                                      : "fleet.hash_seed");
+        keys.front(), " cannot change while guidewayd runs: restart it with this configuration"));
   }
   return absl::OkStatus();
 }

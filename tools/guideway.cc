@@ -25,13 +25,6 @@ namespace po = boost::program_options;
 
 constexpr char kDefaultSocket[] = "/run/guideway/guideway.sock";
 
-// For verbs whose JSON and YAML are just the message.
-bool ShowMessage(const Call& call, const google::protobuf::Message& message) {
-  if (call.format == Format::kTable) return false;
-  std::cout << (call.format == Format::kJson ? ToJson(message) : RenderYaml(message));
-  return true;
-}
-
 void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warnings) {
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
 }
@@ -383,6 +376,7 @@ const Verb kVerbs[] = {
      "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
      "error,\n"
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
+    PlanVerb(),
     TableVerb(),
     ReplayVerb(),
     ExplainVerb(),

@@ -105,7 +105,8 @@ absl::StatusOr<Offline> LoadOffline(const std::string& config_file,
   }
   absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = Compile(input);
   if (!snapshot.ok()) return snapshot.status();
-  Offline offline = {.snapshot = *std::move(snapshot),
+  Offline offline = {.loaded = shared,
+                     .snapshot = *std::move(snapshot),
                      .flow_entries = config.dataplane().flows_per_worker()};
   for (const config::Interface& interface : config.interfaces()) {
     offline.interfaces.push_back(interface.name());

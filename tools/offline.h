@@ -20,7 +20,10 @@
 
 namespace guideway {
 
+struct LoadedConfig;
+
 struct Offline {
+  std::shared_ptr<const LoadedConfig> loaded;
   std::shared_ptr<const Snapshot> snapshot;
   size_t flow_entries = 0;              // of a worker's flow table
   std::vector<std::string> interfaces;  // names, by index

@@ -60,8 +60,12 @@ struct Verb {
 };
 
 Verb ExplainVerb();  // explain_verb.cc
+Verb PlanVerb();     // plan_verb.cc
 Verb ReplayVerb();   // replay_verb.cc
 Verb TableVerb();    // table_verb.cc
+
+// For verbs whose JSON and YAML are just the message: shows it, unless a table is wanted.
+bool ShowMessage(const Call& call, const google::protobuf::Message& message);
 
 // «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall.
 int WrongCall(absl::string_view why, absl::string_view verb = "");
