@@ -104,8 +104,10 @@ def halted(thread):
     ptrace(PTRACE_SEIZE)
     ptrace(PTRACE_INTERRUPT)
     os.waitpid(thread, WAIT_FOR_THREADS)
-    yield
-    ptrace(PTRACE_DETACH)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH)
 
 
 def threads(pid):
