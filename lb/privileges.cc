@@ -74,10 +74,9 @@ Capabilities NeededWhileRunning(const std::vector<std::string>& devices) {
   Capabilities needed = Bit(CAP_NET_RAW);  // ICMP probes
   for (const std::string& text : devices) {
     const DeviceName device(text);
-    // To take the kernel's end down, to take the XDP program off. Among the NICs with an address
-    // there are those that the kernel's driver shares (mlx5).
-    if (device.is_pci || device.IsDriver("net_tap") || device.IsDriver("net_tun") ||
-        device.IsDriver("net_af_xdp")) {
+    // To take the XDP program off. Among the NICs with an address there are those that the kernel's
+    // driver shares (mlx5).
+    if (device.is_pci || device.IsDriver("net_af_xdp")) {
       needed |= Bit(CAP_NET_ADMIN);
     }
   }

@@ -147,7 +147,7 @@ def test_without_a_manager(tmp_path):
 FRAME = bytes.fromhex("020000000001" "020000000002" "0800") + bytes(46)
 
 CAPABILITIES = {12: "net_admin", 13: "net_raw"}
-KEPT = {"tap": {"net_admin", "net_raw"}, "af_packet": {"net_raw"}, "af_xdp": {"net_admin", "net_raw"}}
+KEPT = {"tap": {"net_raw"}, "af_packet": {"net_raw"}, "af_xdp": {"net_admin", "net_raw"}}
 
 
 def held(status):

@@ -23,10 +23,10 @@ TEST(NeededWhileRunning, ByDevice) {
   EXPECT_EQ(NeededWhileRunning({}), kRaw);
   EXPECT_EQ(NeededWhileRunning({"net_af_packet0,iface=eth1"}), kRaw);
   EXPECT_EQ(NeededWhileRunning({"net_null0", "net_pcap0,rx_pcap=a"}), kRaw);
-  EXPECT_EQ(NeededWhileRunning({"net_tap0,iface=gw"}), kRaw | kAdmin);
+  EXPECT_EQ(NeededWhileRunning({"net_tap0,iface=gw"}), kRaw);
   EXPECT_EQ(NeededWhileRunning({"net_af_xdp0,iface=eth1"}), kRaw | kAdmin);
   EXPECT_EQ(NeededWhileRunning({"0000:3b:00.0"}), kRaw | kAdmin);
-  EXPECT_EQ(NeededWhileRunning({"net_null0", "net_tap0"}), kRaw | kAdmin);
+  EXPECT_EQ(NeededWhileRunning({"net_tap0", "0000:3b:00.0"}), kRaw | kAdmin);
 }
 
 // A set of a thread, as /proc says it.
