@@ -44,6 +44,16 @@ struct Change {
   Controller::ApplyDone done;       // may be null
 };
 
+// Calls both; either may be null.
+Controller::ApplyDone Both(Controller::ApplyDone first, Controller::ApplyDone second) {
+  if (first == nullptr) return second;
+  if (second == nullptr) return first;
+  return [first = std::move(first), second = std::move(second)](const auto& result) {
+    first(result);
+    second(result);
+  };
+}
+
 // What one visit to the helper thread takes along and brings back.
 struct Round {
   std::optional<Change> change;
@@ -183,6 +193,7 @@ void Controller::Impl::NextRound() {
     changes_.pop_front();
     // Several reloads that wait are one.
     while (!round->change->text && !changes_.empty() && !changes_.front().text) {
+      round->change->done = Both(std::move(round->change->done), std::move(changes_.front().done));
       changes_.pop_front();
     }
     Load(std::move(round));
@@ -605,7 +616,9 @@ Controller::~Controller() = default;
 
 absl::Status Controller::Start() { return impl_->Start(); }
 
-void Controller::Reload() { impl_->Take({impl_->options().config_file, std::nullopt, nullptr}); }
+void Controller::Reload(ApplyDone done) {
+  impl_->Take({impl_->options().config_file, std::nullopt, std::move(done)});
+}
 
 void Controller::Apply(std::string name, std::string text, ApplyDone done) {
   impl_->Take({std::move(name), std::move(text), std::move(done)});

@@ -72,10 +72,10 @@ class Controller {
   absl::Status Start();
 
   // Reads the file again and puts it in force. The log tells what came of it.
-  void Reload();
+  using ApplyDone = std::function<void(absl::StatusOr<api::ApplyResult>)>;
+  void Reload(ApplyDone done = nullptr);
 
   // Puts `text` in force, a configuration whose errors are told as of a file `name`.
-  using ApplyDone = std::function<void(absl::StatusOr<api::ApplyResult>)>;
   void Apply(std::string name, std::string text, ApplyDone done);
 
   // Takes a backend out of new connections by hand, or puts it back. NotFound names what there is;

@@ -2,11 +2,11 @@
 // is told to stop, and takes everything down in reverse.
 //
 //   configuration ─► socket lock ─► Plan ─► EAL ─► interfaces ─► Plan ─► Dataplane ─► Controller
-//                                                                        ─► API server ─► loop
+//                                     ─► API server ─► capabilities dropped ─► loop
 //
 // The main thread is EAL's main lcore and the control thread. SIGTERM and SIGINT stop the daemon,
-// SIGHUP has the file read again. Exit status: 0 stopped as asked, 1 could not start (one sentence
-// on stderr says why), 2 wrong call.
+// SIGHUP has the file read again; a service manager is told of all that. Exit status: 0 stopped as
+// asked, 1 could not start (one sentence on stderr says why), 2 wrong call.
 #include <gflags/gflags.h>
 #include <glog/logging.h>
 #include <malloc.h>
@@ -26,6 +26,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "control/api/api.pb.h"
 #include "control/api_server.h"
 #include "control/config/config.h"
 #include "control/controller.h"
@@ -35,6 +36,8 @@
 #include "dataplane/io/eal.h"
 #include "dataplane/io/interface.h"
 #include "dataplane/io/plan.h"
+#include "lb/privileges.h"
+#include "lb/service_manager.h"
 #include "lb/topology.h"
 
 DEFINE_string(config, "", "the configuration file");
@@ -136,29 +139,46 @@ std::string ServingWhat(const config::Config& config, const Dataplane& dataplane
                       " backend(s): VIPs ", absl::StrJoin(vips, ", "),
                       more > 0 ? absl::StrCat(" and ", more, " more") : "", "; interfaces ",
                       absl::StrJoin(interfaces, ", "), "; workers on cores ",
-                      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket());
+                      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket(),
+                      "; file prefix for DPDK's tools ", FilePrefix(config.control().socket()));
 }
 
-// Every probe under way and every connection to the socket holds a file descriptor.
-void RaiseFileLimit() {
+// Every probe under way and every connection to the socket holds a file descriptor. Memory that a
+// device reads and writes is locked; once CAP_IPC_LOCK is dropped a limit holds for it.
+void RaiseLimits() {
   rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  limit = {RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+// One line for the service manager.
+std::string StatusLine(const api::Status& status) {
+  const std::string& error = status.config_error();
+  return absl::StrCat(
+      "revision ", status.revision(), " in force",
+      status.applied_file().empty() ? "" : absl::StrCat(", applied from ", status.applied_file()),
+      error.empty() ? "" : "; the last configuration was refused: ",
+      error.substr(0, error.find('\n')));
 }
 
 // Hands signals to the controller, for as long as the loop runs.
 void AwaitSignals(boost::asio::signal_set& signals, boost::asio::io_context& io,
-                  Controller& controller) {
+                  Controller& controller, ServiceManager& manager) {
   signals.async_wait([&](const boost::system::error_code& error, int signal) {
     if (error) return;
     if (signal == SIGHUP) {
       LOG(INFO) << "SIGHUP: reading the configuration again";
-      controller.Reload();
-      AwaitSignals(signals, io, controller);
+      manager.Reloading();
+      controller.Reload([&manager](const auto&) { manager.Reloaded(); });
+      AwaitSignals(signals, io, controller, manager);
       return;
     }
     LOG(INFO) << (signal == SIGTERM ? "SIGTERM" : "SIGINT") << ": stopping";
+    manager.Stopping();
     controller.SetStopping();
     io.stop();
   });
@@ -169,7 +189,7 @@ int Run() {
   boost::asio::io_context io(1);
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);
   std::signal(SIGPIPE, SIG_IGN);
-  RaiseFileLimit();
+  RaiseLimits();
 
   absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(FLAGS_config);
   if (!loaded.ok()) {
@@ -198,7 +218,8 @@ int Run() {
 
   absl::StatusOr<SocketLock> lock = SocketLock::Take(socket);
   if (!lock.ok()) return Refuse(lock.status());
-  auto eal = Eal::Start(EalOptionsOf(*plan, socket));
+  const EalOptions eal_options = EalOptionsOf(*plan, socket);
+  auto eal = Eal::Start(eal_options);
   if (!eal.ok()) return Refuse(eal.status());
   auto dataplane = StartDataplane(**eal, config, cores);
   if (!dataplane.ok()) return Refuse(dataplane.status());
@@ -215,11 +236,17 @@ int Run() {
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
   auto server = ApiServer::Listen(io, &controller, socket);
   if (!server.ok()) return Refuse(server.status());
+  if (absl::Status s = DropCapabilities(NeededWhileRunning(eal_options.devices)); !s.ok()) {
+    return Refuse(s);
+  }
   (*eal)->Settle();
   LOG(INFO) << serving;
   malloc_trim(0);  // what loading took
 
-  AwaitSignals(signals, io, controller);
+  ServiceManager manager(io, loop.get(), dataplane->get(),
+                         [&controller] { return StatusLine(controller.GetStatus()); });
+  AwaitSignals(signals, io, controller, manager);
+  manager.Serving();
   io.run();
 
   server->reset();  // removes the socket

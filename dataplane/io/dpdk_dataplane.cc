@@ -160,7 +160,8 @@ std::vector<WorkerStatus> DpdkDataplane::workers() const {
                       .packets = counters.packet_counts(),
                       .flows = counters.flow_count(),
                       .flow_capacity = shared_->flows(i).capacity(),
-                      .flows_not_stored = counters.flows_not_stored_count()});
+                      .flows_not_stored = counters.flows_not_stored_count(),
+                      .rounds = workers_[i]->rounds()});
   }
   return result;
 }

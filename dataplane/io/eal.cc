@@ -5,6 +5,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
+#include <rte_pdump.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -14,6 +15,7 @@
 #include <mutex>
 #include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -174,14 +176,28 @@ absl::Status CheckDevice(const std::string& text, const std::string& root) {
   return absl::OkStatus();
 }
 
-// Where a hugetlbfs is mounted; empty if nowhere.
-std::string HugetlbfsMount(const std::string& root) {
+// Where a hugetlbfs is mounted.
+std::vector<std::string> HugetlbfsMounts(const std::string& root) {
+  std::vector<std::string> result;
   std::ifstream mounts(root + "/proc/mounts");
   for (std::string line; std::getline(mounts, line);) {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    if (fields.size() > 2 && fields[2] == "hugetlbfs") return fields[1];
+    if (fields.size() > 2 && fields[2] == "hugetlbfs") result.push_back(fields[1]);
   }
-  return "";
+  return result;
+}
+
+// The files of EAL's huge pages. EAL leaves some behind, and all that a tool asked for which then
+// died; each holds its page until somebody removes it.
+void RemoveHugePages(const std::string& file_prefix) {
+  for (const std::string& mount : HugetlbfsMounts("")) {
+    std::error_code error, ignored;
+    for (fs::directory_iterator it(mount, error), end; it != end; it.increment(error)) {
+      if (absl::StartsWith(it->path().filename().string(), file_prefix + "map_")) {
+        fs::remove(it->path(), ignored);
+      }
+    }
+  }
 }
 
 absl::Status CheckHugePages(uint64_t needed, const std::string& root) {
@@ -211,10 +227,10 @@ absl::Status CheckHugePages(uint64_t needed, const std::string& root) {
                      free_bytes / kMiB, " MiB are free: `echo ", reserved + more, " > ", directory,
                      "/nr_hugepages`, or ", kWithout));
   }
-  const std::string mount = HugetlbfsMount(root);
-  if (!mount.empty() && access((root + mount).c_str(), W_OK) != 0) {
+  const std::vector<std::string> mounts = HugetlbfsMounts(root);
+  if (!mounts.empty() && access((root + mounts.front()).c_str(), W_OK) != 0) {
     return absl::PermissionDeniedError(
-        absl::StrCat("cannot write into ", mount,
+        absl::StrCat("cannot write into ", mounts.front(),
                      ", where huge pages are mounted: start the daemon "
                      "as root, mount one for its user, or ",
                      kWithout));
@@ -317,7 +333,7 @@ absl::StatusOr<std::unique_ptr<Eal>> Eal::Start(const EalOptions& options) {
   if (!any_pci) arguments.insert(arguments.end(), {"--no-pci", "--iova-mode", "va"});
   if (!options.hugepages) {
     arguments.insert(arguments.end(), {"--no-huge", "-m", absl::StrCat(megabytes)});
-  } else if (HugetlbfsMount("").empty()) {
+  } else if (HugetlbfsMounts("").empty()) {
     arguments.push_back("--in-memory");
   }
   arguments.insert(arguments.end(), options.extra_args.begin(), options.extra_args.end());
@@ -331,6 +347,11 @@ absl::StatusOr<std::unique_ptr<Eal>> Eal::Start(const EalOptions& options) {
     return absl::FailedPreconditionError(absl::StrCat(
         "DPDK's environment does not start: ", rte_strerror(rte_errno), log->TakeComplaints()));
   }
+  // Lets dpdk-dumpcap ask for copies of packets; until it does, no packet notices. It needs memory
+  // that another process can map.
+  if (rte_eal_has_hugepages() != 0 && rte_pdump_init() != 0) {
+    LOG(WARNING) << "no captures by dpdk-dumpcap: " << rte_strerror(rte_errno);
+  }
   log->TakeComplaints();  // they were of no consequence
   return std::unique_ptr<Eal>(new Eal(std::move(log)));
 }
@@ -339,10 +360,12 @@ Eal::Eal(std::unique_ptr<Log> log) : log_(std::move(log)) {}
 
 Eal::~Eal() {
   log_->Settle();
-  const std::string files = rte_eal_get_runtime_dir();
+  const fs::path files = rte_eal_get_runtime_dir();
+  if (rte_eal_has_hugepages() != 0) rte_pdump_uninit();
   rte_eal_cleanup();
   std::error_code error;
   fs::remove_all(files, error);  // which EAL leaves behind; the prefix makes them ours
+  RemoveHugePages(files.filename().string());
 }
 
 std::string Eal::TakeComplaints() { return log_->TakeComplaints(); }

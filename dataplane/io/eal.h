@@ -9,9 +9,9 @@
 // Devices are not given to EAL but attached one by one (Interface::Attach), so that a failure has
 // a name; only PCI devices have to be allowed here.
 //
-// Huge pages: as files, if a hugetlbfs is mounted, so that secondary processes (dpdk-pdump) can
-// attach; without files (--in-memory) if there is no mount. Without huge pages all memory is
-// taken at start, `memory_bytes` of it.
+// Huge pages: as files, if a hugetlbfs is mounted, so that secondary processes (dpdk-proc-info,
+// dpdk-dumpcap) can attach; without files (--in-memory) if there is no mount. Without huge pages
+// all memory is taken at start, `memory_bytes` of it.
 //
 // Thread contract: all by the thread that called Start, which becomes EAL's main lcore and is
 // pinned to the control cores; threads that it makes later inherit that.

@@ -66,6 +66,7 @@ void Worker::Run() {
     ServeHeld(now);
     SweepIfDue(tsc, now);
     publication_.Quiescent();
+    rounds_.Add(1);
     Rest(received == 0);
   }
   publication_.Offline();

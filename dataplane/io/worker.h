@@ -21,8 +21,8 @@
 // A fragment that another worker owns goes to that one's ring, buffer and all; if it is full the
 // fragment is dropped (transmit_full).
 //
-// Thread contract: Run by the worker's own thread, until `stop` is set. Counters and flow table may
-// be read by any thread. Everything is allocated by the constructor.
+// Thread contract: Run by the worker's own thread, until `stop` is set. Counters, rounds and flow
+// table may be read by any thread. Everything is allocated by the constructor.
 #ifndef GUIDEWAY_DATAPLANE_IO_WORKER_H_
 #define GUIDEWAY_DATAPLANE_IO_WORKER_H_
 
@@ -31,6 +31,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "dataplane/counters.h"
 #include "dataplane/io/plan.h"
 #include "dataplane/io/publisher.h"
 #include "dataplane/packet/burst.h"
@@ -57,6 +58,8 @@ class Worker {
 
   uint32_t core() const { return core_; }
   const Pipeline& pipeline() const { return pipeline_; }
+  // Of the loop, so far. Grows while the worker lives, a sleep of `backoff` being part of a round.
+  uint64_t rounds() const { return rounds_.Get(); }
 
  private:
   struct RxQueue {
@@ -106,6 +109,7 @@ class Worker {
   std::vector<Outbox> outboxes_;                 // by interface
   uint64_t next_sweep_tsc_;
   uint32_t idle_rounds_ = 0;
+  Counter rounds_;
 };
 
 }  // namespace guideway

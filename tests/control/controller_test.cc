@@ -544,9 +544,18 @@ TEST_F(ControllerTest, ADrainRequestedWhileAConfigurationIsRefusedStillHappens) 
 
 TEST_F(ControllerTest, ReloadsThatWaitAreOne) {
   MustStart(ConfigText(ServiceText("web", 1, kAb)));
-  for (int i = 0; i < 5; ++i) controller_->Reload();
+  std::vector<uint64_t> answers;
+  for (int i = 0; i < 5; ++i) {
+    if (i == 2) {
+      controller_->Reload();  // whoever asked does not care
+      continue;
+    }
+    controller_->Reload([&](const auto& result) { answers.push_back(result->revision()); });
+  }
+  EXPECT_THAT(answers, testing::IsEmpty());
   loop_.RunAll();
   EXPECT_EQ(controller_->GetStatus().revision(), 3u) << "the first, and one for the other four";
+  EXPECT_THAT(answers, testing::ElementsAre(2, 3, 3, 3));
 }
 
 TEST_F(ControllerTest, StatusTellsWhatIsSo) {
