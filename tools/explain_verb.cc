@@ -69,7 +69,8 @@ class Explanation {
           std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
     }
     if (burst_->packets[0].service != nullptr) answer_.service = burst_->packets[0].service->name;
-    if (burst_->packets[0].backend() != nullptr) answer_.backend = burst_->packets[0].backend()->name;
+    if (burst_->packets[0].backend() != nullptr)
+      answer_.backend = burst_->packets[0].backend()->name;
     answer_.flow = std::string(FlowLookupName(burst_->packets[0].lookup));
     ExplainMatch();
     if (burst_->packets[0].service != nullptr &&

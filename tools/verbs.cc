@@ -2,12 +2,13 @@
 
 #include <iostream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace guideway {
 
 int WrongCall(absl::string_view why, absl::string_view verb) {
-  std::cerr << "guideway: " << why << "; see `guideway "
+  std::cerr << "guideway: " << why << (absl::EndsWith(why, "?") ? " See" : "; see") << " `guideway "
             << (verb.empty() ? "" : absl::StrCat(verb, " ")) << "--help`\n";
   return kWrongCall;
 }
