@@ -214,9 +214,11 @@ TEST_F(CompletionTest, ZshAsPeopleUseIt) {
                  "source <(guideway completion zsh)'\n"
                  "zpty -w shell $'guideway --vers\\t'\n"
                  "zpty -r shell seen '*guideway " GUIDEWAY_VERSION "*' && print found\n"
+                 "zpty -w shell $'guideway --output=tab\\t--vers\\t'\n"
+                 "zpty -r shell seen '*guideway " GUIDEWAY_VERSION "*' && print found\n"
                  "zpty -w shell $'guideway check on\\t'\n"
                  "zpty -r shell seen '*one.yaml:1:*' && print found\n"),
-              ElementsAre("found", "found"));
+              ElementsAre("found", "found", "found"));
 }
 
 TEST_F(CompletionTest, Fish) {
