@@ -25,9 +25,6 @@ namespace {
 
 namespace http = boost::beast::http;
 
-// Long enough for a configuration at the bounds of what is allowed.
-constexpr absl::Duration kTimeout = absl::Minutes(2);
-
 // Waits until `fd` is ready for `events`; false when the time is over.
 bool WaitFor(int fd, short events, absl::Time until) {
   for (;;) {
@@ -53,6 +50,12 @@ absl::Status Unreachable(const std::string& path, int error) {
     case EPERM:
       return absl::UnavailableError(absl::StrCat("no permission to use the control socket ", path,
                                                  "; run as root or as a member of its group"));
+    case EAGAIN:
+      return absl::UnavailableError(absl::StrCat("guidewayd does not answer on the control socket ",
+                                                 path, ": others wait already; look at its log"));
+    case ENAMETOOLONG:
+      return absl::UnavailableError(absl::StrCat(
+          "the control socket's path ", path, " is too long; Unix sockets have at most 107 bytes"));
     default:
       return absl::UnavailableError(absl::StrCat("cannot connect to the control socket ", path,
                                                  ": ", std::strerror(error), "; ", kTry));
@@ -96,13 +99,16 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return Unreachable(socket_path_, errno);
   absl::Cleanup close_fd = [fd] { close(fd); };
+  // Of a daemon that accepts nobody, connect waits for a place in the queue.
+  const timeval patience = absl::ToTimeval(patience_);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return Unreachable(socket_path_, errno);
   }
 
-  const absl::Time until = absl::Now() + kTimeout;
+  const absl::Time until = absl::Now() + patience_;
   const absl::Status too_slow = absl::UnavailableError(
-      absl::StrCat("guidewayd did not answer within ", absl::FormatDuration(kTimeout),
+      absl::StrCat("guidewayd did not answer within ", absl::FormatDuration(patience_),
                    " on the control socket ", socket_path_, "; look at its log"));
   const std::string request =
       absl::StrCat(head, "Host: guideway\r\nConnection: close\r\nContent-Length: ", body.size(),

@@ -1,6 +1,7 @@
 // One question to a running guidewayd over its control socket, and the answer.
 //
-// Blocks; for a program that does one thing and ends. Every wait is bounded.
+// Blocks; for a program that does one thing and ends. Every wait is bounded: all of a call takes
+// no longer than about twice the patience it was given.
 #ifndef GUIDEWAY_TOOLS_API_CLIENT_H_
 #define GUIDEWAY_TOOLS_API_CLIENT_H_
 
@@ -10,12 +11,15 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace guideway {
 
 class ApiClient {
  public:
-  explicit ApiClient(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+  // The patience is long enough for a configuration at the bounds of what is allowed.
+  explicit ApiClient(std::string socket_path, absl::Duration patience = absl::Minutes(2))
+      : socket_path_(std::move(socket_path)), patience_(patience) {}
 
   // Each fills `answer`, or tells in sentences for people: what the daemon said when it refused
   // (FailedPrecondition), or why it cannot be reached and what to try (Unavailable).
@@ -31,6 +35,7 @@ class ApiClient {
                     google::protobuf::Message* answer);
 
   const std::string socket_path_;
+  const absl::Duration patience_;
 };
 
 }  // namespace guideway

@@ -15,7 +15,9 @@
 #include "absl/strings/str_split.h"
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
+#include "control/config/diagnostics.h"
 #include "tools/api_client.h"
+#include "tools/completion.h"
 #include "tools/verbs.h"
 
 namespace guideway {
@@ -181,13 +183,13 @@ int GetServices(const Call& call) {
                {"VIPS"},
                {"PROTOCOL"},
                {"PORTS"},
-               {"FORWARDING"},
-               {"SCHEDULER"},
+               {"FORWARDING", Align::kLeft, true},
+               {"SCHEDULER", Align::kLeft, true},
                {"UP", Align::kRight},
                {"PACKETS", Align::kRight},
-               {"BYTES", Align::kRight},
+               {"BYTES", Align::kRight, true},
                {"DROPPED", Align::kRight},
-               {"OPENED", Align::kRight},
+               {"OPENED", Align::kRight, true},
                {"OPEN", Align::kRight}});
   for (const api::Service& s : list.services()) {
     const Colour colour = s.backends_up() == 0             ? Colour::kRed
@@ -231,9 +233,9 @@ int GetBackends(const Call& call) {
                {"HEALTH"},
                {"WEIGHT", Align::kRight},
                {"SHARE", Align::kRight},
-               {"PACKETS", Align::kRight},
-               {"BYTES", Align::kRight},
-               {"OPENED", Align::kRight},
+               {"PACKETS", Align::kRight, true},
+               {"BYTES", Align::kRight, true},
+               {"OPENED", Align::kRight, true},
                {"OPEN", Align::kRight}});
   for (const api::Backend& b : list.backends()) {
     table.Add({b.service(),
@@ -268,7 +270,7 @@ int RunGet(const Call& call) {
     known.emplace_back(thing.name);
   }
   return WrongCall(absl::StrCat("there is no \"", call.args[0], "\" to get; there are ",
-                                absl::StrJoin(known, ", ")),
+                                absl::StrJoin(known, ", "), Suggestion(call.args[0], known)),
                    "get");
 }
 
@@ -375,44 +377,75 @@ const Verb kVerbs[] = {
     {"check", "FILE", false, 1, RunCheck, "validate a configuration and show it with its defaults",
      "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
      "error,\n"
-     "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not."},
+     "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not.\n\n"
+     "  guideway check /etc/guideway.yaml"},
     PlanVerb(),
     TableVerb(),
     ReplayVerb(),
     ExplainVerb(),
+    CompletionVerb(),
     {"status", "", true, 0, RunStatus, "what the daemon is, does and last refused",
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
-     "interfaces and the latest changes of state."},
+     "interfaces and the latest changes of state.\n\n"
+     "  guideway status\n"
+     "  guideway status -o json --socket /run/guideway/other.sock"},
     {"get", "services|backends", true, 1, RunGet, "list services or backends with their counters",
      "Lists what is so now.\n"
      "  services  VIPs, backends that take new connections, packets, connections opened and open\n"
-     "  backends  state, last answer to a probe, share of new connections, counters"},
+     "  backends  state, last answer to a probe, share of new connections, counters\n\n"
+     "  guideway get backends"},
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
-     "until undrain, or until the backend leaves the configuration."},
+     "until undrain, or until the backend leaves the configuration.\n\n"
+     "  guideway drain web/web-2"},
     {"undrain", "SERVICE/BACKEND", true, 1, RunUndrain, "undo a drain",
-     "Gives a backend that was drained by hand new connections again."},
+     "Gives a backend that was drained by hand new connections again.\n\n"
+     "  guideway undrain web/web-2"},
     {"apply", "FILE", true, 1, RunApply, "put a configuration in force, all or nothing",
      "Sends a configuration to the daemon and waits until it is in force. If anything in it is\n"
      "refused nothing changes and the exit status is 1. The file the daemon was started with "
      "stays\n"
-     "as it is: a SIGHUP or restart goes back to that one."},
+     "as it is: a SIGHUP or restart goes back to that one.\n\n"
+     "  guideway apply new.yaml"},
 };
+
+// Options that every verb takes.
+constexpr Option kCommonOptions[] = {
+    {"output", "table|json|yaml", "how to show it; table if not given", false, 'o'},
+    {"socket", "PATH", "the daemon's control socket; /run/guideway/guideway.sock if not given"},
+    {"help", "", "this text; after a verb, the verb's", false, 'h'},
+    {"version", "", "the version"},
+};
+
+const Verb* FindVerb(absl::string_view name) {
+  const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
+                                  [&](const Verb& v) { return v.name == name; });
+  return verb == std::end(kVerbs) ? nullptr : verb;
+}
+
+// Two columns; what is too long for the first has a line of its own.
+void PrintRow(std::ostream& out, absl::string_view left, absl::string_view right) {
+  constexpr size_t kLeft = 32;
+  out << "  " << left
+      << (left.size() + 2 > kLeft ? absl::StrCat("\n  ", std::string(kLeft, ' '))
+                                  : std::string(kLeft - left.size(), ' '))
+      << right << "\n";
+}
 
 void PrintVerbs(std::ostream& out, bool live) {
   for (const Verb& verb : kVerbs) {
     if (verb.live != live) continue;
-    out << absl::StreamFormat("  %-26s%s\n", absl::StrCat(verb.name, " ", verb.arguments),
-                              verb.summary);
+    PrintRow(out, absl::StrCat(verb.name, " ", verb.arguments), verb.summary);
   }
 }
 
-constexpr char kCommonOptionsHelp[] =
-    "  -o, --output FORMAT       table, json or yaml; table if not given\n"
-    "      --socket PATH         the daemon's control socket; /run/guideway/guideway.sock if not "
-    "given\n"
-    "  -h, --help                this text; after a verb, the verb's\n"
-    "      --version             the version\n";
+void PrintOptions(std::ostream& out, absl::Span<const Option> options) {
+  for (const Option& option : options) {
+    const std::string letter =
+        option.letter == 0 ? "    " : absl::StrCat("-", std::string(1, option.letter), ", ");
+    PrintRow(out, absl::StrCat(letter, "--", option.name, " ", option.argument), option.help);
+  }
+}
 
 void PrintHelp(std::ostream& out) {
   out << "usage: guideway VERB [ARGUMENT] [OPTION]...\n\n"
@@ -420,19 +453,17 @@ void PrintHelp(std::ostream& out) {
   PrintVerbs(out, false);
   out << "\nLive, asks a running guidewayd over its Unix socket:\n";
   PrintVerbs(out, true);
-  out << "\nOptions:\n"
-      << kCommonOptionsHelp << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
+  out << "\nOptions:\n";
+  PrintOptions(out, kCommonOptions);
+  out << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
 }
 
 void PrintHelp(std::ostream& out, const Verb& verb) {
   out << "usage: guideway " << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments
       << " [OPTION]...\n\n"
       << verb.help << "\n\nOptions:\n";
-  for (const Option& option : verb.options) {
-    out << absl::StreamFormat("      --%-20s%s\n", absl::StrCat(option.name, " ", option.argument),
-                              option.help);
-  }
-  out << kCommonOptionsHelp;
+  PrintOptions(out, verb.options);
+  PrintOptions(out, kCommonOptions);
 }
 
 using Strings = std::vector<std::string>;
@@ -460,7 +491,23 @@ bool TakeOptions(const po::variables_map& parsed, const Verb& verb, Call* call) 
   return true;
 }
 
+int UnknownOption(const std::string& name, int argc, char** argv) {
+  const Verb* of = nullptr;
+  for (int i = 1; i < argc && of == nullptr; ++i) of = FindVerb(argv[i]);
+  Strings known;
+  for (const Option& option : kCommonOptions) known.push_back(absl::StrCat("--", option.name));
+  for (const Option& option : of == nullptr ? absl::Span<const Option>() : of->options) {
+    known.push_back(absl::StrCat("--", option.name));
+  }
+  return WrongCall(absl::StrCat("there is no option ", name, Suggestion(name, known)),
+                   of == nullptr ? "" : of->name);
+}
+
 int Main(int argc, char** argv) {
+  if (argc > 1 && absl::string_view(argv[1]) == "__complete") {
+    Complete(kVerbs, kCommonOptions, Strings(argv + 2, argv + argc), kDefaultSocket, std::cout);
+    return kYes;
+  }
   po::options_description options;
   options.add_options()("help,h", "")("version", "")(
       "output,o", po::value<std::string>()->default_value("table"), "")(
@@ -483,6 +530,8 @@ int Main(int argc, char** argv) {
         po::command_line_parser(argc, argv).options(options).positional(words).style(style).run(),
         parsed);
     po::notify(parsed);
+  } catch (const po::unknown_option& e) {
+    return UnknownOption(e.get_option_name(), argc, argv);
   } catch (const po::error& e) {
     return WrongCall(e.what());
   }
@@ -499,10 +548,11 @@ int Main(int argc, char** argv) {
   }
   const std::string name = call.args[0];
   call.args.erase(call.args.begin());
-  const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
-                                  [&](const Verb& v) { return v.name == absl::string_view(name); });
-  if (verb == std::end(kVerbs)) {
-    return WrongCall(absl::StrCat("there is no verb \"", name, "\""));
+  const Verb* verb = FindVerb(name);
+  if (verb == nullptr) {
+    Strings known;
+    for (const Verb& v : kVerbs) known.emplace_back(v.name);
+    return WrongCall(absl::StrCat("there is no verb \"", name, "\"", Suggestion(name, known)));
   }
   if (parsed.count("help") > 0) {
     PrintHelp(std::cout, *verb);
@@ -514,8 +564,9 @@ int Main(int argc, char** argv) {
   } else if (format == "yaml") {
     call.format = Format::kYaml;
   } else if (format != "table") {
-    return WrongCall(
-        absl::StrCat("there is no output format \"", format, "\"; there are table, json, yaml"));
+    return WrongCall(absl::StrCat("there is no output format \"", format,
+                                  "\"; there are table, json, yaml",
+                                  Suggestion(format, {"table", "json", "yaml"})));
   }
   if (call.args.size() < verb->arguments_count) {
     return WrongCall(absl::StrCat(verb->name, " needs ", verb->arguments), verb->name);

@@ -16,7 +16,8 @@ namespace guideway {
 namespace {
 
 constexpr size_t kGap = 2;        // between columns
-constexpr size_t kNarrowest = 6;  // a column is not shortened below this
+constexpr size_t kReadable = 15;  // a column is not shortened below this while one can be spared
+constexpr size_t kNarrowest = 6;  // nor below this at all
 
 // Columns that UTF-8 text takes, one for each character.
 size_t Width(absl::string_view text) {
@@ -54,7 +55,9 @@ Terminal Terminal::Stdout() {
   Terminal terminal;
   if (isatty(STDOUT_FILENO) == 0) return terminal;
   const char* no_color = std::getenv("NO_COLOR");
-  terminal.colour = no_color == nullptr || *no_color == '\0';
+  const char* term = std::getenv("TERM");
+  terminal.colour = (no_color == nullptr || *no_color == '\0') &&
+                    (term == nullptr || absl::string_view(term) != "dumb");
   winsize size = {};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) terminal.width = size.ws_col;
   return terminal;
@@ -74,34 +77,52 @@ std::string Coloured(absl::string_view text, Colour colour, const Terminal& term
 }
 
 std::string Table::Render(const Terminal& terminal) const {
-  std::vector<size_t> widths;
+  std::vector<size_t> widths, shown;  // of all columns; which of them are shown
   size_t total = 0;
   for (size_t c = 0; c < columns_.size(); ++c) {
     size_t width = Width(columns_[c].heading);
     for (const auto& row : rows_) width = std::max(width, Width(row[c].text));
     widths.push_back(width);
+    shown.push_back(c);
     total += width + (c > 0 ? kGap : 0);
   }
-  while (terminal.width > 0 && total > terminal.width) {
-    size_t widest = columns_.size();
-    for (size_t c = 0; c < columns_.size(); ++c) {
-      if (columns_[c].align == Align::kRight || widths[c] <= kNarrowest) continue;
-      if (widest == columns_.size() || widths[c] > widths[widest]) widest = c;
+  const auto too_wide = [&] { return terminal.width > 0 && total > terminal.width; };
+  const auto shorten = [&](size_t least) {
+    while (too_wide()) {
+      size_t widest = columns_.size();
+      for (size_t c : shown) {
+        if (columns_[c].align == Align::kRight || widths[c] <= least) continue;
+        if (widest == columns_.size() || widths[c] > widths[widest]) widest = c;
+      }
+      if (widest == columns_.size()) break;
+      --widths[widest];
+      --total;
     }
-    if (widest == columns_.size()) break;
-    --widths[widest];
-    --total;
+  };
+  shorten(kReadable);
+  for (size_t i = shown.size(); i-- > 0 && too_wide();) {
+    if (!columns_[shown[i]].spare) continue;
+    total -= widths[shown[i]] + kGap;
+    shown.erase(shown.begin() + static_cast<ptrdiff_t>(i));
   }
+  shorten(kNarrowest);
 
   std::string out;
   const auto add_line = [&](const std::vector<Cell>& cells) {
     std::string line;
-    for (size_t c = 0; c < columns_.size(); ++c) {
-      if (c > 0) line.append(kGap, ' ');
-      const std::string text = Shortened(cells[c].text, widths[c]);
-      const std::string padding(widths[c] - std::min(widths[c], Width(text)), ' ');
+    size_t room = terminal.width > 0 ? terminal.width : std::string::npos;
+    for (size_t c : shown) {
+      if (c != shown.front()) {
+        if (room <= kGap) break;
+        line.append(kGap, ' ');
+        room -= kGap;
+      }
+      const size_t width = std::min(widths[c], room);
+      const std::string text = Shortened(cells[c].text, width);
+      const std::string padding(width - std::min(width, Width(text)), ' ');
       const std::string coloured = Coloured(text, cells[c].colour, terminal);
       line += columns_[c].align == Align::kRight ? padding + coloured : coloured + padding;
+      room -= width;
     }
     absl::StripTrailingAsciiWhitespace(&line);
     absl::StrAppend(&out, line, "\n");

@@ -22,20 +22,24 @@ struct Terminal {
   bool colour = false;
   size_t width = 0;  // columns; 0: unbounded
 
-  // Of standard output. NO_COLOR in the environment turns colour off.
+  // Of standard output. NO_COLOR (https://no-color.org) in the environment turns colour off, and so
+  // does TERM=dumb.
   static Terminal Stdout();
 };
 
 enum class Colour { kNone, kGreen, kYellow, kRed, kDim };
 
 // Rows under headings, a column as wide as its widest cell. When they are too wide for the
-// terminal, the widest columns of text are shortened, with «…» where something is missing.
+// terminal, the widest columns of text are shortened, with «…» where something is missing; then
+// spare columns are left out, the last one first; then text is shortened further. What is still too
+// wide is cut at the edge.
 class Table {
  public:
   enum class Align { kLeft, kRight };
   struct Column {
     std::string heading;
     Align align = Align::kLeft;
+    bool spare = false;
   };
   struct Cell {
     Cell(std::string t, Colour c = Colour::kNone) : text(std::move(t)), colour(c) {}

@@ -114,7 +114,8 @@ Verb PlanVerb() {
       "Compares two configurations: services and backends that are added, removed or changed,\n"
       "and of each service the share of new connections that goes to another backend than\n"
       "before, and the least that could. All backends are taken to be up. Exit status 1 if one\n"
-      "of the files is no valid configuration."};
+      "of the files is no valid configuration.\n\n"
+          "  guideway plan /etc/guideway.yaml new.yaml"};
 }
 
 }  // namespace guideway

@@ -32,6 +32,8 @@ constexpr char kHelp[] =
     "a worker with an empty flow table, and says what becomes of each. Time is the capture's own.\n"
     "Needs no daemon, no root and no huge pages, and touches no network.\n\n"
     "  guideway replay --config FILE --in A.pcap [--out B.pcap] [--down SERVICE/BACKEND]...\n\n"
+    "for example\n\n"
+    "  guideway replay --config /etc/guideway.yaml --in seen.pcap --out sent.pcap\n\n"
     "With -o json or yaml there is a line for each packet, then the summary; a table is the\n"
     "summary alone. Everything comes in by the first interface. With routing: kernel every next\n"
     "hop is 02:00:00:00:00:fe; an interface without mac has 02:00:00:00:00:01.\n"

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "control/config/render_yaml.h"
 
@@ -14,7 +15,7 @@ bool ShowMessage(const Call& call, const google::protobuf::Message& message) {
 }
 
 int WrongCall(absl::string_view why, absl::string_view verb) {
-  std::cerr << "guideway: " << why << "; see `guideway "
+  std::cerr << "guideway: " << why << (absl::EndsWith(why, "?") ? " See" : "; see") << " `guideway "
             << (verb.empty() ? "" : absl::StrCat(verb, " ")) << "--help`\n";
   return kWrongCall;
 }

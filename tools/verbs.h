@@ -27,9 +27,10 @@ enum class Format { kTable, kJson, kYaml };
 // so it is a second time if it does not repeat. Verbs may share a name.
 struct Option {
   absl::string_view name;      // without the dashes
-  absl::string_view argument;  // as --help shows it
+  absl::string_view argument;  // as --help shows it; shell completion goes by it (completion.h)
   absl::string_view help;
   bool repeats = false;
+  char letter = 0;  // -o is short for --output; 0: nothing is
 };
 
 // A call that was understood.
@@ -49,25 +50,27 @@ struct Call {
 
 struct Verb {
   absl::string_view name;
-  absl::string_view arguments;  // as --help shows them
+  absl::string_view arguments;  // as --help shows them; shell completion goes by them
   bool live;                    // talks to a running guidewayd
   size_t arguments_count;
   int (*run)(const Call& call);
   absl::string_view summary;
-  absl::string_view help;
+  absl::string_view help;                 // with an example: a line «  guideway NAME …»
   absl::Span<const Option> options = {};  // beyond those that every verb takes
   bool more_arguments = false;            // beyond arguments_count are allowed
 };
 
-Verb ExplainVerb();  // explain_verb.cc
-Verb PlanVerb();     // plan_verb.cc
-Verb ReplayVerb();   // replay_verb.cc
-Verb TableVerb();    // table_verb.cc
+Verb CompletionVerb();  // completion.cc
+Verb ExplainVerb();     // explain_verb.cc
+Verb PlanVerb();        // plan_verb.cc
+Verb ReplayVerb();      // replay_verb.cc
+Verb TableVerb();       // table_verb.cc
 
 // For verbs whose JSON and YAML are just the message: shows it, unless a table is wanted.
 bool ShowMessage(const Call& call, const google::protobuf::Message& message);
 
-// «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall.
+// «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall. `why` may end
+// in a Suggestion (control/config/diagnostics.h).
 int WrongCall(absl::string_view why, absl::string_view verb = "");
 // What the status says, to standard error. Returns kNo.
 int No(const absl::Status& status);

@@ -1,7 +1,13 @@
 #include "control/config/support.h"
 
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "control/config/config_values.h"
+#include "control/config/rules.pb.h"
 
 namespace guideway {
 namespace {
@@ -17,6 +23,21 @@ class Support {
   void Inactive(const google::protobuf::Message& message, absl::string_view key) {
     Say(Severity::kWarning, message, key,
         "read and checked, but this version does not act on it yet");
+  }
+
+  // What the schema marks `not_yet`, in `message` and all below it.
+  void NotYet(const google::protobuf::Message& message) {
+    std::vector<const google::protobuf::FieldDescriptor*> fields;
+    const google::protobuf::Reflection& reflection = *message.GetReflection();
+    reflection.ListFields(message, &fields);
+    for (const google::protobuf::FieldDescriptor* field : fields) {
+      if (field->options().GetExtension(config::rules).not_yet()) Inactive(message, field->name());
+      if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) continue;
+      if (!field->is_repeated()) NotYet(reflection.GetMessage(message, field));
+      for (int i = 0; field->is_repeated() && i < reflection.FieldSize(message, field); ++i) {
+        NotYet(reflection.GetRepeatedMessage(message, field, i));
+      }
+    }
   }
 
   void OfService(const config::Service& service) {
@@ -41,10 +62,6 @@ class Support {
         }
       }
     }
-    for (const config::Interface& interface : config.interfaces()) {
-      if (interface.has_kernel_interface()) Inactive(interface, "kernel_interface");
-    }
-    if (config.has_announce()) Inactive(config, "announce");
     if (config.control().has_http()) Inactive(config.control(), "http");
   }
 
@@ -63,6 +80,7 @@ class Support {
 
 void CheckSupport(const config::Config& config, const Places& places, Findings* findings) {
   Support support(places, findings);
+  support.NotYet(config);
   support.OfConfig(config);
   for (const config::Service& service : config.services()) support.OfService(service);
 }

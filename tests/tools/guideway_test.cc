@@ -2,11 +2,16 @@
 // this one. GUIDEWAY in the environment names the program.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "tests/support/api_daemon.h"
 #include "tests/support/program.h"
 
@@ -16,6 +21,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Le;
 using testing::Not;
 using testing::StartsWith;
 
@@ -37,6 +43,42 @@ class GuidewayTest : public testing::Test {
   Result Run(const std::string& arguments) { return RunGuideway(daemon_.directory(), arguments); }
   Result Live(const std::string& arguments) {
     return Run(absl::StrCat("--socket ", daemon_.socket(), " ", arguments));
+  }
+
+  // What a live call prints on a terminal of that many columns.
+  std::string OnTerminal(const std::string& environment, int width, const std::string& arguments) {
+    const std::string command =
+        absl::StrCat("unset NO_COLOR; TERM=xterm; export TERM; exec env ", environment, " ",
+                     std::getenv("GUIDEWAY"), " --socket ", daemon_.socket(), " ", arguments);
+    const winsize size = {.ws_row = 24, .ws_col = static_cast<unsigned short>(width)};
+    int terminal = -1;
+    const pid_t child = forkpty(&terminal, nullptr, nullptr, &size);
+    if (child == 0) {
+      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      _exit(127);
+    }
+    EXPECT_GT(child, 0);
+    std::string printed;
+    char buffer[4096];
+    for (ssize_t n; (n = read(terminal, buffer, sizeof(buffer))) > 0;) {
+      printed.append(buffer, static_cast<size_t>(n));
+    }
+    close(terminal);
+    int status = -1;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0) << printed;
+    return printed;
+  }
+
+  // Columns of the longest line.
+  static int Longest(const std::string& text) {
+    int longest = 0;
+    for (absl::string_view line : absl::StrSplit(absl::StrReplaceAll(text, {{"\r", ""}}), '\n')) {
+      longest = std::max(
+          longest, static_cast<int>(std::count_if(line.begin(), line.end(),
+                                                  [](char c) { return (c & 0xc0) != 0x80; })));
+    }
+    return longest;
   }
 
   ApiDaemon daemon_;
@@ -61,7 +103,13 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
     const char* says;
   } rows[] = {
       {"", "usage:"},
-      {"bogus", "\"bogus\""},
+      {"bogus", "there is no verb \"bogus\"; see `guideway --help`"},
+      {"chek", "did you mean check? See `guideway --help`"},
+      {"status -o jsn", "did you mean json?"},
+      {"get backend", "did you mean backends? See `guideway get --help`"},
+      {"table --bakends 3", "did you mean --backends? See `guideway table --help`"},
+      {"--versoin", "did you mean --version? See `guideway --help`"},
+      {"check --bakends 3", "there is no option --bakends; see `guideway check --help`"},
       {"check", "FILE"},
       {"check a b", "\"b\""},
       {"check a --size 7", "--size has no effect with check"},
@@ -140,6 +188,23 @@ TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
   const Result refused = Run("status --socket " + WriteFile("plain", ""));
   EXPECT_EQ(refused.exit_status, 1);
   EXPECT_THAT(refused.err, HasSubstr("/plain"));
+}
+
+TEST_F(GuidewayTest, ColourAndWidthAreTheTerminals) {
+  EXPECT_THAT(OnTerminal("", 200, "get backends"),
+              AllOf(HasSubstr("\033[32mup"), HasSubstr("BYTES")));
+  EXPECT_THAT(OnTerminal("NO_COLOR=1", 200, "get backends"), Not(HasSubstr("\033")));
+  EXPECT_THAT(OnTerminal("NO_COLOR=", 200, "get backends"), HasSubstr("\033"));
+  EXPECT_THAT(OnTerminal("TERM=dumb", 200, "get backends"), Not(HasSubstr("\033")));
+  for (const char* table : {"get backends", "get services", "table --backends 10 --size 101",
+                            "--help", "check --help"}) {
+    EXPECT_THAT(Longest(OnTerminal("NO_COLOR=1", 120, table)), Le(120u)) << table;
+  }
+  for (const char* table : {"get backends", "get services"}) {
+    for (const int width : {80, 60, 20}) {
+      EXPECT_THAT(Longest(OnTerminal("NO_COLOR=1", width, table)), Le(width)) << table;
+    }
+  }
 }
 
 TEST_F(GuidewayTest, StatusAndGet) {

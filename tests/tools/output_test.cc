@@ -48,6 +48,31 @@ TEST(Output, ATableFitsTheTerminal) {
             "dns   -                  12345\n");
 }
 
+TEST(Output, WhatIsSpareGoesFirst) {
+  Table table({{"NAME"},
+               {"VIPS"},
+               {"KIND", Table::Align::kLeft, true},
+               {"N", Table::Align::kRight},
+               {"M", Table::Align::kRight, true}});
+  table.Add({"web", "198.51.100.10,198.51.100.11", "tunnelled", "12345", "7"});
+  EXPECT_EQ(table.Render({.width = 43}),
+            "NAME  VIPS              KIND           N  M\n"
+            "web   198.51.100.10,1…  tunnelled  12345  7\n");
+  EXPECT_EQ(table.Render({.width = 39}),
+            "NAME  VIPS             KIND           N\n"
+            "web   198.51.100.10,…  tunnelled  12345\n");
+  EXPECT_EQ(table.Render({.width = 30}),
+            "NAME  VIPS                 N\n"
+            "web   198.51.100.10,…  12345\n");
+  EXPECT_EQ(table.Render({.width = 20}),
+            "NAME  VIPS         N\n"
+            "web   198.51…  12345\n");
+  EXPECT_EQ(table.Render({.width = 15}),
+            "NAME  VIPS    N\n"
+            "web   198.5…  …\n")
+      << "cut where the terminal ends";
+}
+
 TEST(Output, ColourTakesNoRoom) {
   EXPECT_EQ(Coloured("up", Colour::kGreen, {}), "up");
   EXPECT_EQ(Coloured("up", Colour::kGreen, {.colour = true}), "\033[32mup\033[0m");

@@ -449,9 +449,9 @@ TEST_F(TableTest, TheLargestPools) {
 TEST_F(TableTest, HelpListsItsOptions) {
   const Result help = Run("table --help");
   EXPECT_EQ(help.exit_status, 0);
-  for (const char* option :
-       {"--config FILE", "--service NAME", "--region NAME", "--backends N", "--size M",
-        "--weights W", "--was-down BACKEND|J", "--down BACKEND|K", "--seed S", "--output FORMAT"}) {
+  for (const char* option : {"--config FILE", "--service NAME", "--region NAME", "--backends N",
+                             "--size M", "--weights W", "--was-down BACKEND|J", "--down BACKEND|K",
+                             "--seed S", "--output table|json|yaml"}) {
     EXPECT_THAT(help.out, HasSubstr(option));
   }
   EXPECT_THAT(Run("check --help").out, Not(HasSubstr("--size")));

@@ -77,6 +77,10 @@ TEST(Config, FirstLightIsFullySupported) {
           "balancer"));
 }
 
+TEST(Config, TunnelsIsValid) {
+  EXPECT_THAT(Load(Example("tunnels.yaml")).status(), absl::OkStatus());
+}
+
 TEST(Config, DefaultsAreFilledIn) {
   const absl::StatusOr<LoadedConfig> loaded = Load(Example("first-light.yaml"));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
