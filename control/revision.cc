@@ -87,6 +87,7 @@ absl::Status CheckUnchanged(const Revision& in_force, const config::Config& conf
   if (a.hugepages() != b.hugepages()) return refuse("dataplane.hugepages");
   if (a.flows_per_worker() != b.flows_per_worker()) return refuse("dataplane.flows_per_worker");
   if (config.control().socket() != running.control().socket()) return refuse("control.socket");
+  if (config.control().http() != running.control().http()) return refuse("control.http");
   if (hash_seed != in_force.hash_seed) {
     return refuse(config.fleet().has_hash_seed_file() ? "the number in fleet.hash_seed_file"
                                                       : "fleet.hash_seed");

@@ -45,7 +45,6 @@ class Support {
       if (interface.has_kernel_interface()) Inactive(interface, "kernel_interface");
     }
     if (config.has_announce()) Inactive(config, "announce");
-    if (config.control().has_http()) Inactive(config.control(), "http");
   }
 
  private:
