@@ -197,8 +197,7 @@ std::vector<HttpRoute> ApiServer::Impl::ReadOnlyRoutes() {
        [this](const HttpRequest&, HttpReply reply) { Metrics(std::move(reply)); }},
       {"/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
       {"/healthz", Method::kGet, AtOnce([this] {
-         return controller_->stopping() ? HttpAnswer{503, "stopping\n", "text/plain"}
-                                        : HttpAnswer{200, "ok\n", "text/plain"};
+         return controller_->stopping() ? TextAnswer(503, "stopping\n") : TextAnswer(200, "ok\n");
        })},
   };
 }
@@ -210,17 +209,18 @@ void ApiServer::Impl::Metrics(HttpReply reply) {
   if (waiting_for_metrics_.size() > 1) return;
   struct Scrape {
     MetricsFacts facts;
-    std::string text;
+    std::shared_ptr<const std::string> text;
   };
-  auto scrape = std::make_shared<Scrape>(Scrape{controller_->GetMetrics(), ""});
-  scrapes_->RunOnHelper([scrape] { scrape->text = MetricsText(scrape->facts); },
-                        [weak = weak_from_this(), scrape] {
-                          const auto self = weak.lock();
-                          if (self == nullptr) return;
-                          for (HttpReply& reply : std::exchange(self->waiting_for_metrics_, {})) {
-                            reply({200, scrape->text, kMetricsContentType});
-                          }
-                        });
+  auto scrape = std::make_shared<Scrape>(Scrape{controller_->GetMetrics(), nullptr});
+  scrapes_->RunOnHelper(
+      [scrape] { scrape->text = std::make_shared<const std::string>(MetricsText(scrape->facts)); },
+      [weak = weak_from_this(), scrape] {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        for (HttpReply& reply : std::exchange(self->waiting_for_metrics_, {})) {
+          reply({200, scrape->text, kMetricsContentType});
+        }
+      });
 }
 
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {

@@ -13,6 +13,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
+#include <boost/beast/http/span_body.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <chrono>
@@ -49,6 +50,10 @@ absl::string_view NameOf(HttpRoute::Method method) {
 
 }  // namespace
 
+HttpAnswer TextAnswer(int status, std::string text) {
+  return {status, std::make_shared<const std::string>(std::move(text)), "text/plain"};
+}
+
 HttpAnswer JsonAnswer(const google::protobuf::Message& message, int status) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
@@ -60,7 +65,7 @@ HttpAnswer JsonAnswer(const google::protobuf::Message& message, int status) {
     json = "{\"error\": \"the answer cannot be written as JSON\"}";
   }
   json += '\n';
-  return {status, std::move(json)};
+  return {status, std::make_shared<const std::string>(std::move(json)), "application/json"};
 }
 
 HttpAnswer ErrorAnswer(int status, absl::string_view text) {
@@ -221,10 +226,12 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
                   beast::string_view(answer.type.data(), answer.type.size()));
     if (!allow_.empty()) response_.set(http::field::allow, allow_);
     response_.keep_alive(keep_alive_);
-    response_.body() = std::move(answer.body);
+    body_ = std::move(answer.body);
+    response_.body() = {body_->data(), body_->size()};
     response_.prepare_payload();
     http::async_write(stream_, response_, [self = shared_from_this()](error_code e, size_t) {
       self->response_ = {};
+      self->body_.reset();
       if (e || self->server_->stopped_) return;
       if (self->keep_alive_) return self->ReadHead();
       self->Linger();
@@ -265,9 +272,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   beast::basic_stream<stream_protocol> stream_;
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
-  http::response<http::string_body> response_;
-  const HttpRoute* route_ = nullptr;  // of the request that is being read
-  size_t body_limit_ = 0;             // the same
+  http::response<http::span_body<const char>> response_;
+  std::shared_ptr<const std::string> body_;  // of response_
+  const HttpRoute* route_ = nullptr;         // of the request that is being read
+  size_t body_limit_ = 0;                    // the same
   std::string allow_;
   bool keep_alive_ = false;
   bool large_body_ = false;

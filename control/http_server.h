@@ -48,9 +48,11 @@ struct HttpRequest {
 
 struct HttpAnswer {
   int status = 200;
-  std::string body;
-  absl::string_view type = "application/json";  // Content-Type; a constant
+  std::shared_ptr<const std::string> body;  // many answers may share one
+  absl::string_view type;                   // Content-Type; a constant
 };
+
+HttpAnswer TextAnswer(int status, std::string text);
 
 // The message in protobuf's JSON mapping: names as in the schema, zeros included.
 HttpAnswer JsonAnswer(const google::protobuf::Message& message, int status = 200);

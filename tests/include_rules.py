@@ -36,6 +36,7 @@ FOREIGN = {
     r"yaml-cpp/.*": ["control/config/"],
     r"google/protobuf/.*": ["control/", "tools/", "tests/"],
     r"gflags/.*": ["lb/"],
+    r"prometheus/.*": ["control/", "tests/"],
     r"glog/.*": ["control/", "dataplane/io/", "lb/", "tests/"],
     # maglev/ and dataplane/packet/ know no threads, no clock and no I/O (atomics are memory).
     r"(thread|mutex|chrono|iostream|fstream|condition_variable|sys/socket\.h|time\.h|ctime)":

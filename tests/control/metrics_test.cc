@@ -324,7 +324,7 @@ TEST_F(MetricsTest, DigestsAreWrittenToTheDigit) {
 }
 
 TEST_F(MetricsTest, WithoutServices) {
-  Start("");
+  Start("  []\n");
   EXPECT_THAT(Text(), StartsWith("# HELP guideway_build_info "));
   EXPECT_EQ(Value(R"(guideway_packets_total{worker="1",verdict="drop"})"), "0");
 }

@@ -125,7 +125,8 @@ def test_an_address_in_use_refuses_the_start(lab, variant):  # noqa: F811
 
 def test_prometheus_sees_traffic(lab, prometheus):
     opened = 'sum(guideway_service_new_connections_total{service="web"})'
-    start = wait_until(lambda: prometheus.value(opened), "the first scrape", deadline_s=30)
+    prometheus.wait(opened, "the first scrape")
+    start = prometheus.value(opened)
     for _ in range(50):
         assert get(lab).status == 200
     wait_until(lambda: prometheus.value(opened) >= start + 50, "50 connections", deadline_s=30)
@@ -181,7 +182,7 @@ def test_prometheus_takes_rules_and_dashboard(lab, prometheus):
 
     for rule in wait_until(evaluated, "the rules to be evaluated", deadline_s=30):
         assert rule["health"] == "ok", rule
-    wait_until(lambda: prometheus.value("guideway_build_info"), "the first scrape", deadline_s=30)
+    prometheus.wait("guideway_build_info", "the first scrape")
     targets = [
         target["expr"]
         for panel in json.loads(DASHBOARD.read_text())["panels"]
