@@ -123,7 +123,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void FillInput(Round& round) const;
   void Commit(Round& round);
   void CountCompile(const Round& round);
-  void KeepNewFlows(const Revision& before, const Revision& after);
+  uint64_t SumNewFlows(const Revision::Service& service) const;
+  void CarryNewFlows(const Revision* before, const Revision& after);
   void ArmStepTimer();
   void Refuse(Change& change, const absl::Status& why);
 
@@ -160,8 +161,9 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // What an id had counted when it was given to its name.
   absl::flat_hash_map<ServiceId, ServiceCounts> service_base_;
   absl::flat_hash_map<BackendId, BackendCounts> backend_base_;
-  // Connections opened to backends that have left a service that is there.
-  absl::flat_hash_map<ServiceId, uint64_t> new_flows_of_gone_;
+  // Of each service in force: connections opened, less those to the backends that it has now. May
+  // wrap below 0.
+  absl::flat_hash_map<ServiceId, uint64_t> carried_new_flows_;
 
   // What is in force.
   InForce now_;
@@ -396,7 +398,7 @@ void Controller::Impl::Commit(Round& round) {
       }
     }
   }
-  if (is_new && now_.revision != nullptr) KeepNewFlows(*now_.revision, *round.revision);
+  if (is_new) CarryNewFlows(now_.revision.get(), *round.revision);
   now_ = {round.revision, *round.snapshot};
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
@@ -435,19 +437,24 @@ void Controller::Impl::CountCompile(const Round& round) {
   compile_duration_.Observe(round.compile_time.count());
 }
 
-// A service's count of connections does not shrink when one of its backends leaves.
-void Controller::Impl::KeepNewFlows(const Revision& before, const Revision& after) {
-  absl::flat_hash_map<ServiceId, uint64_t> kept;
+uint64_t Controller::Impl::SumNewFlows(const Revision::Service& service) const {
+  uint64_t sum = 0;
+  for (const Revision::Backend& b : service.backends) sum += CountsOfBackend(b.id).new_flows;
+  return sum;
+}
+
+// A service's count of connections goes on where it was, whichever backends leave or come back.
+void Controller::Impl::CarryNewFlows(const Revision* before, const Revision& after) {
+  absl::flat_hash_map<ServiceId, uint64_t> counted;
+  if (before != nullptr) {
+    for (const Revision::Service& service : before->services) {
+      counted[service.id] = SumNewFlows(service) + carried_new_flows_.at(service.id);
+    }
+  }
+  carried_new_flows_.clear();
   for (const Revision::Service& service : after.services) {
-    const auto it = new_flows_of_gone_.find(service.id);
-    kept[service.id] = it == new_flows_of_gone_.end() ? 0 : it->second;
+    carried_new_flows_[service.id] = counted[service.id] - SumNewFlows(service);
   }
-  for (const auto& [name, place] : before.places) {
-    const auto service = kept.find(before.services[place.service].id);
-    if (service == kept.end() || after.places.contains(name)) continue;
-    service->second += CountsOfBackend(before.at(place).id).new_flows;
-  }
-  new_flows_of_gone_ = std::move(kept);
 }
 
 void Controller::Impl::ArmStepTimer() {
@@ -634,9 +641,8 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   facts.backends.reserve(now_.revision->places.size());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& service = now_.revision->services[s];
-    const auto gone = new_flows_of_gone_.find(service.id);
     facts.services.push_back(
-        {CountsOf(service.id), gone == new_flows_of_gone_.end() ? 0 : gone->second});
+        {CountsOf(service.id), SumNewFlows(service) + carried_new_flows_.at(service.id)});
     for (size_t b = 0; b < service.backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       facts.backends.push_back({CountsOfBackend(service.backends[b].id), StateOf(place)});

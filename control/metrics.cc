@@ -137,24 +137,25 @@ void WriteInterfaces(const MetricsFacts& facts, Writer& out) {
 void WriteServices(const MetricsFacts& facts, Writer& out) {
   const auto& services = facts.snapshot->services();
   std::vector<ClientMetric> series, digests;
-  std::vector<BackendCounts> sums;
+  std::vector<uint64_t> active;
   auto backend = facts.backends.begin();
   for (const auto& service : services) {
     series.push_back(Labelled({{"service", service->name}}));
     for (const char* table : {"configured", "effective"}) {
       digests.push_back(Labelled({{"service", service->name}, {"table", table}}));
     }
-    BackendCounts& sum = sums.emplace_back();
-    for (size_t b = 0; b < service->backends.size(); ++b) sum += (backend++)->counts;
+    uint64_t& sum = active.emplace_back(0);
+    for (size_t b = 0; b < service->backends.size(); ++b) {
+      sum += (backend++)->counts.active_flows;
+    }
   }
   const std::vector<MetricsFacts::Service>& of = facts.services;
   out.Write(Metric::kServicePackets, series, [&](size_t i) { return of[i].counts.packets; });
   out.Write(Metric::kServiceBytes, series, [&](size_t i) { return of[i].counts.bytes; });
   out.Write(Metric::kServiceForwarded, series, [&](size_t i) { return of[i].counts.forwarded; });
   out.Write(Metric::kServiceDropped, series, [&](size_t i) { return of[i].counts.dropped; });
-  out.Write(Metric::kServiceNew, series,
-            [&](size_t i) { return sums[i].new_flows + of[i].new_flows_of_gone; });
-  out.Write(Metric::kServiceActive, series, [&](size_t i) { return sums[i].active_flows; });
+  out.Write(Metric::kServiceNew, series, [&](size_t i) { return of[i].new_flows; });
+  out.Write(Metric::kServiceActive, series, [&](size_t i) { return active[i]; });
   out.Write(Metric::kServiceBackends, series,
             [&](size_t i) { return services[i]->backends.size(); });
   out.Write(Metric::kServiceBackendsUp, series, [&](size_t i) {

@@ -144,7 +144,7 @@ struct MetricsFacts {
   // In the order of the configuration; of backends, all of one service after all of the other.
   struct Service {
     ServiceCounts counts;
-    uint64_t new_flows_of_gone = 0;  // opened to backends that have left the configuration
+    uint64_t new_flows = 0;  // those to backends that have left the configuration included
   };
   std::vector<Service> services;
   struct Backend {

@@ -242,7 +242,7 @@ TEST_F(MetricsTest, CountsOfServicesAndBackendsAreOfTheRightOnes) {
 }
 
 // Prometheus takes a count that shrinks for a restart.
-TEST_F(MetricsTest, AServicesConnectionsStayCountedWhenABackendLeaves) {
+TEST_F(MetricsTest, AServicesConnectionsStayCountedWhenBackendsLeaveAndReturn) {
   constexpr char kSum[] = R"(guideway_service_new_connections_total{service="web"})";
   Start(ServiceText("web", 1, kAb));
   dataplane_.by_backend[IdOf(0, 0)].new_flows = 100;
@@ -252,6 +252,10 @@ TEST_F(MetricsTest, AServicesConnectionsStayCountedWhenABackendLeaves) {
   EXPECT_EQ(Value(kSum), "120");
   Apply(ServiceText("web", 1, "{ name: b, address: 10.0.0.2, weight: 7 }"));
   EXPECT_EQ(Value(kSum), "120");
+  Apply(ServiceText("web", 1, kAb));
+  EXPECT_EQ(Value(kSum), "120") << "a still has its id, and with it its count";
+  dataplane_.by_backend[IdOf(0, 0)].new_flows = 101;
+  EXPECT_EQ(Value(kSum), "121");
   Apply(ServiceText("other", 1, "{ name: b, address: 10.0.0.2 }"));
   EXPECT_EQ(Value(R"(guideway_service_new_connections_total{service="other"})"), "0");
 }
