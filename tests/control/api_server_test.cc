@@ -394,6 +394,8 @@ TEST_F(ReadOnlyServerTest, OfTooManyConnectionsTheLongestIdleIsClosed) {
   for (int i = 0; i < 50; ++i) idle.emplace_back(endpoint_);
   EXPECT_THAT(Answer(Get("/healthz")), StartsWith("HTTP/1.1 200 "));
   EXPECT_EQ(idle[0].ReadAll(), "") << "closed";
+  EXPECT_THAT(idle.back().Say(Get("/healthz")).ReadAnswer(), StartsWith("HTTP/1.1 200 "))
+      << "and not for having waited too long";
 }
 
 TEST_F(ReadOnlyServerTest, ScrapesAtTheSameTimeAreAllAnswered) {
