@@ -4,10 +4,12 @@
 // flock on `PATH.lock`, which the kernel gives back when the process ends, however it ends. So a
 // socket that was left behind by a crash is told from one that is served.
 //
-// ApiServer serves. Nobody can hold up the control thread: bodies are bounded (64 MiB for a
-// configuration, 64 KiB else; of the large ones two at a time, each until it is answered), requests
-// must arrive and answers be taken within a time, and of more than 64 connections the one that has
-// waited longest for a request to arrive is closed. The socket has mode 0660.
+// ApiServer serves, by an HttpServer (control/http_server.h) whose limits keep anybody from holding
+// up the control thread. The socket has mode 0660. With ListenReadOnly it also serves what changes
+// nothing, by TCP: GET /metrics, /status and /healthz, to everybody who can connect.
+//
+// Scrapes of /metrics: the control thread copies counters, a thread of the server's own makes the
+// text, and whoever asks meanwhile gets the same one.
 //
 // Thread contract: the control thread's; the server must be destroyed before its Controller and
 // its io_context. Connections end with it.
@@ -18,7 +20,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "control/config/config_values.h"
+#include "control/http_server.h"
 
 namespace boost::asio {
 class io_context;
@@ -44,22 +47,17 @@ class SocketLock {
   int fd_;
 };
 
-struct ApiLimits {
-  size_t connections = 64;
-  absl::Duration head_timeout = absl::Seconds(10);  // for a request to begin and its head to end
-  absl::Duration body_timeout = absl::Seconds(60);  // for its body; for the answer to be taken
-  size_t apply_body_bytes = 64 << 20;
-  size_t other_body_bytes = 64 << 10;
-  int large_bodies = 2;  // over other_body_bytes, received or not yet answered, at a time
-};
-
 class ApiServer {
  public:
   // The caller holds the SocketLock of `socket_path`: a socket that is there already is replaced.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Listen(boost::asio::io_context& io,
                                                            Controller* controller,
                                                            const std::string& socket_path,
-                                                           ApiLimits limits = {});
+                                                           HttpLimits limits = {});
+
+  // Serves /metrics, /status and /healthz on `endpoint` too. Unavailable if it cannot be bound.
+  absl::Status ListenReadOnly(const Endpoint& endpoint);
+
   // Removes the socket.
   ~ApiServer();
 

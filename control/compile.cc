@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "control/config/config.h"
 #include "glog/logging.h"
+#include "maglev/table_digest.h"
 
 namespace guideway {
 namespace {
@@ -20,6 +21,7 @@ class Compiler {
   explicit Compiler(const CompileInput& input) : in_(input), config_(input.loaded->config) {}
 
   absl::StatusOr<std::shared_ptr<const Snapshot>> Run();
+  const CompileStats& stats() const { return stats_; }
 
  private:
   void ReadRoutes();
@@ -28,6 +30,7 @@ class Compiler {
   std::vector<Pool> DraftPools(const config::Service& config) const;
   absl::StatusOr<std::shared_ptr<const Service>> Finish(Service draft, uint32_t table_size);
   absl::Status FinishPool(absl::Span<const Backend> backends, uint32_t table_size, Pool& pool);
+  uint64_t DigestOf(absl::Span<const Backend> pool, absl::Span<const LookupTable::Member> slots);
 
   const CompileInput& in_;
   const config::Config& config_;
@@ -38,6 +41,8 @@ class Compiler {
   absl::flat_hash_map<std::pair<const LookupTable*, std::vector<Share>>,
                       std::shared_ptr<const LookupTable::Assignment>>
       assignments_;
+  absl::flat_hash_map<const LookupTable::Member*, uint64_t> digests_;  // by the first slot
+  CompileStats stats_;
 };
 
 std::string TableKey(absl::Span<const Backend> pool, uint32_t size) {
@@ -104,6 +109,8 @@ void Compiler::RememberPrevious() {
       const absl::Span<const Backend> backends = BackendsOf(*service, i);
       tables_.emplace(TableKey(backends, pool.table->size()), pool.table);
       assignments_.emplace(std::pair(pool.table.get(), SharesOf(backends)), pool.assignment);
+      digests_.emplace(pool.table->homes().data(), pool.table_digest);
+      digests_.emplace(pool.assignment->data(), pool.assignment_digest);
     }
   }
 }
@@ -175,13 +182,27 @@ absl::Status Compiler::FinishPool(absl::Span<const Backend> backends, uint32_t t
     absl::StatusOr<LookupTable> built = LookupTable::Build(members, table_size, in_.hash_seed);
     if (!built.ok()) return built.status();
     table = std::make_shared<const LookupTable>(*std::move(built));
+    ++stats_.tables_built;
   }
   std::vector<Share> shares = SharesOf(backends);
   auto& assignment = assignments_[std::pair(table.get(), shares)];
   if (assignment == nullptr) assignment = table->Assign(shares);
   pool.table = table;
   pool.assignment = assignment;
+  pool.table_digest = DigestOf(backends, table->homes());
+  pool.assignment_digest = DigestOf(backends, *assignment);
   return absl::OkStatus();
+}
+
+uint64_t Compiler::DigestOf(absl::Span<const Backend> pool,
+                            absl::Span<const LookupTable::Member> slots) {
+  const auto [it, is_new] = digests_.emplace(slots.data(), 0);
+  if (is_new) {
+    std::vector<absl::string_view> names;
+    for (const Backend& b : pool) names.push_back(b.name);
+    it->second = PoolDigest(names, slots);
+  }
+  return it->second;
 }
 
 std::vector<double> ConnectionShares(const Service& service, absl::Span<const uint32_t> weights) {
@@ -243,6 +264,13 @@ absl::StatusOr<std::shared_ptr<const Service>> Compiler::Finish(Service draft,
     draft.picks = WeightedPicks(weights);
   }
   draft.connection_shares = ConnectionShares(draft, weights);
+  std::vector<std::pair<absl::string_view, uint64_t>> configured, effective;
+  for (const Pool& pool : draft.pools) {
+    configured.emplace_back(pool.region, pool.table_digest);
+    effective.emplace_back(pool.region, draft.pools[pool.stand_in].assignment_digest);
+  }
+  draft.configured_digest = TableDigest(configured);
+  draft.effective_digest = TableDigest(effective);
   return std::make_shared<const Service>(std::move(draft));
 }
 
@@ -289,8 +317,12 @@ RouteList StaticRoutes(const config::Config& config, absl::Span<const InterfaceS
   return routes;
 }
 
-absl::StatusOr<std::shared_ptr<const Snapshot>> Compile(const CompileInput& input) {
-  return Compiler(input).Run();
+absl::StatusOr<std::shared_ptr<const Snapshot>> Compile(const CompileInput& input,
+                                                        CompileStats* stats) {
+  Compiler compiler(input);
+  auto snapshot = compiler.Run();
+  if (stats != nullptr) *stats = compiler.stats();
+  return snapshot;
 }
 
 }  // namespace guideway

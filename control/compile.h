@@ -66,9 +66,15 @@ struct CompileInput {
 // route by one that is not there yet is left out.
 RouteList StaticRoutes(const config::Config& config, absl::Span<const InterfaceStatus> interfaces);
 
+// What a Compile did.
+struct CompileStats {
+  uint64_t tables_built = 0;
+};
+
 // The services of the Snapshot are in the order of the configuration. An InvalidArgument names what
-// in the configuration cannot be compiled.
-absl::StatusOr<std::shared_ptr<const Snapshot>> Compile(const CompileInput& input);
+// in the configuration cannot be compiled. `stats` may be null.
+absl::StatusOr<std::shared_ptr<const Snapshot>> Compile(const CompileInput& input,
+                                                        CompileStats* stats = nullptr);
 
 }  // namespace guideway
 

@@ -1,8 +1,10 @@
 #include "control/controller.h"
 
+#include <prometheus/histogram.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -18,6 +20,8 @@
 #include "control/compile.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
+#include "control/metered_prober.h"
+#include "control/metrics.h"
 #include "control/revision.h"
 #include "control/slow_start.h"
 #include "glog/logging.h"
@@ -64,6 +68,14 @@ struct Round {
   absl::StatusOr<LoadedConfig> loaded = absl::UnknownError("");
   absl::StatusOr<uint64_t> hash_seed = absl::UnknownError("");
   absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = nullptr;
+  CompileStats stats;
+  std::chrono::duration<double> compile_time = {};
+
+  void RunCompile() {
+    const auto begun = std::chrono::steady_clock::now();
+    snapshot = Compile(input, &stats);
+    compile_time = std::chrono::steady_clock::now() - begun;
+  }
 };
 
 // A packet count of the dataplane as the API tells it.
@@ -88,7 +100,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
         options_(std::move(options)),
         started_(loop->Now()),
         first_(std::move(config)),
-        checker_(loop, prober, options_.jitter_seed,
+        prober_(prober, loop),
+        checker_(loop, &prober_, options_.jitter_seed,
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
                  }),
@@ -103,6 +116,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   api::Status GetStatus() const;
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
+  MetricsFacts GetMetrics() const;
 
   bool stopping_ = false;
 
@@ -118,6 +132,9 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
       std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
   void Commit(Round& round);
+  void CountCompile(const Round& round);
+  uint64_t SumNewFlows(const Revision::Service& service) const;
+  void CarryNewFlows(const Revision* before, const Revision& after);
   void ArmStepTimer();
   void Refuse(Change& change, const absl::Status& why);
 
@@ -125,6 +142,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   HealthReport HealthOf(const Revision& revision, const Revision::Place& place) const;
   bool IsDrained(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
+  absl::string_view StateOf(const Revision::Place& place) const;
   void Tidy();
   void Event(std::string text);
 
@@ -136,6 +154,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   Dataplane* const dataplane_;
   const Options options_;
   const absl::Duration started_;
+  const absl::Time start_time_ = absl::Now();
 
   // What is wanted.
   LoadedConfig first_;  // until Start takes it
@@ -145,12 +164,16 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   bool dirty_ = false;                                // something changed since the last one began
 
   // What is so.
+  MeteredProber prober_;
   HealthChecker checker_;
   IdAllocator service_ids_{kMaxServices};
   IdAllocator backend_ids_{kMaxBackends};
   // What an id had counted when it was given to its name.
   absl::flat_hash_map<ServiceId, ServiceCounts> service_base_;
   absl::flat_hash_map<BackendId, BackendCounts> backend_base_;
+  // Of each service in force: connections opened, less those to the backends that it has now. May
+  // wrap below 0.
+  absl::flat_hash_map<ServiceId, uint64_t> carried_new_flows_;
 
   // What is in force.
   InForce now_;
@@ -162,6 +185,11 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   SlowStart slow_start_;
   std::unique_ptr<Timer> step_timer_;  // of slow_start_
   std::unique_ptr<Timer> tidy_timer_;
+
+  // For GetMetrics.
+  uint64_t tables_built_ = 0;
+  prometheus::Histogram compile_duration_{
+      {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}};
 };
 
 absl::Status Controller::Impl::Start() {
@@ -172,7 +200,8 @@ absl::Status Controller::Impl::Start() {
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
   FillInput(round);
-  round.snapshot = Compile(round.input);
+  round.RunCompile();
+  CountCompile(round);
   if (!round.snapshot.ok()) return round.snapshot.status();
   Commit(round);
   Tidy();
@@ -246,7 +275,7 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   round->waiting = std::exchange(waiting_, {});
   dirty_ = false;
   FillInput(*round);
-  loop_->RunOnHelper([round] { round->snapshot = Compile(round->input); },
+  loop_->RunOnHelper([round] { round->RunCompile(); },
                      [weak = weak_from_this(), round] {
                        if (auto self = weak.lock()) self->Compiled(round);
                      });
@@ -254,6 +283,7 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   busy_ = false;
+  CountCompile(*round);
   if (round->snapshot.ok()) {
     Commit(*round);
   } else if (round->change) {
@@ -379,6 +409,7 @@ void Controller::Impl::Commit(Round& round) {
       }
     }
   }
+  if (is_new) CarryNewFlows(now_.revision.get(), *round.revision);
   now_ = {round.revision, *round.snapshot};
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
@@ -410,6 +441,31 @@ void Controller::Impl::Commit(Round& round) {
     round.change->done(std::move(result));
   }
   for (Done& done : round.waiting) done(absl::OkStatus());
+}
+
+void Controller::Impl::CountCompile(const Round& round) {
+  tables_built_ += round.stats.tables_built;
+  compile_duration_.Observe(round.compile_time.count());
+}
+
+uint64_t Controller::Impl::SumNewFlows(const Revision::Service& service) const {
+  uint64_t sum = 0;
+  for (const Revision::Backend& b : service.backends) sum += CountsOfBackend(b.id).new_flows;
+  return sum;
+}
+
+// A service's count of connections goes on where it was, whichever backends leave or come back.
+void Controller::Impl::CarryNewFlows(const Revision* before, const Revision& after) {
+  absl::flat_hash_map<ServiceId, uint64_t> counted;
+  if (before != nullptr) {
+    for (const Revision::Service& service : before->services) {
+      counted[service.id] = SumNewFlows(service) + carried_new_flows_.at(service.id);
+    }
+  }
+  carried_new_flows_.clear();
+  for (const Revision::Service& service : after.services) {
+    carried_new_flows_[service.id] = counted[service.id] - SumNewFlows(service);
+  }
 }
 
 void Controller::Impl::ArmStepTimer() {
@@ -573,6 +629,43 @@ api::ServiceList Controller::Impl::GetServices() const {
   return list;
 }
 
+// What the workers go by, not what is about to be published.
+absl::string_view Controller::Impl::StateOf(const Revision::Place& place) const {
+  switch (now_.snapshot->FindBackend(now_.revision->at(place).id)->state) {
+    case BackendState::kUp: return "up";
+    case BackendState::kDown: return "down";
+    case BackendState::kDrain: return IsDrained(*now_.revision, place) ? "drain" : "checking";
+  }
+  return "";
+}
+
+MetricsFacts Controller::Impl::GetMetrics() const {
+  MetricsFacts facts;
+  facts.version = options_.version;
+  facts.start = start_time_;
+  facts.config_revision = revision_;
+  facts.last_change_successful = config_error_.empty();
+  facts.revision = now_.revision;
+  facts.snapshot = now_.snapshot;
+  facts.workers = dataplane_->workers();
+  facts.interfaces = dataplane_->interfaces();
+  facts.backends.reserve(now_.revision->places.size());
+  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
+    const Revision::Service& service = now_.revision->services[s];
+    facts.services.push_back(
+        {CountsOf(service.id), SumNewFlows(service) + carried_new_flows_.at(service.id)});
+    for (size_t b = 0; b < service.backends.size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      facts.backends.push_back({CountsOfBackend(service.backends[b].id), StateOf(place)});
+    }
+  }
+  facts.tables_built = tables_built_;
+  facts.compile_duration = compile_duration_.Collect();
+  facts.probes = prober_.Counts();
+  facts.probe_lateness = checker_.lateness().Collect();
+  return facts;
+}
+
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
@@ -589,12 +682,8 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_weight(config.backends(b).weight());
       out->set_drained_by_hand(drained_by_hand_.contains(now_.revision->NameOf(place)));
       out->set_health(report.reason);
-      // What the workers go by, not what is about to be published.
       const Backend* member = now_.snapshot->FindBackend(planned.id);
-      out->set_state(member->state == BackendState::kUp     ? "up"
-                     : member->state == BackendState::kDown ? "down"
-                     : IsDrained(*now_.revision, place)     ? "drain"
-                                                            : "checking");
+      out->set_state(std::string(StateOf(place)));
       out->set_tenths(member->share);
       out->set_region(config.backends(b).region());
       out->set_share(service.connection_shares[member - service.backends.data()]);
@@ -633,9 +722,11 @@ void Controller::Undrain(const std::string& service, const std::string& backend,
 }
 
 void Controller::SetStopping() { impl_->stopping_ = true; }
+bool Controller::stopping() const { return impl_->stopping_; }
 
 api::Status Controller::GetStatus() const { return impl_->GetStatus(); }
 api::ServiceList Controller::GetServices() const { return impl_->GetServices(); }
 api::BackendList Controller::GetBackends() const { return impl_->GetBackends(); }
+MetricsFacts Controller::GetMetrics() const { return impl_->GetMetrics(); }
 
 }  // namespace guideway

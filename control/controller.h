@@ -18,8 +18,9 @@
 //      it down or up.
 //
 // What is fixed while the process runs: interfaces, workers, flows_per_worker, hugepages, idle, the
-// control socket and the hash seed (another would give every connection another hash, and so lose
-// its entry in the flow tables). A configuration that differs in one of them is refused.
+// control socket, the read-only server and the hash seed (another would give every connection
+// another hash, and so lose its entry in the flow tables). A configuration that differs in one of
+// them is refused.
 //
 // Thread contract: construct, call and destroy on the loop's thread. Callbacks are called there,
 // never from within the call they were given to. The dataplane, loop and prober must outlive it.
@@ -48,6 +49,7 @@ class BackendList;
 class ServiceList;
 class Status;
 }  // namespace api
+struct MetricsFacts;
 
 class Controller {
  public:
@@ -86,11 +88,13 @@ class Controller {
 
   // From here on Status says «stopping».
   void SetStopping();
+  bool stopping() const;
 
   // What is so now.
   api::Status GetStatus() const;
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
+  MetricsFacts GetMetrics() const;
 
  private:
   class Impl;

@@ -116,6 +116,7 @@ void HealthChecker::AskWhatIsDue() {
     Target* target = due_.begin()->second;
     due_.erase(due_.begin());
     target->waiting = false;
+    lateness_.Observe(absl::ToDoubleSeconds(now - target->due));
     // The next time counts from when this one was due: being late does not slow the pace, but
     // Answered does not make up for times that were missed.
     target->due += Jittered(target->what.interval);

@@ -14,6 +14,8 @@
 #ifndef GUIDEWAY_CONTROL_HEALTH_H_
 #define GUIDEWAY_CONTROL_HEALTH_H_
 
+#include <prometheus/histogram.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -94,6 +96,9 @@ class HealthChecker {
 
   size_t size() const { return targets_.size(); }
 
+  // How long after their time probes were started, in seconds.
+  const prometheus::Histogram& lateness() const { return lateness_; }
+
  private:
   struct Target;
 
@@ -116,6 +121,7 @@ class HealthChecker {
   // Targets that wait for their time; those with a question under way are not in here.
   std::set<std::pair<absl::Duration, Target*>> due_;
   absl::Duration armed_ = absl::InfiniteDuration();  // what timer_ is set to
+  prometheus::Histogram lateness_{{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5}};
 };
 
 }  // namespace guideway

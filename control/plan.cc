@@ -357,6 +357,7 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
   if (a.hugepages() != b.hugepages()) keys.push_back("dataplane.hugepages");
   if (a.flows_per_worker() != b.flows_per_worker()) keys.push_back("dataplane.flows_per_worker");
   if (before.control().socket() != after.control().socket()) keys.push_back("control.socket");
+  if (before.control().http() != after.control().http()) keys.push_back("control.http");
   if (new_seed) {
     keys.push_back(after.fleet().has_hash_seed_file() ? "the number in fleet.hash_seed_file"
                                                       : "fleet.hash_seed");

@@ -34,6 +34,10 @@ struct WorkerStatus {
   uint64_t flows = 0;  // entries in the flow table, up to `flow_capacity`
   uint64_t flow_capacity = 0;
   uint64_t flows_not_stored = 0;  // opened while the table had no place for them
+  uint64_t flows_evicted = 0;     // entries that had to make room before they timed out
+  // Time since the first Snapshot: of rounds of the loop that had packets, and of all others.
+  uint64_t busy_ns = 0;
+  uint64_t idle_ns = 0;
   uint64_t rounds = 0;            // of its loop, with packets or without: it grows while it lives
 };
 

@@ -135,12 +135,15 @@ std::string ServingWhat(const config::Config& config, const Dataplane& dataplane
   constexpr size_t kShown = 8;
   const size_t more = vips.size() > kShown ? vips.size() - kShown : 0;
   vips.resize(vips.size() - more);
-  return absl::StrCat("serving ", config.services_size(), " service(s) with ", backends,
-                      " backend(s): VIPs ", absl::StrJoin(vips, ", "),
-                      more > 0 ? absl::StrCat(" and ", more, " more") : "", "; interfaces ",
-                      absl::StrJoin(interfaces, ", "), "; workers on cores ",
-                      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket(),
-                      "; file prefix for DPDK's tools ", FilePrefix(config.control().socket()));
+  return absl::StrCat(
+      "serving ", config.services_size(), " service(s) with ", backends, " backend(s): VIPs ",
+      absl::StrJoin(vips, ", "), more > 0 ? absl::StrCat(" and ", more, " more") : "",
+      "; interfaces ", absl::StrJoin(interfaces, ", "), "; workers on cores ",
+      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket(),
+      config.control().has_http()
+          ? absl::StrCat("; metrics at http://", config.control().http(), "/metrics")
+          : "",
+      "; file prefix for DPDK's tools ", FilePrefix(config.control().socket()));
 }
 
 // Every probe under way and every connection to the socket holds a file descriptor. Memory that a
@@ -202,6 +205,7 @@ int Run() {
   }
   const config::Config& config = loaded->config;
   const std::string socket = config.control().socket();
+  const std::string http = config.control().http();
 
   const std::vector<Core> cores = AllowedCores();
   std::vector<DeviceFacts> facts;
@@ -236,8 +240,15 @@ int Run() {
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
   auto server = ApiServer::Listen(io, &controller, socket);
   if (!server.ok()) return Refuse(server.status());
-  if (absl::Status s = DropCapabilities(NeededWhileRunning(eal_options.devices)); !s.ok()) {
-    return Refuse(s);
+  return absl::StrCat(
+      "serving ", config.services_size(), " service(s) with ", backends, " backend(s): VIPs ",
+      absl::StrJoin(vips, ", "), more > 0 ? absl::StrCat(" and ", more, " more") : "",
+      "; interfaces ", absl::StrJoin(interfaces, ", "), "; workers on cores ",
+      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket(),
+      config.control().has_http()
+          ? absl::StrCat("; metrics at http://", config.control().http(), "/metrics")
+          : "",
+      "; file prefix for DPDK's tools ", FilePrefix(config.control().socket()));
   }
   (*eal)->Settle();
   LOG(INFO) << serving;

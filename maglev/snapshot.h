@@ -128,6 +128,8 @@ struct Pool {
   uint16_t stand_in = 0;           // the one that serves its clients now: itself, if it can
   std::shared_ptr<const LookupTable> table;
   std::shared_ptr<const LookupTable::Assignment> assignment;  // by the backends' shares
+  uint64_t table_digest = 0;                                  // PoolDigest of the table's homes
+  uint64_t assignment_digest = 0;                             // and of the assignment
 };
 
 // What a tunnel says besides addresses.
@@ -164,6 +166,9 @@ struct Service {
   // For people: the part of its pool's new connections that each backend gets, 0 to 1. Of
   // kLeastConnections what it gets while all are loaded alike.
   std::vector<double> connection_shares;
+  // For people: TableDigest of what is configured, and of who serves now.
+  uint64_t configured_digest = 0;
+  uint64_t effective_digest = 0;
 };
 
 // Seconds without a packet after which a flow table entry is free for another.

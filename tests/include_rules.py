@@ -22,7 +22,7 @@ PROJECT = {
     "control/api/": ["control/api/"],
     "control/config/": ["maglev/", "control/config/"],
     "lb/": ["maglev/", "dataplane/**", "control/**", "lb/"],
-    "tools/": ["maglev/", "dataplane/", "dataplane/packet/", "control/api/", "control/config/", "control/compile.h",
+    "tools/": ["maglev/", "dataplane/", "dataplane/packet/", "control/api/", "control/config/", "control/compile.h", "control/plan.h",
                "tools/**"],
     "tests/": ["**"],
     "bench/": ["**"],
@@ -36,6 +36,7 @@ FOREIGN = {
     r"yaml-cpp/.*": ["control/config/"],
     r"google/protobuf/.*": ["control/", "tools/", "tests/"],
     r"gflags/.*": ["lb/"],
+    r"prometheus/.*": ["control/", "tests/"],
     r"glog/.*": ["control/", "dataplane/io/", "lb/", "tests/"],
     # maglev/ and dataplane/packet/ know no threads, no clock and no I/O (atomics are memory).
     r"(thread|mutex|chrono|iostream|fstream|condition_variable|sys/socket\.h|time\.h|ctime)":

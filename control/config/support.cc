@@ -62,7 +62,6 @@ class Support {
         }
       }
     }
-    if (config.control().has_http()) Inactive(config.control(), "http");
   }
 
  private:

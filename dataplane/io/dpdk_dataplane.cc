@@ -161,6 +161,9 @@ std::vector<WorkerStatus> DpdkDataplane::workers() const {
                       .flows = counters.flow_count(),
                       .flow_capacity = shared_->flows(i).capacity(),
                       .flows_not_stored = counters.flows_not_stored_count(),
+                      .flows_evicted = counters.flows_evicted_count(),
+                      .busy_ns = counters.busy_nanoseconds(),
+                      .idle_ns = counters.idle_nanoseconds(),
                       .rounds = workers_[i]->rounds()});
   }
   return result;

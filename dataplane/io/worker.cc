@@ -45,6 +45,7 @@ Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& po
       pool_(pool),
       rings_(rings),
       index_(index),
+      counters_(shared.counters(index)),
       pipeline_(shared, index),
       next_sweep_tsc_(start_tsc) {
   for (const WorkerPlan::RxQueue& rx : plan.workers[index].rx) {
@@ -57,10 +58,15 @@ void Worker::Run() {
   prctl(PR_SET_TIMERSLACK, 1);  // in ns: a sleep takes what it says
   AwaitFirstSnapshot();
   publication_.Online();
+  Nanoseconds before = Now(rte_rdtsc());
+  uint32_t received = 0;
   while (!stop_.load(std::memory_order_relaxed)) {
     const uint64_t tsc = rte_rdtsc();
-    const auto now = static_cast<Nanoseconds>(static_cast<double>(tsc - start_tsc_) * ns_per_tsc_);
-    uint32_t received = 0;
+    const Nanoseconds now = Now(tsc);
+    // The round that has just ended.
+    (received > 0 ? counters_.busy_time() : counters_.idle_time()).Add(now - before);
+    before = now;
+    received = 0;
     for (const RxQueue& queue : rx_) received += ServeQueue(queue, now);
     received += ServeRing(now);
     ServeHeld(now);

@@ -12,6 +12,9 @@
 // Backoff. After a few rounds without packets the worker sleeps, for 20 µs at first and twice as
 // long each time, up to 250 µs; a packet ends it. Around the sleep it is offline for the Publisher.
 //
+// Busy and idle time: the clock is read once a round, and the time since then is the round's that
+// has just ended, busy if it received packets. A sleep belongs to the idle round before it.
+//
 // Frames. A frame is shown to the Pipeline where it lies in its buffer. One that came in several
 // buffers (longer than the MTU allows; net_pcap makes such) is brought together in the first if it
 // has room, else shown with length 0, which is malformed. So is one without headroom (net_ring
@@ -75,6 +78,10 @@ class Worker {
     std::array<uint8_t, Burst::kSize> packets;  // of which packet of the burst each is
   };
 
+  // Time since `start_tsc`.
+  Nanoseconds Now(uint64_t tsc) const {
+    return static_cast<Nanoseconds>(static_cast<double>(tsc - start_tsc_) * ns_per_tsc_);
+  }
   void AwaitFirstSnapshot();
   uint32_t ServeQueue(const RxQueue& queue, Nanoseconds now);
   uint32_t ServeRing(Nanoseconds now);
@@ -103,6 +110,7 @@ class Worker {
   rte_mempool* const pool_;
   const std::vector<rte_ring*> rings_;  // by worker
   const uint16_t index_;                // its own
+  WorkerCounters& counters_;
   Pipeline pipeline_;
   Burst burst_;
   std::array<rte_mbuf*, Burst::kSize> buffers_;  // of the burst's packets; null: not in a buffer

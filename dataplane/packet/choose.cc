@@ -231,6 +231,7 @@ class Choosing {
     if (inserted.evicted != kNoBackend) {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
       counters_.flows().Sub(1);
+      if (inserted.was_live) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);
   }

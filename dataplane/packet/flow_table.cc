@@ -90,7 +90,9 @@ FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
     }
   }
   if (best[older].rank == 0) return {false, kNoBackend};
-  return put(Entry(lines_[lines[older]], best[older].way), fingerprint, flow);
+  Inserted inserted = put(Entry(lines_[lines[older]], best[older].way), fingerprint, flow);
+  inserted.was_live = true;
+  return inserted;
 }
 
 }  // namespace guideway

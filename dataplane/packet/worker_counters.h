@@ -38,6 +38,10 @@ class WorkerCounters {
   Counter& reason(Reason r) { return reasons_[static_cast<size_t>(r)]; }
   Counter& flows() { return flows_; }
   Counter& flows_not_stored() { return flows_not_stored_; }
+  Counter& flows_evicted() { return flows_evicted_; }
+  // Time in nanoseconds: of rounds of the worker's loop that had packets, and of all others.
+  Counter& busy_time() { return busy_time_; }
+  Counter& idle_time() { return idle_time_; }
   PerService& service(ServiceId id) { return services_[id]; }
   PerBackend& backend(BackendId id) { return backends_[id]; }
 
@@ -52,6 +56,9 @@ class WorkerCounters {
   }
   uint64_t flow_count() const { return flows_.Get(); }
   uint64_t flows_not_stored_count() const { return flows_not_stored_.Get(); }
+  uint64_t flows_evicted_count() const { return flows_evicted_.Get(); }
+  uint64_t busy_nanoseconds() const { return busy_time_.Get(); }
+  uint64_t idle_nanoseconds() const { return idle_time_.Get(); }
   ServiceCounts service_counts(ServiceId id) const {
     const PerService& s = services_[id];
     return {s.packets.Get(), s.bytes.Get(), s.forwarded.Get(), s.dropped.Get()};
@@ -67,6 +74,8 @@ class WorkerCounters {
   std::array<Counter, kReasons> reasons_;
   Counter flows_;
   Counter flows_not_stored_;
+  Counter flows_evicted_;
+  Counter busy_time_, idle_time_;
   alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kLazy};
   PageArray<PerBackend> backends_{kMaxBackends, PageSize::kLazy};
 };

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +24,7 @@
 namespace guideway {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -34,6 +36,13 @@ constexpr char kAb[] =
 // that long unless the test fails.
 class Client {
  public:
+  explicit Client(const Endpoint& endpoint) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(endpoint.port)};
+    std::memcpy(&address.sin_addr, endpoint.address.bytes(), sizeof(address.sin_addr));
+    if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+      ADD_FAILURE() << "cannot connect: " << std::strerror(errno);
+    }
+  }
   explicit Client(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
     sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
     std::memcpy(address.sun_path, path.data(), path.size());
@@ -110,7 +119,7 @@ std::string Post(const std::string& path, const std::string& body, const std::st
 
 class ApiServerTest : public testing::Test {
  protected:
-  void Start(ApiLimits limits = {}) {
+  void Start(HttpLimits limits = {}) {
     daemon_.emplace(ConfigText(ServiceText("web", 1, kAb)), limits);
   }
   std::string Answer(const std::string& request) {
@@ -154,7 +163,7 @@ TEST_F(ApiServerTest, DrainAndApplyAreAnsweredWhenInForce) {
 }
 
 TEST_F(ApiServerTest, Refusals) {
-  Start({.apply_body_bytes = 100000, .other_body_bytes = 1000});
+  Start({.large_body_bytes = 100000, .body_bytes = 1000});
   const std::string big(2000, ' '), huge(100001, ' ');
   struct {
     std::string request;
@@ -260,7 +269,7 @@ TEST_F(ApiServerTest, OfTooManyConnectionsTheLongestIdleIsClosed) {
 }
 
 TEST_F(ApiServerTest, LargeBodiesAreBoundedTogether) {
-  Start({.apply_body_bytes = 1 << 20, .other_body_bytes = 100, .large_bodies = 1});
+  Start({.large_body_bytes = 1 << 20, .body_bytes = 100, .large_bodies = 1});
   Client first(daemon_->socket());
   const std::string head = "POST /v1/apply HTTP/1.1\r\nContent-Length: 1000\r\n\r\n";
   // The first has been let in when it is told to continue.
@@ -273,7 +282,7 @@ TEST_F(ApiServerTest, LargeBodiesAreBoundedTogether) {
 
 // A text that waits for its turn is in memory too.
 TEST_F(ApiServerTest, LargeBodiesCountUntilTheyAreAnswered) {
-  Start({.apply_body_bytes = 1 << 20, .other_body_bytes = 100, .large_bodies = 1});
+  Start({.large_body_bytes = 1 << 20, .body_bytes = 100, .large_bodies = 1});
   const std::string large = Post("/v1/apply", std::string(1000, ' '));
   std::promise<void> go;
   daemon_->Do([&] { daemon_->loop().RunOnHelper([&] { go.get_future().wait(); }, [] {}); });
@@ -321,6 +330,106 @@ TEST_F(ApiServerTest, TheSocketIsForItsGroupAndGoesWithTheServer) {
   const std::string path = daemon_->socket();
   daemon_.reset();
   EXPECT_NE(stat(path.c_str(), &found), 0);
+}
+
+// All of 127.0.0.0/8 is this host's: an address of the test's own needs no port that is free.
+Endpoint OwnEndpoint() {
+  const uint32_t pid = static_cast<uint32_t>(getpid());
+  const std::string text =
+      absl::StrCat("127.", 1 + (pid >> 16) % 200, ".", (pid >> 8) % 256, ".", pid % 256, ":9909");
+  return ParseEndpoint(text).value();
+}
+
+class ReadOnlyServerTest : public ApiServerTest {
+ protected:
+  void Start() {
+    ApiServerTest::Start();
+    daemon_->Do([&] { ASSERT_EQ(daemon_->server().ListenReadOnly(endpoint_), absl::OkStatus()); });
+  }
+  std::string Answer(const std::string& request) {
+    return Client(endpoint_).Say(request).ReadAnswer();
+  }
+
+  const Endpoint endpoint_ = OwnEndpoint();
+};
+
+TEST_F(ReadOnlyServerTest, AnswersWhatChangesNothing) {
+  Start();
+  daemon_->Do([&] { daemon_->dataplane().by_service[0].packets = 5; });
+  std::string answer = Answer(Get("/metrics"));
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\nguideway_service_packets_total{service=\"web\"} 5\n"));
+  answer = Answer(Get("/status"));
+  EXPECT_THAT(answer, HasSubstr("\r\nContent-Type: application/json\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\"state\":\"serving\""));
+  answer = Answer(Get("/healthz"));
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer, EndsWith("\r\n\r\nok\n"));
+  daemon_->Do([&] { daemon_->controller().SetStopping(); });
+  answer = Answer(Get("/healthz"));
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(answer, EndsWith("\r\n\r\nstopping\n"));
+}
+
+TEST_F(ReadOnlyServerTest, RefusesAllElse) {
+  Start();
+  const std::string drain = R"({"service": "web", "backend": "a"})";
+  EXPECT_THAT(Answer(Post("/v1/drain", "")), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(Answer(Get("/v1/status")), HasSubstr("/metrics, /status, /healthz"));
+  EXPECT_THAT(Answer(Post("/v1/drain", drain)), StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(Answer(Post("/metrics", "")), StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(Answer("GET /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"),
+              StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(
+      Answer("GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
+      StartsWith("HTTP/1.1 413 "));
+  EXPECT_THAT(Answer("nonsense\r\n\r\n"), StartsWith("HTTP/1.1 400 "));
+  EXPECT_THAT(ApiServerTest::Answer(Get("/v1/backends")), HasSubstr("\"drained_by_hand\":false"));
+}
+
+TEST_F(ReadOnlyServerTest, OfTooManyConnectionsTheLongestIdleIsClosed) {
+  Start();
+  std::vector<Client> idle;
+  for (int i = 0; i < 50; ++i) idle.emplace_back(endpoint_);
+  EXPECT_THAT(Answer(Get("/healthz")), StartsWith("HTTP/1.1 200 "));
+  EXPECT_EQ(idle[0].ReadAll(), "") << "closed";
+  EXPECT_THAT(idle.back().Say(Get("/healthz")).ReadAnswer(), StartsWith("HTTP/1.1 200 "))
+      << "and not for having waited too long";
+}
+
+TEST_F(ReadOnlyServerTest, ScrapesAtTheSameTimeAreAllAnswered) {
+  Start();
+  std::vector<Client> clients;
+  for (int i = 0; i < 10; ++i) clients.emplace_back(endpoint_);
+  for (Client& client : clients) client.Say(Get("/metrics"));
+  for (Client& client : clients) {
+    EXPECT_THAT(client.ReadAnswer(), HasSubstr("guideway_probe_lateness_seconds_count 0\n"));
+  }
+  EXPECT_THAT(ApiServerTest::Answer(Get("/metrics")), HasSubstr("guideway_build_info{version="))
+      << "on the socket too";
+}
+
+TEST_F(ReadOnlyServerTest, GoesAwayInTheMiddleOfAScrape) {
+  Start();
+  Client client(endpoint_);
+  client.Say(Get("/metrics"));
+  daemon_.reset();
+  client.ReadAll();
+}
+
+TEST_F(ReadOnlyServerTest, AnAddressThatCannotBeBoundIsOneSentence) {
+  Start();
+  daemon_->Do([&] {
+    for (const char* text : {"203.0.113.1:9909", "[2001:db8::1]:9909"}) {
+      const absl::Status status = daemon_->server().ListenReadOnly(ParseEndpoint(text).value());
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+      EXPECT_THAT(std::string(status.message()), HasSubstr(text));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("control.http"));
+    }
+    const absl::Status in_use = daemon_->server().ListenReadOnly(endpoint_);
+    EXPECT_THAT(std::string(in_use.message()), HasSubstr("Address already in use"));
+  });
 }
 
 class SocketLockTest : public testing::Test {

@@ -550,5 +550,55 @@ TEST(Compile, ARenamedServiceKeepsItsTableButIsAnother) {
   EXPECT_EQ(First(after).pools[0].table, First(before).pools[0].table);
 }
 
+// --- digests ---
+
+TEST(Compile, DigestsAreOfNamesAndWhoIsUp) {
+  const CompileInput input = Input(ConfigText(ServiceText("web", 1, kAbc)));
+  const auto all = MustCompile(input);
+  EXPECT_EQ(First(all).effective_digest, First(all).configured_digest);
+
+  // Another balancer: other order, ids and addresses, another service before it.
+  CompileInput other = Input(
+      ConfigText(ServiceText("first", 2, "{ name: x, address: 10.0.0.9 }") +
+                 ServiceText("web", 1,
+                             "{ name: c, address: 10.1.0.3 }, { name: a, address: 10.1.0.1 }, { "
+                             "name: b, address: 10.1.0.2 }")));
+  EXPECT_EQ(MustCompile(other)->services()[1]->configured_digest, First(all).configured_digest);
+  EXPECT_NE(MustCompile(other)->services()[0]->configured_digest, First(all).configured_digest);
+
+  CompileInput failed = input;
+  failed.previous = all;
+  failed.version = 2;
+  failed.services[0].backends[1].state = BackendState::kDown;
+  const auto without = MustCompile(failed);
+  EXPECT_EQ(First(without).configured_digest, First(all).configured_digest);
+  EXPECT_NE(First(without).effective_digest, First(all).effective_digest);
+  other.services[1].backends[2].state = BackendState::kDrain;  // b as well, and gets nothing either
+  EXPECT_EQ(MustCompile(other)->services()[1]->effective_digest, First(without).effective_digest);
+
+  CompileInput back = input;
+  back.previous = without;
+  back.version = 3;
+  EXPECT_EQ(First(MustCompile(back)).effective_digest, First(all).effective_digest);
+
+  CompileInput seed = input;
+  seed.hash_seed = 8;
+  EXPECT_NE(First(MustCompile(seed)).configured_digest, First(all).configured_digest);
+}
+
+TEST(Compile, CountsTheTablesItBuilds) {
+  const CompileInput input = Input(ConfigText(
+      ServiceText("web", 1, kAbc) + ServiceText("same", 2, kAbc) + ServiceText("none", 3, "")));
+  CompileStats stats;
+  const auto all = *Compile(input, &stats);
+  EXPECT_EQ(stats.tables_built, 2u) << "equal pools share one";
+  CompileInput failed = input;
+  failed.previous = all;
+  failed.version = 2;
+  failed.services[0].backends[1].state = BackendState::kDown;
+  ASSERT_TRUE(Compile(failed, &stats).ok());
+  EXPECT_EQ(stats.tables_built, 0u);
+}
+
 }  // namespace
 }  // namespace guideway

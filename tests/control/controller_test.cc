@@ -274,6 +274,7 @@ TEST_F(ControllerTest, WhatIsFixedWhileItRunsNeedsARestart) {
       {"dataplane.hugepages", base + "dataplane: { hugepages: false }\n"},
       {"dataplane.idle", base + "dataplane: { idle: poll }\n"},
       {"control.socket", base + "control: { socket: /tmp/other.sock }\n"},
+      {"control.http", base + "control: { http: \"127.0.0.1:9909\" }\n"},
       {"fleet.hash_seed", base},
   };
   rows[0].text.replace(rows[0].text.find("net_null0"), 9, "net_null7");

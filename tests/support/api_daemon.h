@@ -29,7 +29,7 @@ namespace guideway {
 
 class ApiDaemon {
  public:
-  explicit ApiDaemon(const std::string& config_text, ApiLimits limits = {}) {
+  explicit ApiDaemon(const std::string& config_text, HttpLimits limits = {}) {
     std::string name = std::filesystem::temp_directory_path().string() + "/guideway.XXXXXX";
     directory_ = mkdtemp(name.data());
     socket_ = directory_ + "/run/guideway.sock";
@@ -70,6 +70,8 @@ class ApiDaemon {
   }
 
   EventLoop& loop() { return *loop_; }
+  Controller& controller() { return *controller_; }
+  ApiServer& server() { return *server_; }
   FakeDataplane& dataplane() { return dataplane_; }
 
  private:

@@ -135,7 +135,7 @@ TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
                   HasSubstr("services[cdn].health_check.icmp: this version probes by")));
   const std::string warnings = absl::StrJoin(loaded->warnings, "\n");
   for (const char* line : {"f:22:23: interfaces[uplink0].kernel_interface:", "f:119:3: announce:",
-                           "f:51:18: services[web].min_healthy:", "f:124:9: control.http:"}) {
+                           "f:51:18: services[web].min_healthy:"}) {
     EXPECT_THAT(warnings, HasSubstr(line));
   }
 }

@@ -487,6 +487,18 @@ TEST(Connections, WithoutAPlaceInTheTableGoWhereTheTableSays) {
   EXPECT_EQ(path.counters().flow_count(), 8u);
 }
 
+TEST(Connections, PushedOutByAFloodAreCounted) {
+  Path path(Web(ThreeBackends(kUp, kUp)), 8);
+  for (uint16_t port = 1; port <= 8; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  EXPECT_EQ(path.counters().flows_evicted_count(), 0u);
+  for (uint16_t port = 100; port < 150; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  EXPECT_EQ(path.counters().flows_evicted_count(), 50u);
+  path.now += 60 * kTicksPerSecond;
+  for (uint16_t port = 200; port < 208; ++port) path.Send(TcpFrame(port, kTcpSyn));
+  EXPECT_EQ(path.counters().flows_evicted_count(), 50u) << "these had timed out";
+  EXPECT_EQ(path.counters().flow_count(), 8u);
+}
+
 TEST(Schedulers, RoundRobinGoesByTurnsAndConnectionsStay) {
   Path path(MakeSnapshot({{.backends = {{.name = "a", .address = "10.0.0.11", .weight = 2},
                                         {.name = "b", .address = "10.0.0.12", .weight = 1},

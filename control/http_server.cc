@@ -1,0 +1,347 @@
+#include "control/http_server.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/span_body.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
+#include <chrono>
+#include <list>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "control/api/api.pb.h"
+#include "glog/logging.h"
+
+namespace guideway {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using asio::generic::stream_protocol;
+using boost::system::error_code;
+
+constexpr size_t kMaxHeadBytes = 8192;
+constexpr char kFileHeader[] = "Guideway-File";
+
+// What came is not HTTP, rather than cut off.
+bool IsBadRequest(const error_code& e) {
+  return e.category() == http::make_error_code(http::error::bad_version).category() &&
+         e != http::error::end_of_stream && e != http::error::partial_message;
+}
+
+absl::string_view NameOf(HttpRoute::Method method) {
+  return method == HttpRoute::Method::kGet ? "GET" : "POST";
+}
+
+}  // namespace
+
+HttpAnswer TextAnswer(int status, std::string text) {
+  return {status, std::make_shared<const std::string>(std::move(text)), "text/plain"};
+}
+
+HttpAnswer JsonAnswer(const google::protobuf::Message& message, int status) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string json;
+  const auto made = google::protobuf::util::MessageToJsonString(message, &json, options);
+  if (!made.ok()) {
+    LOG(ERROR) << "an answer has no JSON: " << made.ToString();
+    json = "{\"error\": \"the answer cannot be written as JSON\"}";
+  }
+  json += '\n';
+  return {status, std::make_shared<const std::string>(std::move(json)), "application/json"};
+}
+
+HttpAnswer ErrorAnswer(int status, absl::string_view text) {
+  api::Error error;
+  error.set_error(std::string(text));
+  return JsonAnswer(error, status);
+}
+
+class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(asio::io_context& io, std::string name, std::vector<HttpRoute> routes, HttpLimits limits)
+      : name_(std::move(name)),
+        routes_(std::move(routes)),
+        limits_(limits),
+        acceptor_(io),
+        retry_(io) {}
+
+  error_code Open(int listening);
+  void Accept();
+  void Stop();
+
+ private:
+  class Session;
+
+  const std::string name_;
+  const std::vector<HttpRoute> routes_;
+  const HttpLimits limits_;
+  asio::basic_socket_acceptor<stream_protocol> acceptor_;
+  asio::steady_timer retry_;
+  // Those that wait for their client, the longest first; those that wait for a handler are in
+  // `busy_`, where nobody closes them.
+  std::list<Session*> idle_;
+  std::list<Session*> busy_;
+  int large_bodies_ = 0;
+  bool stopped_ = false;
+};
+
+// One connection: head, body, answer, and again.
+class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(std::shared_ptr<Impl> server, stream_protocol::socket socket)
+      : server_(std::move(server)), stream_(std::move(socket)) {
+    place_ = server_->idle_.insert(server_->idle_.end(), this);
+  }
+
+  ~Session() {
+    EndBody();
+    (busy_ ? server_->busy_ : server_->idle_).erase(place_);
+  }
+
+  void ReadHead() {
+    WaitForClient(server_->limits_.head_timeout);
+    parser_.emplace();
+    parser_->header_limit(kMaxHeadBytes);
+    parser_->body_limit(server_->limits_.large_body_bytes);
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](error_code e, size_t) { self->OnHead(e); });
+  }
+
+  void Close() { stream_.close(); }
+
+ private:
+  void OnHead(error_code e) {
+    if (server_->stopped_) return;
+    const HttpLimits& limits = server_->limits_;
+    if (e == http::error::body_limit) return TooLarge(limits.large_body_bytes);
+    if (IsBadRequest(e)) return NotHttp(e);
+    if (e) return;  // gone, or too slow
+
+    const absl::string_view path(parser_->get().target().data(), parser_->get().target().size());
+    absl::string_view allowed;
+    for (const HttpRoute& r : server_->routes_) {
+      if (r.path != path) continue;
+      allowed = NameOf(r.method);
+      if (parser_->get().method_string() == beast::string_view(allowed.data(), allowed.size())) {
+        route_ = &r;
+      }
+    }
+    if (allowed.empty()) {
+      std::string known;
+      for (const HttpRoute& r : server_->routes_) {
+        absl::StrAppend(&known, known.empty() ? "" : ", ", r.path);
+      }
+      return Refuse(404, absl::StrCat("there is no such path; there are ", known));
+    }
+    if (route_ == nullptr) {
+      allow_ = std::string(allowed);
+      return Refuse(405, absl::StrCat(path, " is for the method ", allowed));
+    }
+    body_limit_ = route_->large_body ? limits.large_body_bytes : limits.body_bytes;
+    const auto length = parser_->content_length();
+    if (length && *length > body_limit_) return TooLarge(body_limit_);
+    if (route_->large_body && !(length && *length <= limits.body_bytes)) {
+      if (server_->large_bodies_ >= limits.large_bodies) {
+        return Refuse(503, "other large requests are being taken in: try again in a moment");
+      }
+      ++server_->large_bodies_;
+      large_body_ = true;
+    }
+    parser_->body_limit(body_limit_);
+    WaitForClient(limits.body_timeout);
+    if (beast::iequals(parser_->get()[http::field::expect], "100-continue") &&
+        !parser_->is_done()) {
+      static constexpr absl::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      asio::async_write(stream_, asio::buffer(kContinue.data(), kContinue.size()),
+                        [self = shared_from_this()](error_code e, size_t) {
+                          if (!e) self->ReadBody();
+                        });
+    } else {
+      ReadBody();
+    }
+  }
+
+  void ReadBody() {
+    http::async_read(stream_, buffer_, *parser_,
+                     [self = shared_from_this()](error_code e, size_t) { self->OnBody(e); });
+  }
+
+  void OnBody(error_code e) {
+    if (server_->stopped_) return;
+    if (e == http::error::body_limit) return TooLarge(body_limit_);
+    if (IsBadRequest(e)) return NotHttp(e);
+    if (e) return;
+    keep_alive_ = parser_->get().keep_alive();
+    stream_.expires_never();
+    Move(server_->busy_, true);
+    HttpRequest request;
+    request.file = std::string(parser_->get()[kFileHeader]);
+    for (char& c : request.file) {
+      if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
+    }
+    request.body = std::move(parser_->get().body());
+    std::exchange(route_, nullptr)
+        ->handler(std::move(request), [self = shared_from_this()](HttpAnswer answer) {
+          self->Write(std::move(answer));
+        });
+  }
+
+  // Refuses a request of which not all was read: the connection ends with the answer.
+  void Refuse(int status, absl::string_view text) {
+    keep_alive_ = false;
+    Write(ErrorAnswer(status, text));
+  }
+  void NotHttp(const error_code& e) {
+    Refuse(400, absl::StrCat("not an HTTP request: ", e.message()));
+  }
+  void TooLarge(size_t limit) {
+    Refuse(413, absl::StrCat("the body has more than ", limit, " bytes"));
+  }
+
+  void Write(HttpAnswer answer) {
+    if (server_->stopped_) return Close();
+    EndBody();
+    WaitForClient(server_->limits_.body_timeout);
+    response_ = {};
+    response_.result(static_cast<unsigned>(answer.status));
+    response_.set(http::field::content_type,
+                  beast::string_view(answer.type.data(), answer.type.size()));
+    if (!allow_.empty()) response_.set(http::field::allow, allow_);
+    response_.keep_alive(keep_alive_);
+    body_ = std::move(answer.body);
+    response_.body() = {body_->data(), body_->size()};
+    response_.prepare_payload();
+    http::async_write(stream_, response_, [self = shared_from_this()](error_code e, size_t) {
+      self->response_ = {};
+      self->body_.reset();
+      if (e || self->server_->stopped_) return;
+      if (self->keep_alive_) return self->ReadHead();
+      self->Linger();
+    });
+  }
+
+  // Lets a client that is still sending read the answer before the connection goes away.
+  void Linger() {
+    error_code ignored;
+    stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+    Discard();
+  }
+  void Discard() {
+    stream_.async_read_some(asio::buffer(discarded_),
+                            [self = shared_from_this()](error_code e, size_t) {
+                              if (!e && !self->server_->stopped_) self->Discard();
+                            });
+  }
+
+  // From now on it is the client who keeps us waiting.
+  void WaitForClient(absl::Duration timeout) {
+    Move(server_->idle_, false);
+    stream_.expires_after(absl::ToChronoNanoseconds(timeout));
+  }
+
+  void Move(std::list<Session*>& to, bool busy) {
+    to.splice(to.end(), busy_ ? server_->busy_ : server_->idle_, place_);
+    busy_ = busy;
+  }
+
+  // Lets go of the request, and of its part in the memory for large ones.
+  void EndBody() {
+    parser_.reset();
+    if (std::exchange(large_body_, false)) --server_->large_bodies_;
+  }
+
+  const std::shared_ptr<Impl> server_;
+  beast::basic_stream<stream_protocol> stream_;
+  beast::flat_buffer buffer_{64 << 10};
+  std::optional<http::request_parser<http::string_body>> parser_;
+  http::response<http::span_body<const char>> response_;
+  std::shared_ptr<const std::string> body_;  // of response_
+  const HttpRoute* route_ = nullptr;         // of the request that is being read
+  size_t body_limit_ = 0;                    // the same
+  std::string allow_;
+  bool keep_alive_ = false;
+  bool large_body_ = false;
+  bool busy_ = false;
+  std::list<Session*>::iterator place_;
+  char discarded_[4096];
+};
+
+error_code HttpServer::Impl::Open(int listening) {
+  int family = 0;
+  socklen_t size = sizeof(family);
+  error_code e;
+  if (getsockopt(listening, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0) {
+    e.assign(errno, boost::system::system_category());
+    return e;
+  }
+  acceptor_.assign(stream_protocol(family, 0), listening, e);
+  return e;
+}
+
+void HttpServer::Impl::Accept() {
+  acceptor_.async_accept([self = shared_from_this()](error_code e, stream_protocol::socket socket) {
+    if (self->stopped_) return;
+    if (e) {
+      // No file descriptor is free: better later than in a tight loop.
+      LOG_EVERY_N(WARNING, 100) << "cannot accept on " << self->name_ << ": " << e.message();
+      self->retry_.expires_after(std::chrono::milliseconds(100));
+      self->retry_.async_wait([self](error_code) {
+        if (!self->stopped_) self->Accept();
+      });
+      return;
+    }
+    std::list<Session*>& idle = self->idle_;
+    if (!idle.empty() && idle.size() + self->busy_.size() >= self->limits_.connections) {
+      idle.front()->Close();
+      // It leaves the list when its handlers have run; behind the others it is not closed twice.
+      idle.splice(idle.end(), idle, idle.begin());
+    }
+    if (self->busy_.size() < self->limits_.connections) {
+      std::make_shared<Session>(self, std::move(socket))->ReadHead();
+    }
+    self->Accept();
+  });
+}
+
+void HttpServer::Impl::Stop() {
+  stopped_ = true;
+  error_code ignored;
+  acceptor_.close(ignored);
+  retry_.cancel();
+  for (Session* session : idle_) session->Close();
+  for (Session* session : busy_) session->Close();
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Serve(asio::io_context& io, int listening,
+                                                              std::string name,
+                                                              std::vector<HttpRoute> routes,
+                                                              HttpLimits limits) {
+  auto impl = std::make_shared<Impl>(io, std::move(name), std::move(routes), limits);
+  if (const error_code e = impl->Open(listening)) return absl::InternalError(e.message());
+  impl->Accept();
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+HttpServer::HttpServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+HttpServer::~HttpServer() { impl_->Stop(); }
+
+}  // namespace guideway

@@ -1,0 +1,91 @@
+// A small HTTP/1.1 server for the control thread: a table of routes on a listening socket.
+//
+// Nobody can hold up the control thread. Heads have at most 8 KiB; bodies are bounded
+// (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
+// time, each until it is answered); requests must arrive and answers be taken within a time; and of
+// more than `connections` connections the one that has waited longest for its client is closed.
+// What is no request (400), goes nowhere (404), has the wrong method (405) or too large a body
+// (413) is answered here with an api::Error, and ends the connection.
+//
+// Thread contract: the control thread's. A route's handler answers once, at once or later, on the
+// same thread; an answer that comes after the server was destroyed is dropped. The server must be
+// destroyed before its io_context. Connections end with it.
+#ifndef GUIDEWAY_CONTROL_HTTP_SERVER_H_
+#define GUIDEWAY_CONTROL_HTTP_SERVER_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace boost::asio {
+class io_context;
+}
+namespace google::protobuf {
+class Message;
+}
+
+namespace guideway {
+
+struct HttpLimits {
+  size_t connections = 64;
+  absl::Duration head_timeout = absl::Seconds(10);  // for a request to begin and its head to end
+  absl::Duration body_timeout = absl::Seconds(60);  // for its body; for the answer to be taken
+  size_t large_body_bytes = 64 << 20;               // of routes with `large_body`
+  size_t body_bytes = 64 << 10;                     // of all others; 0: bodies are refused
+  int large_bodies = 2;  // over body_bytes, received or not yet answered, at a time
+};
+
+struct HttpRequest {
+  std::string body;
+  std::string file;  // the header Guideway-File; what is not printable ASCII is a question mark
+};
+
+struct HttpAnswer {
+  int status = 200;
+  std::shared_ptr<const std::string> body;  // many answers may share one
+  absl::string_view type;                   // Content-Type; a constant
+};
+
+HttpAnswer TextAnswer(int status, std::string text);
+
+// The message in protobuf's JSON mapping: names as in the schema, zeros included.
+HttpAnswer JsonAnswer(const google::protobuf::Message& message, int status = 200);
+// An api::Error.
+HttpAnswer ErrorAnswer(int status, absl::string_view text);
+
+using HttpReply = std::function<void(HttpAnswer)>;
+
+struct HttpRoute {
+  enum class Method { kGet, kPost };
+
+  absl::string_view path;  // a constant; the whole target
+  Method method = Method::kGet;
+  std::function<void(HttpRequest, HttpReply)> handler;
+  bool large_body = false;
+};
+
+class HttpServer {
+ public:
+  // Serves what connects to `listening`, a socket (Unix or TCP) on which listen() was called. It is
+  // the server's from here on. `name` is for the log.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Serve(boost::asio::io_context& io,
+                                                           int listening, std::string name,
+                                                           std::vector<HttpRoute> routes,
+                                                           HttpLimits limits);
+  ~HttpServer();
+
+ private:
+  class Impl;
+  explicit HttpServer(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_HTTP_SERVER_H_
