@@ -115,7 +115,8 @@ class HealthChecker {
   absl::flat_hash_map<ProbeQuestion, Target*> by_question_;
   // Targets that wait for their time; those with a question under way are not in here.
   std::set<std::pair<absl::Duration, Target*>> due_;
-  absl::Duration armed_ = absl::InfiniteDuration();  // what timer_ is set to
+  absl::Duration armed_ = absl::InfiniteDuration();        // what timer_ is set to
+  absl::Duration last_start_ = -absl::InfiniteDuration();  // when AskWhatIsDue ran last
 };
 
 }  // namespace guideway

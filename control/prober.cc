@@ -31,7 +31,9 @@ class NetworkProber final : public Prober {
     if (what.security == ProbeQuestion::Http::Security::kNone) {
       return NewHttpProbe(std::move(order), what);
     }
-    return NewHttpsProbe(std::move(order), what, Tls());
+    return NewHttpsProbe(
+        std::move(order), what,
+        what.security == ProbeQuestion::Http::Security::kTlsVerified ? Trusting() : Trustless());
   }
   Pointer New(Probe::Order order, const ProbeQuestion::Dns& what) {
     return NewDnsProbe(std::move(order), what);
@@ -43,19 +45,29 @@ class NetworkProber final : public Prober {
     return NewUdpProbe(std::move(order), what);
   }
 
-  // What the system trusts: OpenSSL's own directory, or SSL_CERT_DIR and SSL_CERT_FILE.
-  asio::ssl::context& Tls() {
-    if (!tls_.has_value()) {
-      tls_.emplace(asio::ssl::context::tls_client);
-      boost::system::error_code ignored;  // then it trusts nobody
-      tls_->set_default_verify_paths(ignored);
-      SSL_CTX_set_options(tls_->native_handle(), SSL_OP_NO_RENEGOTIATION);
+  using Tls = asio::ssl::context;
+
+  // Trusts whom the system trusts: OpenSSL's own directory, or SSL_CERT_DIR and SSL_CERT_FILE. Not
+  // by SSL_CTX_set_default_verify_paths, which has the whole directory read at every handshake.
+  Tls& Trusting() {
+    if (!trusting_.has_value()) {
+      SSL_CTX* tls = Make(&trusting_).native_handle();
+      SSL_CTX_set_default_verify_dir(tls);
+      SSL_CTX_set_default_verify_file(tls);
     }
-    return *tls_;
+    return *trusting_;
+  }
+  // Trusts nobody, and looks nowhere.
+  Tls& Trustless() { return trustless_.has_value() ? *trustless_ : Make(&trustless_); }
+
+  static Tls& Make(std::optional<Tls>* tls) {
+    tls->emplace(Tls::tls_client);
+    SSL_CTX_set_options((*tls)->native_handle(), SSL_OP_NO_RENEGOTIATION);
+    return **tls;
   }
 
   asio::io_context& io_;
-  std::optional<asio::ssl::context> tls_;
+  std::optional<Tls> trusting_, trustless_;  // made when first needed
   const std::shared_ptr<EchoSocket> echo_v4_;
   const std::shared_ptr<EchoSocket> echo_v6_;
 };

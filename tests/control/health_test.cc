@@ -118,7 +118,7 @@ TEST_F(HealthCheckerTest, AsksAtTheIntervalWithJitter) {
 
 TEST_F(HealthCheckerTest, EqualTargetsAreOneAndOthersAreNot) {
   HealthTarget other_path = Target("10.0.0.1");
-  other_path.question.path = "/other";
+  other_path.question.what = ProbeQuestion::Http{.path = "/other"};
   checker_.SetTargets({{Target("10.0.0.1")}, {Target("10.0.0.1")}, {other_path}});
   EXPECT_EQ(checker_.size(), 2u);
   loop_.Advance(absl::Milliseconds(1));

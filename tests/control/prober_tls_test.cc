@@ -175,7 +175,7 @@ TEST_F(TlsProberTest, AVerifiedCertificateMustBeValidForTheHost) {
   const Certificate stranger = MakeCertificate("", nullptr);
   EXPECT_THAT(
       AskVerified(MakeCertificate("DNS:www.example.com", &stranger), "www.example.com").reason,
-      StartsWith("certificate: "));
+      StartsWith("certificate "));
 }
 
 TEST_F(TlsProberTest, WithoutVerifyAnyCertificateWillDo) {
