@@ -1,5 +1,6 @@
 """Health checks of every kind, each by servers that answer it."""
 
+import copy
 import pathlib
 import signal
 import subprocess
@@ -87,7 +88,7 @@ def backends(lab, tmp_path):
     web = config["services"][0]
     pace = {"interval": "200ms", "timeout": "200ms", "rise": 2, "fall": 2}
     config["services"] = [
-        {**web, "name": kind, "ports": [9000 + n], "health_check": {**check, **pace}}
+        copy.deepcopy({**web, "name": kind, "ports": [9000 + n], "health_check": {**check, **pace}})
         for n, (kind, check) in enumerate(CHECKS.items())
     ]
     try:

@@ -124,11 +124,11 @@ TEST_F(GuidewayTest, CheckOfABadFile) {
 }
 
 TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
-  const Result result = Run(
-      "check " + WriteFile("icmp.yaml",
-                           ConfigText(ServiceText("web", 1, kAbc, "health_check: { icmp: {} }"))));
+  const Result result =
+      Run("check " +
+          WriteFile("kernel.yaml", "routing: kernel\n" + ConfigText(ServiceText("web", 1, kAbc))));
   EXPECT_EQ(result.exit_status, 0);
-  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("icmp")));
+  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("routing")));
 }
 
 TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
