@@ -322,15 +322,13 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
       const Revision::Place place = {s, b};
       const std::string name = revision->NameOf(place);
       const auto id = backend_ids_.Acquire(name);
-      auto target = TargetOf(service, backend);
       status.Update(id.status());
-      status.Update(target.status());
       if (!status.ok()) break;
       if (id->is_new) backend_base_[id->value] = dataplane_->backend_counts(id->value);
       Revision::Backend& to_be = planned.backends.emplace_back();
       to_be.id = id->value;
       to_be.address = AddressOf(backend);
-      to_be.target = *std::move(target);
+      to_be.target = TargetOf(service, backend);
       revision->places.emplace(name, place);
       if (to_be.target) revision->askers[*to_be.target].push_back(place);
     }

@@ -12,6 +12,9 @@ constexpr absl::Duration kSpreadPerTarget = absl::Microseconds(100);
 // Probes started in one go, before the loop gets to read answers again.
 constexpr int kMaxStartsAtOnce = 256;
 
+// Time from one go to the next: many targets share a go, and with it the timer.
+constexpr absl::Duration kBetweenStarts = absl::Microseconds(500);
+
 }  // namespace
 
 bool HealthState::Record(bool ok, uint32_t rise, uint32_t fall) {
@@ -98,7 +101,9 @@ void HealthChecker::Schedule(Target* target, absl::Duration due) {
 }
 
 void HealthChecker::ArmTimer() {
-  const absl::Duration next = due_.empty() ? absl::InfiniteDuration() : due_.begin()->first;
+  const absl::Duration next = due_.empty()
+                                  ? absl::InfiniteDuration()
+                                  : std::max(due_.begin()->first, last_start_ + kBetweenStarts);
   if (next == armed_) return;
   armed_ = next;
   if (due_.empty()) {
@@ -111,6 +116,7 @@ void HealthChecker::ArmTimer() {
 void HealthChecker::AskWhatIsDue() {
   armed_ = absl::InfiniteDuration();
   const absl::Duration now = loop_->Now();
+  last_start_ = now;
   for (int started = 0; started < kMaxStartsAtOnce; ++started) {
     if (due_.empty() || due_.begin()->first > now) break;
     Target* target = due_.begin()->second;

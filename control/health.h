@@ -120,7 +120,8 @@ class HealthChecker {
   absl::flat_hash_map<ProbeQuestion, Target*> by_question_;
   // Targets that wait for their time; those with a question under way are not in here.
   std::set<std::pair<absl::Duration, Target*>> due_;
-  absl::Duration armed_ = absl::InfiniteDuration();  // what timer_ is set to
+  absl::Duration armed_ = absl::InfiniteDuration();        // what timer_ is set to
+  absl::Duration last_start_ = -absl::InfiniteDuration();  // when AskWhatIsDue ran last
   prometheus::Histogram lateness_{{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5}};
 };
 

@@ -3,6 +3,7 @@
 #include <prometheus/histogram.h>
 
 #include <utility>
+#include <variant>
 
 #include "absl/time/time.h"
 
@@ -18,12 +19,17 @@ const std::vector<double>& DurationBuckets() {
 
 }  // namespace
 
-absl::string_view ProbeKindName(ProbeQuestion::Kind kind) {
-  switch (kind) {
-    case ProbeQuestion::Kind::kTcp: return "tcp";
-    case ProbeQuestion::Kind::kHttp: return "http";
-  }
-  return "";
+absl::string_view ProbeKindName(const ProbeQuestion& question) {
+  struct Name {
+    absl::string_view operator()(const ProbeQuestion::Tcp&) const { return "tcp"; }
+    absl::string_view operator()(const ProbeQuestion::Http& http) const {
+      return http.security == ProbeQuestion::Http::Security::kNone ? "http" : "https";
+    }
+    absl::string_view operator()(const ProbeQuestion::Dns&) const { return "dns"; }
+    absl::string_view operator()(const ProbeQuestion::Icmp&) const { return "icmp"; }
+    absl::string_view operator()(const ProbeQuestion::Udp&) const { return "udp"; }
+  };
+  return std::visit(Name(), question.what);
 }
 
 struct MeteredProber::Meter {
@@ -35,7 +41,7 @@ struct MeteredProber::Meter {
 MeteredProber::MeteredProber(Prober* prober, EventLoop* loop)
     : prober_(prober),
       loop_(loop),
-      meters_(std::make_shared<std::map<ProbeQuestion::Kind, Meter>>()) {}
+      meters_(std::make_shared<std::map<absl::string_view, Meter>>()) {}
 
 MeteredProber::~MeteredProber() = default;
 
@@ -43,7 +49,7 @@ void MeteredProber::Ask(const ProbeQuestion& question, absl::Duration timeout, D
   // What is answered when the MeteredProber is gone, and perhaps the loop, is not measured.
   prober_->Ask(question, timeout,
                [weak = std::weak_ptr(meters_), loop = loop_, begun = loop_->Now(),
-                kind = question.kind, done = std::move(done)](ProbeAnswer answer) {
+                kind = ProbeKindName(question), done = std::move(done)](ProbeAnswer answer) {
                  if (const auto meters = weak.lock()) {
                    Meter& meter = (*meters)[kind];
                    ++meter.outcomes[static_cast<size_t>(answer.kind)];
@@ -58,7 +64,7 @@ void MeteredProber::Ask(const ProbeQuestion& question, absl::Duration timeout, D
 std::vector<ProbeCounts> MeteredProber::Counts() const {
   std::vector<ProbeCounts> all;
   for (const auto& [kind, meter] : *meters_) {
-    all.push_back({ProbeKindName(kind), meter.outcomes, meter.duration->Collect()});
+    all.push_back({kind, meter.outcomes, meter.duration->Collect()});
   }
   return all;
 }

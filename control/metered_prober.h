@@ -24,8 +24,8 @@ namespace guideway {
 // Outcomes of probes, indexed by ProbeAnswer::Kind, as metrics name them.
 inline constexpr std::array<absl::string_view, 3> kProbeOutcomes = {"ok", "failed", "not_asked"};
 
-// What a kind of question is called, as in the configuration: «tcp», «http».
-absl::string_view ProbeKindName(ProbeQuestion::Kind kind);
+// What a question's kind is called, as in the configuration: «tcp», «http», «https», …
+absl::string_view ProbeKindName(const ProbeQuestion& question);
 
 // Of one kind, since the start.
 struct ProbeCounts {
@@ -50,7 +50,8 @@ class MeteredProber final : public Prober {
 
   Prober* const prober_;
   EventLoop* const loop_;
-  const std::shared_ptr<std::map<ProbeQuestion::Kind, Meter>> meters_;  // answers may outlive us
+  const std::shared_ptr<std::map<absl::string_view, Meter>>
+      meters_;  // by kind; answers may outlive us
 };
 
 }  // namespace guideway

@@ -17,6 +17,18 @@ std::string Listed(const std::vector<std::string>& names) {
                       names.size() - kMost, " more");
 }
 
+// Of HttpProbe or HttpsProbe, without what is of TLS.
+template <typename Probe>
+ProbeQuestion::Http HttpQuestion(const Probe& probe) {
+  ProbeQuestion::Http question;
+  question.host = probe.host();
+  question.path = probe.path();
+  const StatusRange range = StatusRangeOf(probe);
+  question.status_low = range.first;
+  question.status_high = range.last;
+  return question;
+}
+
 }  // namespace
 
 absl::Status Revision::NoSuchBackend(const std::string& service, const std::string& backend) const {
@@ -36,26 +48,28 @@ absl::Status Revision::NoSuchBackend(const std::string& service, const std::stri
                     : absl::StrCat("; there are ", Listed(names), Suggestion(service, names))));
 }
 
-absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
-                                                     const config::Backend& backend) {
+std::optional<HealthTarget> TargetOf(const config::Service& service,
+                                     const config::Backend& backend) {
   if (!service.has_health_check()) return std::nullopt;
   const config::HealthCheck& check = service.health_check();
   HealthTarget target;
   ProbeQuestion& question = target.question;
+  using Security = ProbeQuestion::Http::Security;
   switch (check.kind_case()) {
-    case config::HealthCheck::kTcp: question.kind = ProbeQuestion::Kind::kTcp; break;
-    case config::HealthCheck::kHttp: {
-      question.kind = ProbeQuestion::Kind::kHttp;
-      question.host = check.http().host();
-      question.path = check.http().path();
-      const StatusRange range = StatusRangeOf(check.http());
-      question.status_low = range.first;
-      question.status_high = range.last;
+    case config::HealthCheck::kTcp: question.what = ProbeQuestion::Tcp(); break;
+    case config::HealthCheck::kHttp: question.what = HttpQuestion(check.http()); break;
+    case config::HealthCheck::kHttps: {
+      ProbeQuestion::Http https = HttpQuestion(check.https());
+      https.security = check.https().verify() ? Security::kTlsVerified : Security::kTls;
+      question.what = std::move(https);
       break;
     }
-    default:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "service ", service.name(), ": this version has the health checks tcp and http alone"));
+    case config::HealthCheck::kDns: question.what = ProbeQuestion::Dns{check.dns().name()}; break;
+    case config::HealthCheck::kIcmp: question.what = ProbeQuestion::Icmp(); break;
+    case config::HealthCheck::kUdp:
+      question.what = ProbeQuestion::Udp{check.udp().send(), check.udp().expect()};
+      break;
+    case config::HealthCheck::KIND_NOT_SET: return std::nullopt;
   }
   question.address = AddressOf(backend);
   question.port = ProbePort(service, backend).value_or(0);

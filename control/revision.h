@@ -53,8 +53,8 @@ struct Revision {
 };
 
 // What to ask of a backend, and how; nothing for a service without a health check.
-absl::StatusOr<std::optional<HealthTarget>> TargetOf(const config::Service& service,
-                                                     const config::Backend& backend);
+std::optional<HealthTarget> TargetOf(const config::Service& service,
+                                     const config::Backend& backend);
 
 // FailedPrecondition if `config` with the hash seed `hash_seed` differs from `in_force` in what is
 // fixed while the process runs.

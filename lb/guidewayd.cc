@@ -240,15 +240,12 @@ int Run() {
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
   auto server = ApiServer::Listen(io, &controller, socket);
   if (!server.ok()) return Refuse(server.status());
-  return absl::StrCat(
-      "serving ", config.services_size(), " service(s) with ", backends, " backend(s): VIPs ",
-      absl::StrJoin(vips, ", "), more > 0 ? absl::StrCat(" and ", more, " more") : "",
-      "; interfaces ", absl::StrJoin(interfaces, ", "), "; workers on cores ",
-      absl::StrJoin(cores, ", "), "; control socket ", config.control().socket(),
-      config.control().has_http()
-          ? absl::StrCat("; metrics at http://", config.control().http(), "/metrics")
-          : "",
-      "; file prefix for DPDK's tools ", FilePrefix(config.control().socket()));
+  if (!http.empty()) {
+    const absl::Status s = (*server)->ListenReadOnly(ParseEndpoint(http).value());
+    if (!s.ok()) return Refuse(s);
+  }
+  if (absl::Status s = DropCapabilities(NeededWhileRunning(eal_options.devices)); !s.ok()) {
+    return Refuse(s);
   }
   (*eal)->Settle();
   LOG(INFO) << serving;

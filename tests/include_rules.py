@@ -32,11 +32,12 @@ PROJECT = {
 FOREIGN = {
     r"rte_.*": ["dataplane/io/", "lb/", "tests/dataplane/io/", "bench/"],
     r"boost/program_options.*": ["tools/"],
-    r"boost/.*": ["control/", "lb/", "tools/", "tests/"],
+    r"boost/.*": ["control/", "lb/", "tools/", "tests/", "bench/"],
     r"yaml-cpp/.*": ["control/config/"],
     r"google/protobuf/.*": ["control/", "tools/", "tests/"],
     r"gflags/.*": ["lb/"],
     r"prometheus/.*": ["control/", "tests/"],
+    r"openssl/.*": ["control/", "tests/", "bench/"],
     r"glog/.*": ["control/", "dataplane/io/", "lb/", "tests/"],
     # maglev/ and dataplane/packet/ know no threads, no clock and no I/O (atomics are memory).
     r"(thread|mutex|chrono|iostream|fstream|condition_variable|sys/socket\.h|time\.h|ctime)":

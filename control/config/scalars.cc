@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "control/config/config_values.h"
 #include "control/config/diagnostics.h"
@@ -43,7 +45,11 @@ bool IsName(absl::string_view text, size_t longest) {
 // A DNS name or an address: what goes into a Host header. Underscores occur in practice.
 bool IsHost(absl::string_view text) {
   if (IpAddress::Parse(text).ok()) return true;
-  return text.size() <= 253 && IsName(text, 253) && !absl::StrContains(text, "..");
+  // Parts of 1 to 63 bytes (RFC 1035, section 2.3.4), and perhaps a last dot.
+  const std::vector<absl::string_view> labels = absl::StrSplit(absl::StripSuffix(text, "."), '.');
+  return IsName(text, 253) && std::all_of(labels.begin(), labels.end(), [](absl::string_view l) {
+           return !l.empty() && l.size() <= 63;
+         });
 }
 
 bool IsLink(absl::string_view text) {

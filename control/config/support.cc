@@ -41,11 +41,6 @@ class Support {
   }
 
   void OfService(const config::Service& service) {
-    const config::HealthCheck& check = service.health_check();
-    if (check.has_https()) Unsupported(check, "https", "probes by tcp and http only");
-    if (check.has_dns()) Unsupported(check, "dns", "probes by tcp and http only");
-    if (check.has_icmp()) Unsupported(check, "icmp", "probes by tcp and http only");
-    if (check.has_udp()) Unsupported(check, "udp", "probes by tcp and http only");
     if (MinHealthyOf(service) > 0) Inactive(service, "min_healthy");
   }
 

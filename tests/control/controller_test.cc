@@ -252,11 +252,11 @@ TEST_F(ControllerTest, ApplyIsAllOrNothing) {
 
 TEST_F(ControllerTest, WhatThisVersionCannotDoIsRefused) {
   MustStart(ConfigText(ServiceText("web", 1, kAb)));
-  const std::string text = ConfigText(ServiceText("web", 1, kAb, "health_check: { icmp: {} }"));
+  const std::string text = UnsupportedConfigText(ServiceText("web", 1, kAb));
   const Outcome outcome = Apply(text);
   loop_.RunAll();
   ASSERT_TRUE(outcome->has_value());
-  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("icmp"));
+  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("routing: this version"));
   EXPECT_EQ(controller_->GetStatus().revision(), 1u);
 }
 

@@ -118,7 +118,7 @@ TEST_F(HealthCheckerTest, AsksAtTheIntervalWithJitter) {
 
 TEST_F(HealthCheckerTest, EqualTargetsAreOneAndOthersAreNot) {
   HealthTarget other_path = Target("10.0.0.1");
-  other_path.question.path = "/other";
+  other_path.question.what = ProbeQuestion::Http{.path = "/other"};
   checker_.SetTargets({{Target("10.0.0.1")}, {Target("10.0.0.1")}, {other_path}});
   EXPECT_EQ(checker_.size(), 2u);
   loop_.Advance(absl::Milliseconds(1));
@@ -154,7 +154,7 @@ TEST_F(HealthCheckerTest, ManyTargetsDoNotStartAtOneMoment) {
   for (int i = 0; i < 10000; ++i) {
     HealthTarget t = Target("10.0.0.1");
     t.question.port = static_cast<uint16_t>(i);
-    wanted.push_back({t});
+    wanted.emplace_back().target = t;
   }
   checker_.SetTargets(wanted);
   loop_.Advance(absl::Milliseconds(100));

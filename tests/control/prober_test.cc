@@ -1,121 +1,83 @@
+// TCP and HTTP, and what holds for every kind of probe.
 #include "control/prober.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
-#include <functional>
-#include <memory>
-#include <optional>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "tests/support/prober_fixture.h"
 
-namespace guideway {
+namespace guideway::testing {
 namespace {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-constexpr absl::Duration kLong = absl::Seconds(60);
-constexpr absl::Duration kShort = absl::Milliseconds(50);
-
-// A server on a loopback port, on the same io_context as the prober: after the first bytes of a
-// request it sends what the test says, in as many pieces as there are, and closes or does not.
-class Server {
- public:
-  struct Behaviour {
-    std::string answer;
-    bool close = true;  // after the answer
-    bool wait_for_request = true;
-    bool endless = false;  // sends `answer` again and again
-  };
-
-  Server(asio::io_context& io, Behaviour behaviour,
-         asio::ip::address address = asio::ip::address_v4::loopback())
-      : behaviour_(std::move(behaviour)), acceptor_(io, tcp::endpoint(address, 0)) {
-    acceptor_.async_accept([this](error_code e, tcp::socket socket) {
-      if (e) return;
-      socket_.emplace(std::move(socket));
-      if (!behaviour_.wait_for_request) return Send();
-      socket_->async_read_some(asio::buffer(request_), [this](error_code e, size_t n) {
-        received.assign(request_, n);
-        if (!e) Send();
-      });
-    });
-  }
-
-  uint16_t port() const { return acceptor_.local_endpoint().port(); }
-
-  std::string received;
-
- private:
-  void Send() {
-    asio::async_write(*socket_, asio::buffer(behaviour_.answer), [this](error_code e, size_t) {
-      if (e) return;
-      if (behaviour_.endless) return Send();
-      if (behaviour_.close) {
-        error_code ignored;
-        socket_->shutdown(tcp::socket::shutdown_send, ignored);
-      }
-    });
-  }
-
-  const Behaviour behaviour_;
-  tcp::acceptor acceptor_;
-  std::optional<tcp::socket> socket_;
-  char request_[4096];
-};
-
-class ProberTest : public testing::Test {
+class ProberTest : public ProberFixture {
  protected:
-  static ProbeQuestion Question(ProbeQuestion::Kind kind, uint16_t port) {
-    ProbeQuestion q;
-    q.kind = kind;
-    q.address = IpAddress::Parse("127.0.0.1").value();
-    q.port = port;
-    q.path = "/healthz";
-    return q;
-  }
-  static ProbeQuestion Http(uint16_t port) { return Question(ProbeQuestion::Kind::kHttp, port); }
-
-  ProbeAnswer Ask(const ProbeQuestion& question, absl::Duration timeout) {
-    std::optional<ProbeAnswer> answer;
-    prober_->Ask(question, timeout, [&](ProbeAnswer a) {
-      EXPECT_FALSE(answer.has_value()) << "answered twice";
-      answer = std::move(a);
-      io_.stop();
-    });
-    EXPECT_FALSE(answer.has_value()) << "answered from within the call";
-    io_.restart();
-    io_.run();
-    return answer.value_or(ProbeAnswer{ProbeAnswer::Kind::kNotAsked, "no answer"});
-  }
+  static ProbeQuestion Http(uint16_t port) { return Question(Healthz(), port); }
   ProbeAnswer AskHttp(Server::Behaviour behaviour, absl::Duration timeout) {
     Server server(io_, std::move(behaviour));
     return Ask(Http(server.port()), timeout);
   }
-
-  asio::io_context io_;
-  std::unique_ptr<Prober> prober_ = NewProber(io_);
 };
 
-void ExpectFailed(const ProbeAnswer& answer, const std::string& reason) {
-  EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kFailed);
-  EXPECT_EQ(answer.reason, reason);
+TEST(ProbeQuestion, IsAValue) {
+  using Http = ProbeQuestion::Http;
+  const auto http = [](Http::Security security, const char* host, const char* path) {
+    Http what;
+    what.security = security;
+    what.host = host;
+    what.path = path;
+    return what;
+  };
+  const std::vector<decltype(ProbeQuestion::what)> kinds = {
+      ProbeQuestion::Tcp(),
+      http(Http::Security::kNone, "a", "/"),
+      http(Http::Security::kTls, "a", "/"),
+      http(Http::Security::kTlsVerified, "a", "/"),
+      http(Http::Security::kTls, "b", "/"),
+      http(Http::Security::kTls, "a", "/b"),
+      ProbeQuestion::Dns{"a"},
+      ProbeQuestion::Dns{"b"},
+      ProbeQuestion::Icmp(),
+      ProbeQuestion::Udp{"a", ""},
+      ProbeQuestion::Udp{"", "a"},
+  };
+  std::vector<ProbeQuestion> questions;
+  for (const auto& what : kinds) {
+    for (uint16_t port : {80, 81}) {
+      ProbeQuestion& q = questions.emplace_back();
+      q.address = IpAddress::Parse("192.0.2.1").value();
+      q.port = port;
+      q.what = what;
+    }
+  }
+  std::set<size_t> hashes;
+  for (size_t i = 0; i < questions.size(); ++i) {
+    for (size_t j = 0; j < questions.size(); ++j) {
+      EXPECT_EQ(questions[i] == questions[j], i == j) << i << " and " << j;
+    }
+    EXPECT_EQ(absl::Hash<ProbeQuestion>()(questions[i]),
+              absl::Hash<ProbeQuestion>()(ProbeQuestion(questions[i])));
+    hashes.insert(absl::Hash<ProbeQuestion>()(questions[i]));
+  }
+  EXPECT_EQ(hashes.size(), questions.size());
 }
 
 TEST_F(ProberTest, TcpIsWellWhenItConnects) {
   Server server(io_, {});
-  const ProbeAnswer answer = Ask(Question(ProbeQuestion::Kind::kTcp, server.port()), kLong);
+  const ProbeAnswer answer = Ask(Question(ProbeQuestion::Tcp(), server.port()), kLong);
   EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kOk);
   EXPECT_EQ(answer.reason, "ok");
 }
@@ -136,13 +98,12 @@ TEST_F(ProberTest, OverIpv6) {
   EXPECT_THAT(web.received, HasSubstr(absl::StrCat("\r\nHost: [::1]:", web.port(), "\r\n")));
 
   Server any(io_, {}, loopback);
-  EXPECT_EQ(Ask(over_v6(Question(ProbeQuestion::Kind::kTcp, any.port())), kLong).kind,
+  EXPECT_EQ(Ask(over_v6(Question(ProbeQuestion::Tcp(), any.port())), kLong).kind,
             ProbeAnswer::Kind::kOk);
 
   // Bound, and nobody listens.
   const uint16_t port = acceptor.local_endpoint().port();
-  ExpectFailed(Ask(over_v6(Question(ProbeQuestion::Kind::kTcp, port)), kLong),
-               "connection refused");
+  ExpectFailed(Ask(over_v6(Question(ProbeQuestion::Tcp(), port)), kLong), "connection refused");
 }
 
 TEST_F(ProberTest, Refused) {
@@ -151,7 +112,7 @@ TEST_F(ProberTest, Refused) {
     Server gone(io_, {});
     port = gone.port();
   }
-  ExpectFailed(Ask(Question(ProbeQuestion::Kind::kTcp, port), kLong), "connection refused");
+  ExpectFailed(Ask(Question(ProbeQuestion::Tcp(), port), kLong), "connection refused");
   ExpectFailed(Ask(Http(port), kLong), "connection refused");
 }
 
@@ -180,12 +141,12 @@ TEST_F(ProberTest, HttpStatusIsInTheRangeOrNot) {
 TEST_F(ProberTest, TheRequestIsWhatTheFileSays) {
   Server server(io_, {"HTTP/1.1 200 OK\r\n\r\n"});
   ProbeQuestion question = Http(server.port());
-  question.host = "www.example.com";
+  std::get<ProbeQuestion::Http>(question.what).host = "www.example.com";
   Ask(question, kLong);
-  EXPECT_THAT(server.received, testing::StartsWith("GET /healthz HTTP/1.1\r\n"));
+  EXPECT_THAT(server.received, ::testing::StartsWith("GET /healthz HTTP/1.1\r\n"));
   EXPECT_THAT(server.received, HasSubstr("\r\nHost: www.example.com\r\n"));
   EXPECT_THAT(server.received, HasSubstr("\r\nConnection: close\r\n"));
-  EXPECT_THAT(server.received, testing::EndsWith("\r\n\r\n"));
+  EXPECT_THAT(server.received, ::testing::EndsWith("\r\n\r\n"));
 
   Server other(io_, {"HTTP/1.1 200 OK\r\n\r\n"});
   Ask(Http(other.port()), kLong);
@@ -257,4 +218,4 @@ TEST_F(ProberTest, ManyAtOnceAreToldApart) {
 }
 
 }  // namespace
-}  // namespace guideway
+}  // namespace guideway::testing

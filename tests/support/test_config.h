@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "control/config/config.h"
 #include "glog/logging.h"
 
@@ -25,6 +26,13 @@ tunnel: { source_ipv4: 192.0.2.1 }
 services:
 )",
                       services);
+}
+
+// The same, valid, with something that this version cannot do: next hops from the kernel.
+inline std::string UnsupportedConfigText(const std::string& services) {
+  return absl::StrReplaceAll(ConfigText(services), {{R"(routes:
+  - { prefix: 0.0.0.0/0, interface: uplink, mac: "02:00:00:00:00:fe" })",
+                                                     "routing: kernel"}});
 }
 
 // One service on VIP 198.51.100.N, TCP port 80, with a small table. `backends` is the inside of the

@@ -172,11 +172,10 @@ TEST_F(GuidewayTest, CheckOfABadFile) {
 }
 
 TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
-  const Result result = Run(
-      "check " + WriteFile("icmp.yaml",
-                           ConfigText(ServiceText("web", 1, kAbc, "health_check: { icmp: {} }"))));
+  const std::string text = UnsupportedConfigText(ServiceText("web", 1, kAbc));
+  const Result result = Run("check " + WriteFile("kernel.yaml", text));
   EXPECT_EQ(result.exit_status, 0);
-  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("icmp")));
+  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("routing: this version")));
 }
 
 TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {

@@ -282,6 +282,13 @@ const Row kRows[] = {
      "    health_check: { tcp: {}, fall: 0 }\n"
      "    backends:",
      "12:36: services[web].health_check.fall: found 0; allowed: a whole number from 1 to 1000"},
+    {"a host with a part that is too long", "    backends:",
+     "    health_check: { dns: { name: "
+     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example } }\n"
+     "    backends:",
+     "12:34: services[web].health_check.dns.name: found "
+     "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…\"; allowed: a host name such as "
+     "www.example.com"},
     {"a status that is none", "    backends:",
      "    health_check: { http: { status: 200-99 } }\n"
      "    backends:",

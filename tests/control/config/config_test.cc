@@ -129,10 +129,7 @@ TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
 
   EXPECT_THAT(
       loaded->unsupported,
-      ElementsAre(HasSubstr("f:28:10: routing: this version takes next hops from routes only"),
-                  HasSubstr("f:46:14: services[web].health_check.https: this version probes by"),
-                  HasSubstr("services[dns].health_check.dns: this version probes by"),
-                  HasSubstr("services[cdn].health_check.icmp: this version probes by")));
+      ElementsAre(HasSubstr("f:28:10: routing: this version takes next hops from routes only")));
   const std::string warnings = absl::StrJoin(loaded->warnings, "\n");
   for (const char* line : {"f:22:23: interfaces[uplink0].kernel_interface:", "f:119:3: announce:",
                            "f:51:18: services[web].min_healthy:"}) {
@@ -140,14 +137,17 @@ TEST(Config, EdgeLoadsAndNamesWhatIsNotSupported) {
   }
 }
 
-TEST(Config, WhatIsNotSupportedIsNamed) {
-  for (const char* probe : {"https: {}", "dns: { name: a.example }", "icmp: {}", "udp: {}"}) {
+TEST(Config, EveryKindOfProbeIsSupported) {
+  for (const char* probe : {"tcp: {}", "http: {}", "https: {}", "https: { verify: true }",
+                            "dns: { name: a.example }", "icmp: {}", "udp: {}"}) {
     const auto loaded = Load(
         Changed("ports: [80]", absl::StrCat("ports: [80]\n    health_check: { ", probe, " }")));
     ASSERT_TRUE(loaded.ok()) << loaded.status();
-    EXPECT_THAT(loaded->unsupported, ElementsAre(HasSubstr("probes by tcp and http only")))
-        << probe;
+    EXPECT_THAT(loaded->unsupported, IsEmpty()) << probe;
   }
+}
+
+TEST(Config, WhatIsNotSupportedIsNamed) {
   const auto kernel = Load(Changed("net_null0 }", "net_null0, kernel_interface: gw0 }")
                                .replace(0, 0, "routing: static\n"));
   ASSERT_TRUE(kernel.ok()) << kernel.status();
