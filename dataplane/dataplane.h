@@ -38,7 +38,7 @@ struct WorkerStatus {
   // Time since the first Snapshot: of rounds of the loop that had packets, and of all others.
   uint64_t busy_ns = 0;
   uint64_t idle_ns = 0;
-  uint64_t rounds = 0;            // of its loop, with packets or without: it grows while it lives
+  uint64_t rounds = 0;  // of its loop, with packets or without: it grows while it lives
 };
 
 class Dataplane {

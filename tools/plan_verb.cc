@@ -115,7 +115,7 @@ Verb PlanVerb() {
       "and of each service the share of new connections that goes to another backend than\n"
       "before, and the least that could. All backends are taken to be up. Exit status 1 if one\n"
       "of the files is no valid configuration.\n\n"
-          "  guideway plan /etc/guideway.yaml new.yaml"};
+      "  guideway plan /etc/guideway.yaml new.yaml"};
 }
 
 }  // namespace guideway
