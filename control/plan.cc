@@ -290,7 +290,8 @@ void FillMoved(const Service& before, const Service& after, bool new_seed, api::
     plan->set_moved_necessary(plan->moved_necessary() +
                               MovedAtLeast(shares_before, shares_after) / regions);
   }
-  if (regions > 1) plan->add_notes("of clients that are spread evenly over the regions");
+  if (regions > 1 && plan->moved() > 0)
+    plan->add_notes("of clients that are spread evenly over the regions");
 }
 
 // --- Services ------------------------------------------------------------------------------------

@@ -171,6 +171,29 @@ TEST_F(GuidewayTest, CheckOfABadFile) {
   EXPECT_THAT(missing.err, AllOf(HasSubstr("/nowhere/at/all.yaml"), HasSubstr("No such file")));
 }
 
+TEST_F(GuidewayTest, Plan) {
+  const std::string old = WriteFile("old.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  const std::string text =
+      absl::StrReplaceAll(ConfigText(ServiceText("web", 1, kAbc)), {{"name: b, address: 10.0.0.2",
+                                                                     "name: d, address: "
+                                                                     "10.0.0.4"}});
+  const std::string changed = WriteFile("new.yaml", text);
+  const Result table = Run(absl::StrCat("plan ", old, " ", changed));
+  EXPECT_EQ(table.exit_status, 0);
+  EXPECT_THAT(table.out, HasSubstr("service web changed\n"));
+  EXPECT_THAT(table.out, HasSubstr("  backend d added\n  backend b removed\n"));
+  EXPECT_THAT(table.out, HasSubstr("of new connections move; 50.0% have to\n"));
+  const Result json = Run(absl::StrCat("plan -o json ", old, " ", changed));
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"changes\": true"), HasSubstr("\"moved_necessary\"")));
+  const Result same = Run(absl::StrCat("plan ", old, " ", old));
+  EXPECT_EQ(same.out, "nothing changes\n");
+  EXPECT_EQ(same.exit_status, 0);
+  const Result bad = Run(absl::StrCat("plan ", old, " ", WriteFile("bad.yaml", "servces: []")));
+  EXPECT_EQ(bad.exit_status, 1);
+  EXPECT_THAT(bad.err, HasSubstr("bad.yaml:1:1: servces"));
+  EXPECT_EQ(Run("plan " + old).exit_status, 2);
+}
+
 TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
   const std::string text = UnsupportedConfigText(ServiceText("web", 1, kAbc));
   const Result result = Run("check " + WriteFile("kernel.yaml", text));
