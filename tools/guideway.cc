@@ -98,6 +98,61 @@ std::string PacketsText(const api::PacketCounters& packets) {
                       reasons.empty() ? "" : absl::StrCat(" (", absl::StrJoin(reasons, ", "), ")"));
 }
 
+void ShowWorkers(const google::protobuf::RepeatedPtrField<api::Worker>& list,
+                 const Terminal& terminal) {
+  using Align = Table::Align;
+  Table workers({{"CORE", Align::kRight},
+                 {"RECEIVED", Align::kRight},
+                 {"FORWARDED", Align::kRight},
+                 {"DROPPED", Align::kRight},
+                 {"FLOWS", Align::kRight},
+                 {"OF", Align::kRight},
+                 {"FILL", Align::kRight},
+                 {"NOT STORED", Align::kRight}});
+  for (const api::Worker& w : list) {
+    const double fill = w.flow_capacity() == 0 ? 0
+                                               : static_cast<double>(w.flows()) /
+                                                     static_cast<double>(w.flow_capacity());
+    workers.Add({absl::StrCat(w.core()), HumanCount(w.packets().received()),
+                 HumanCount(w.packets().forwarded()), HumanCount(w.packets().dropped()),
+                 HumanCount(w.flows()), HumanCount(w.flow_capacity()), HumanPercent(fill),
+                 HumanCount(w.flows_not_stored())});
+  }
+  std::cout << workers.Render(terminal);
+}
+
+void ShowInterfaces(const google::protobuf::RepeatedPtrField<api::Interface>& list,
+                    const Terminal& terminal) {
+  using Align = Table::Align;
+  Table interfaces({{"INTERFACE"},
+                    {"LINK"},
+                    {"MAC"},
+                    {"RECEIVED", Align::kRight},
+                    {"SENT", Align::kRight},
+                    {"MISSED", Align::kRight},
+                    {"DEVICE"}});
+  for (const api::Interface& i : list) {
+    interfaces.Add({i.name(),
+                    {i.link_up() ? "up" : "down", i.link_up() ? Colour::kGreen : Colour::kRed},
+                    i.mac(),
+                    HumanCount(i.received_packets()),
+                    HumanCount(i.sent_packets()),
+                    {HumanCount(i.missed()), i.missed() > 0 ? Colour::kYellow : Colour::kNone},
+                    i.device()});
+  }
+  std::cout << interfaces.Render(terminal);
+}
+
+// Those from `first` on.
+void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int first,
+                const Terminal& terminal) {
+  for (int i = std::max(0, first); i < list.size(); ++i) {
+    // To the second: 2026-01-02T03:04:05
+    std::cout << Coloured(list[i].time().substr(0, 19), Colour::kDim, terminal) << "  "
+              << list[i].text() << "\n";
+  }
+}
+
 int RunStatus(const Call& call) {
   api::Status status;
   if (absl::Status s = ApiClient(call.socket).Get("/v1/status", &status); !s.ok()) return No(s);
@@ -124,51 +179,13 @@ int RunStatus(const Call& call) {
     std::cout << Coloured("warning:", Colour::kYellow, terminal) << " " << warning << "\n";
   }
 
-  using Align = Table::Align;
-  Table workers({{"CORE", Align::kRight},
-                 {"RECEIVED", Align::kRight},
-                 {"FORWARDED", Align::kRight},
-                 {"DROPPED", Align::kRight},
-                 {"FLOWS", Align::kRight},
-                 {"OF", Align::kRight},
-                 {"FILL", Align::kRight},
-                 {"NOT STORED", Align::kRight}});
-  for (const api::Worker& w : status.workers()) {
-    const double fill = w.flow_capacity() == 0 ? 0
-                                               : static_cast<double>(w.flows()) /
-                                                     static_cast<double>(w.flow_capacity());
-    workers.Add({absl::StrCat(w.core()), HumanCount(w.packets().received()),
-                 HumanCount(w.packets().forwarded()), HumanCount(w.packets().dropped()),
-                 HumanCount(w.flows()), HumanCount(w.flow_capacity()), HumanPercent(fill),
-                 HumanCount(w.flows_not_stored())});
-  }
-  std::cout << "\n" << workers.Render(terminal);
-
-  Table interfaces({{"INTERFACE"},
-                    {"LINK"},
-                    {"MAC"},
-                    {"RECEIVED", Align::kRight},
-                    {"SENT", Align::kRight},
-                    {"MISSED", Align::kRight},
-                    {"DEVICE"}});
-  for (const api::Interface& i : status.interfaces()) {
-    interfaces.Add({i.name(),
-                    {i.link_up() ? "up" : "down", i.link_up() ? Colour::kGreen : Colour::kRed},
-                    i.mac(),
-                    HumanCount(i.received_packets()),
-                    HumanCount(i.sent_packets()),
-                    {HumanCount(i.missed()), i.missed() > 0 ? Colour::kYellow : Colour::kNone},
-                    i.device()});
-  }
-  std::cout << "\n" << interfaces.Render(terminal);
-
+  std::cout << "\n";
+  ShowWorkers(status.workers(), terminal);
+  std::cout << "\n";
+  ShowInterfaces(status.interfaces(), terminal);
   constexpr int kEventsShown = 5;
   if (status.events_size() > 0) std::cout << "\n";
-  for (int i = std::max(0, status.events_size() - kEventsShown); i < status.events_size(); ++i) {
-    // To the second: 2026-01-02T03:04:05
-    std::cout << Coloured(status.events(i).time().substr(0, 19), Colour::kDim, terminal) << "  "
-              << status.events(i).text() << "\n";
-  }
+  ShowEvents(status.events(), status.events_size() - kEventsShown, terminal);
   return kYes;
 }
 
@@ -254,13 +271,63 @@ int GetBackends(const Call& call) {
   return kYes;
 }
 
+// What is a part of Status.
+template <typename List>
+int GetPart(const Call& call, List (*part)(const api::Status& status),
+            void (*show)(const List& list, const Terminal& terminal)) {
+  api::Status status;
+  if (absl::Status s = ApiClient(call.socket).Get("/v1/status", &status); !s.ok()) return No(s);
+  const List list = part(status);
+  if (!ShowMessage(call, list)) show(list, call.terminal);
+  return kYes;
+}
+
+int GetWorkers(const Call& call) {
+  return GetPart<api::WorkerList>(
+      call,
+      [](const api::Status& status) {
+        api::WorkerList list;
+        *list.mutable_workers() = status.workers();
+        return list;
+      },
+      [](const api::WorkerList& list, const Terminal& terminal) {
+        ShowWorkers(list.workers(), terminal);
+      });
+}
+
+int GetInterfaces(const Call& call) {
+  return GetPart<api::InterfaceList>(
+      call,
+      [](const api::Status& status) {
+        api::InterfaceList list;
+        *list.mutable_interfaces() = status.interfaces();
+        return list;
+      },
+      [](const api::InterfaceList& list, const Terminal& terminal) {
+        ShowInterfaces(list.interfaces(), terminal);
+      });
+}
+
+int GetEvents(const Call& call) {
+  return GetPart<api::EventList>(
+      call,
+      [](const api::Status& status) {
+        api::EventList list;
+        *list.mutable_events() = status.events();
+        return list;
+      },
+      [](const api::EventList& list, const Terminal& terminal) {
+        ShowEvents(list.events(), 0, terminal);
+      });
+}
+
 // What `get` shows, a row each.
 constexpr struct {
   absl::string_view name;
   int (*run)(const Call& call);
 } kThings[] = {
-    {"services", GetServices},
-    {"backends", GetBackends},
+    {"services", GetServices}, {"backends", GetBackends}, {"interfaces", GetInterfaces},
+    {"workers", GetWorkers},   {"events", GetEvents},
 };
 
 int RunGet(const Call& call) {
@@ -389,10 +456,15 @@ const Verb kVerbs[] = {
      "interfaces and the latest changes of state.\n\n"
      "  guideway status\n"
      "  guideway status -o json --socket /run/guideway/other.sock"},
-    {"get", "services|backends", true, 1, RunGet, "list services or backends with their counters",
+    {"get", "services|backends|interfaces|workers|events", true, 1, RunGet,
+     "list what there is, with its counters",
      "Lists what is so now.\n"
-     "  services  VIPs, backends that take new connections, packets, connections opened and open\n"
-     "  backends  state, last answer to a probe, share of new connections, counters\n\n"
+     "  services    VIPs, backends that take new connections, packets, connections opened and "
+     "open\n"
+     "  backends    state, last answer to a probe, share of new connections, counters\n"
+     "  interfaces  link, address, packets received, sent and missed\n"
+     "  workers     cores, packets, how full the flow tables are\n"
+     "  events      the latest changes of state, oldest first\n\n"
      "  guideway get backends"},
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"

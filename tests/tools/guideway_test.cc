@@ -118,7 +118,7 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"status --socket", "--socket"},
       {"status -o xml", "\"xml\""},
       {"status -o json -o yaml", "output"},
-      {"get", "services|backends"},
+      {"get", "services|backends|interfaces|workers|events"},
       {"get everything", "\"everything\""},
       {"drain", "SERVICE/BACKEND"},
       {"drain web", "\"web\""},
@@ -255,6 +255,17 @@ TEST_F(GuidewayTest, StatusAndGet) {
   result = Live("get backends");
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_THAT(result.out, AllOf(HasSubstr("10.0.0.3  drain"), HasSubstr("0%")));
+}
+
+TEST_F(GuidewayTest, GetPartsOfStatus) {
+  const Result workers = Live("get workers");
+  EXPECT_EQ(workers.exit_status, 0);
+  EXPECT_THAT(workers.out, AllOf(StartsWith("CORE "), HasSubstr("NOT STORED")));
+  EXPECT_THAT(Live("get workers -o json").out, HasSubstr("\"flow_capacity\": \"1024\""));
+  EXPECT_THAT(Live("get interfaces").out, HasSubstr("net_null0"));
+  EXPECT_THAT(Live("get interfaces -o yaml").out, StartsWith("interfaces:\n"));
+  EXPECT_THAT(Live("get events").out, HasSubstr("revision 1 in force"));
+  EXPECT_THAT(Live("get events -o json").out, StartsWith("{\n \"events\": ["));
 }
 
 TEST_F(GuidewayTest, DrainAndUndrain) {
