@@ -139,7 +139,7 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   Impl(boost::asio::io_context& io, Controller* controller)
       : io_(io), controller_(controller), scrapes_(NewEventLoop(io)) {}
 
-  absl::Status ListenOnSocket(const std::string& path, HttpLimits limits);
+  absl::Status ListenOnSocket(const std::string& path, HttpLimits limits, ControlAccess access);
   absl::Status ListenReadOnly(const Endpoint& endpoint, HttpLimits limits);
   void Stop();
 
@@ -248,7 +248,8 @@ void ApiServer::Impl::OnBackend(void (Controller::*change)(const std::string&, c
   });
 }
 
-absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits limits) {
+absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits limits,
+                                             ControlAccess access) {
   if (absl::Status s = MakeParent(path); !s.ok()) return s;
   struct stat found;
   if (lstat(path.c_str(), &found) == 0) {
@@ -261,14 +262,22 @@ absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits
   sockaddr_un address = {.sun_family = AF_UNIX};
   std::memcpy(address.sun_path, path.data(), path.size());  // MakeParent has looked at its size
   Socket listening(AF_UNIX);
-  if (listening.fd() < 0 || !listening.Bind(address) || chmod(path.c_str(), 0660) != 0 ||
-      listen(listening.fd(), SOMAXCONN) != 0) {
+  const auto refuse = [&](absl::string_view what_to_do) {
     return absl::PermissionDeniedError(absl::StrCat("cannot serve the control socket ", path, ": ",
-                                                    std::strerror(errno),
-                                                    "; check its directory's mode"));
+                                                    std::strerror(errno), "; ", what_to_do));
+  };
+  if (listening.fd() < 0 || !listening.Bind(address)) return refuse("check its directory's mode");
+  // Nobody can connect before listen().
+  if (chown(path.c_str(), static_cast<uid_t>(-1), access.group().id) != 0) {
+    return refuse(absl::StrCat("to give it to the group ", access.group().name,
+                               " takes CAP_CHOWN, or that the daemon's user is in it"));
+  }
+  if (chmod(path.c_str(), access.mode()) != 0 || listen(listening.fd(), SOMAXCONN) != 0) {
+    return refuse("check its directory's mode");
   }
   path_ = path;
-  auto server = HttpServer::Serve(io_, listening.Release(), path, SocketRoutes(), limits);
+  auto server =
+      HttpServer::Serve(io_, listening.Release(), path, SocketRoutes(), limits, std::move(access));
   if (!server.ok()) return server.status();
   socket_ = *std::move(server);
   return absl::OkStatus();
@@ -304,9 +313,10 @@ void ApiServer::Impl::Stop() {
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Listen(boost::asio::io_context& io,
                                                              Controller* controller,
                                                              const std::string& socket_path,
-                                                             HttpLimits limits) {
+                                                             HttpLimits limits,
+                                                             ControlAccess access) {
   auto impl = std::make_shared<Impl>(io, controller);
-  absl::Status status = impl->ListenOnSocket(socket_path, limits);
+  absl::Status status = impl->ListenOnSocket(socket_path, limits, std::move(access));
   if (!status.ok()) return status;
   return std::unique_ptr<ApiServer>(new ApiServer(std::move(impl)));
 }

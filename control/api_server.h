@@ -50,10 +50,12 @@ class SocketLock {
 class ApiServer {
  public:
   // The caller holds the SocketLock of `socket_path`: a socket that is there already is replaced.
+  // `access` says whose the socket is and who may do what; a reader's POST is answered by 403.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Listen(boost::asio::io_context& io,
                                                            Controller* controller,
                                                            const std::string& socket_path,
-                                                           HttpLimits limits = {});
+                                                           HttpLimits limits = {},
+                                                           ControlAccess access = {});
 
   // Serves /metrics, /status and /healthz on `endpoint` too. Unavailable if it cannot be bound.
   absl::Status ListenReadOnly(const Endpoint& endpoint);

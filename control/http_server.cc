@@ -76,10 +76,12 @@ HttpAnswer ErrorAnswer(int status, absl::string_view text) {
 
 class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(asio::io_context& io, std::string name, std::vector<HttpRoute> routes, HttpLimits limits)
+  Impl(asio::io_context& io, std::string name, std::vector<HttpRoute> routes, HttpLimits limits,
+       std::optional<ControlAccess> access)
       : name_(std::move(name)),
         routes_(std::move(routes)),
         limits_(limits),
+        access_(std::move(access)),
         acceptor_(io),
         retry_(io) {}
 
@@ -93,12 +95,14 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   const std::string name_;
   const std::vector<HttpRoute> routes_;
   const HttpLimits limits_;
+  const std::optional<ControlAccess> access_;
   asio::basic_socket_acceptor<stream_protocol> acceptor_;
   asio::steady_timer retry_;
   // Those that wait for their client, the longest first; those that wait for a handler are in
   // `busy_`, where nobody closes them.
   std::list<Session*> idle_;
   std::list<Session*> busy_;
+  bool is_unix_ = false;
   int large_bodies_ = 0;
   bool stopped_ = false;
 };
@@ -106,8 +110,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
 // One connection: head, body, answer, and again.
 class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(std::shared_ptr<Impl> server, stream_protocol::socket socket)
-      : server_(std::move(server)), stream_(std::move(socket)) {
+  Session(std::shared_ptr<Impl> server, stream_protocol::socket socket, std::optional<Peer> peer)
+      : server_(std::move(server)), stream_(std::move(socket)), peer_(std::move(peer)) {
     place_ = server_->idle_.insert(server_->idle_.end(), this);
   }
 
@@ -135,6 +139,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (IsBadRequest(e)) return NotHttp(e);
     if (e) return;  // gone, or too slow
 
+    if (server_->access_) {
+      const absl::Status may = server_->access_->MayRead(*peer_);
+      if (!may.ok()) return Refuse(403, may.message());
+    }
     const absl::string_view path(parser_->get().target().data(), parser_->get().target().size());
     absl::string_view allowed;
     for (const HttpRoute& r : server_->routes_) {
@@ -154,6 +162,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (route_ == nullptr) {
       allow_ = std::string(allowed);
       return Refuse(405, absl::StrCat(path, " is for the method ", allowed));
+    }
+    if (server_->access_ && route_->method != HttpRoute::Method::kGet) {
+      const absl::Status may = server_->access_->MayChange(*peer_);
+      if (!may.ok()) return Refuse(403, may.message());
     }
     body_limit_ = route_->large_body ? limits.large_body_bytes : limits.body_bytes;
     const auto length = parser_->content_length();
@@ -193,6 +205,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     stream_.expires_never();
     Move(server_->busy_, true);
     HttpRequest request;
+    request.peer = peer_;
     request.file = std::string(parser_->get()[kFileHeader]);
     for (char& c : request.file) {
       if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
@@ -270,6 +283,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   const std::shared_ptr<Impl> server_;
   beast::basic_stream<stream_protocol> stream_;
+  const std::optional<Peer> peer_;  // of a Unix socket
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
@@ -292,6 +306,7 @@ error_code HttpServer::Impl::Open(int listening) {
     e.assign(errno, boost::system::system_category());
     return e;
   }
+  is_unix_ = family == AF_UNIX;
   acceptor_.assign(stream_protocol(family, 0), listening, e);
   return e;
 }
@@ -308,6 +323,16 @@ void HttpServer::Impl::Accept() {
       });
       return;
     }
+    std::optional<Peer> peer;
+    if (self->is_unix_) {
+      absl::StatusOr<Peer> found = PeerOf(socket.native_handle());
+      if (!found.ok()) {
+        LOG_EVERY_N(WARNING, 100) << "cannot tell who connects to " << self->name_ << ": "
+                                  << found.status().message();
+        return self->Accept();
+      }
+      peer = *std::move(found);
+    }
     std::list<Session*>& idle = self->idle_;
     if (!idle.empty() && idle.size() + self->busy_.size() >= self->limits_.connections) {
       idle.front()->Close();
@@ -315,7 +340,7 @@ void HttpServer::Impl::Accept() {
       idle.splice(idle.end(), idle, idle.begin());
     }
     if (self->busy_.size() < self->limits_.connections) {
-      std::make_shared<Session>(self, std::move(socket))->ReadHead();
+      std::make_shared<Session>(self, std::move(socket), std::move(peer))->ReadHead();
     }
     self->Accept();
   });
@@ -333,8 +358,10 @@ void HttpServer::Impl::Stop() {
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Serve(asio::io_context& io, int listening,
                                                               std::string name,
                                                               std::vector<HttpRoute> routes,
-                                                              HttpLimits limits) {
-  auto impl = std::make_shared<Impl>(io, std::move(name), std::move(routes), limits);
+                                                              HttpLimits limits,
+                                                              std::optional<ControlAccess> access) {
+  auto impl =
+      std::make_shared<Impl>(io, std::move(name), std::move(routes), limits, std::move(access));
   if (const error_code e = impl->Open(listening)) return absl::InternalError(e.message());
   impl->Accept();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));

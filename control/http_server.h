@@ -4,8 +4,8 @@
 // (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
 // time, each until it is answered); requests must arrive and answers be taken within a time; and of
 // more than `connections` connections the one that has waited longest for its client is closed.
-// What is no request (400), goes nowhere (404), has the wrong method (405) or too large a body
-// (413) is answered here with an api::Error, and ends the connection.
+// What is not allowed (403), is no request (400), goes nowhere (404), has the wrong method (405) or
+// too large a body (413) is answered here with an api::Error, and ends the connection.
 //
 // Thread contract: the control thread's. A route's handler answers once, at once or later, on the
 // same thread; an answer that comes after the server was destroyed is dropped. The server must be
@@ -16,12 +16,14 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "control/peer.h"
 
 namespace boost::asio {
 class io_context;
@@ -44,6 +46,7 @@ struct HttpLimits {
 struct HttpRequest {
   std::string body;
   std::string file;  // the header Guideway-File; what is not printable ASCII is a question mark
+  std::optional<Peer> peer;  // who asks, on a Unix socket
 };
 
 struct HttpAnswer {
@@ -73,11 +76,11 @@ struct HttpRoute {
 class HttpServer {
  public:
   // Serves what connects to `listening`, a socket (Unix or TCP) on which listen() was called. It is
-  // the server's from here on. `name` is for the log.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Serve(boost::asio::io_context& io,
-                                                           int listening, std::string name,
-                                                           std::vector<HttpRoute> routes,
-                                                           HttpLimits limits);
+  // the server's from here on. `name` is for the log. With `access`, for a Unix socket only, who
+  // may not read gets 403 for whatever they ask, and who may not change for every POST.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Serve(
+      boost::asio::io_context& io, int listening, std::string name, std::vector<HttpRoute> routes,
+      HttpLimits limits, std::optional<ControlAccess> access = std::nullopt);
   ~HttpServer();
 
  private:

@@ -359,6 +359,8 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
   if (a.flows_per_worker() != b.flows_per_worker()) keys.push_back("dataplane.flows_per_worker");
   if (before.control().socket() != after.control().socket()) keys.push_back("control.socket");
   if (before.control().http() != after.control().http()) keys.push_back("control.http");
+  if (before.control().group() != after.control().group()) keys.push_back("control.group");
+  if (before.control().readers() != after.control().readers()) keys.push_back("control.readers");
   if (new_seed) {
     keys.push_back(after.fleet().has_hash_seed_file() ? "the number in fleet.hash_seed_file"
                                                       : "fleet.hash_seed");

@@ -220,6 +220,11 @@ int Run() {
     return 0;
   }
 
+  absl::StatusOr<ControlAccess> access = ControlAccess::ForConfig(*loaded);
+  if (!access.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(access.status().message()).c_str());
+    return 1;
+  }
   absl::StatusOr<SocketLock> lock = SocketLock::Take(socket);
   if (!lock.ok()) return Refuse(lock.status());
   const EalOptions eal_options = EalOptionsOf(*plan, socket);
@@ -238,7 +243,7 @@ int Run() {
                          .jitter_seed = static_cast<uint64_t>(getpid())},
                         *std::move(loaded));
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
-  auto server = ApiServer::Listen(io, &controller, socket);
+  auto server = ApiServer::Listen(io, &controller, socket, {}, *std::move(access));
   if (!server.ok()) return Refuse(server.status());
   if (!http.empty()) {
     const absl::Status s = (*server)->ListenReadOnly(ParseEndpoint(http).value());

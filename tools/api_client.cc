@@ -1,8 +1,10 @@
 #include "tools/api_client.h"
 
 #include <google/protobuf/util/json_util.h>
+#include <grp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -36,6 +38,13 @@ bool WaitFor(int fd, short events, absl::Time until) {
   }
 }
 
+// «the group guideway», as the file says.
+std::string GroupOf(const std::string& path) {
+  struct stat found;
+  const group* entry = stat(path.c_str(), &found) == 0 ? getgrgid(found.st_gid) : nullptr;
+  return entry == nullptr ? "its group" : absl::StrCat("the group ", entry->gr_name);
+}
+
 absl::Status Unreachable(const std::string& path, int error) {
   constexpr char kTry[] =
       "start it with `guidewayd --config FILE`, or name its socket with --socket";
@@ -49,7 +58,8 @@ absl::Status Unreachable(const std::string& path, int error) {
     case EACCES:
     case EPERM:
       return absl::UnavailableError(absl::StrCat("no permission to use the control socket ", path,
-                                                 "; run as root or as a member of its group"));
+                                                 "; run as root or as a member of ",
+                                                 GroupOf(path)));
     case EAGAIN:
       return absl::UnavailableError(absl::StrCat("guidewayd does not answer on the control socket ",
                                                  path, ": others wait already; look at its log"));

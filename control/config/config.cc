@@ -45,6 +45,9 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
     loaded.quic.push_back(files.QuicOf(service));
   }
   loaded.access = files.AccessMap();
+  const config::Control& control = loaded.config.control();
+  loaded.control_group_place = source.At(places.OfValue(control, "group"));
+  loaded.control_readers_place = source.At(places.OfValue(control, "readers"));
   CheckSupport(loaded.config, places, &findings);
   loaded.warnings = findings.Lines(Severity::kWarning, Findings::kMaxKept);
   loaded.unsupported = findings.Lines(Severity::kUnsupported, Findings::kMaxKept);

@@ -55,6 +55,10 @@ struct LoadedConfig {
   // `access` with all of its files; values of Access. Null when nobody is denied.
   std::shared_ptr<const PrefixMap> access;
 
+  // FILE:LINE:COLUMN of control.group and control.readers, if they are there: only the host can say
+  // whether it has these groups.
+  std::string control_group_place, control_readers_place;
+
   // What an operator should know, though the file is in force: one line each, in file order.
   std::vector<std::string> warnings;
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,9 +17,12 @@
 #include <future>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "tests/support/api_daemon.h"
 
 namespace guideway {
@@ -330,6 +334,96 @@ TEST_F(ApiServerTest, TheSocketIsForItsGroupAndGoesWithTheServer) {
   const std::string path = daemon_->socket();
   daemon_.reset();
   EXPECT_NE(stat(path.c_str(), &found), 0);
+}
+
+// A user of no group, in a thread: on Linux credentials belong to threads, and what a socket's
+// other end is told is those of the thread that connected.
+template <typename Task>
+void AsNobody(const Task& task) {
+  std::thread([&] {
+    constexpr long kNobody = 65534;
+    const bool ok = syscall(SYS_setgroups, 0, nullptr) == 0 &&
+                    syscall(SYS_setresgid, kNobody, kNobody, kNobody) == 0 &&
+                    syscall(SYS_setresuid, kNobody, kNobody, kNobody) == 0;
+    ASSERT_TRUE(ok) << std::strerror(errno);
+    task();
+  }).join();
+}
+
+class AccessTest : public ApiServerTest {
+ protected:
+  void Start(const std::string& control) {
+    if (geteuid() != 0) GTEST_SKIP() << "takes root, to be somebody else";
+    const auto access = ControlAccess::ForConfig(
+        LoadText(absl::StrCat(ConfigText(ServiceText("web", 1, kAb)), control, "\n")));
+    ASSERT_TRUE(access.ok()) << access.status();
+    daemon_.emplace(ConfigText(ServiceText("web", 1, kAb)), HttpLimits(), *access);
+    ASSERT_EQ(chmod(daemon_->directory().c_str(), 0755), 0);
+  }
+};
+
+TEST_F(AccessTest, AReaderReadsAndChangesNothingByAnyRoute) {
+  Start("control: { group: daemon, readers: everyone }");
+  if (IsSkipped()) return;
+  struct stat found;
+  ASSERT_EQ(stat(daemon_->socket().c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 07777, 0666u);
+  EXPECT_EQ(found.st_gid, 1u);
+
+  const std::string all = Answer(Get("/"));
+  const std::string begin = "there are ";
+  std::vector<std::string> paths = absl::StrSplit(all.substr(all.find(begin) + begin.size()), ", ");
+  paths.back().erase(paths.back().find('"'));
+  ASSERT_GE(paths.size(), 7u);
+  int refused = 0, read = 0;
+  AsNobody([&] {
+    for (const std::string& path : paths) {
+      const std::string got = Answer(Get(path)), posted = Answer(Post(path, "{}"));
+      if (absl::StartsWith(got, "HTTP/1.1 200 ")) {
+        ++read;
+        EXPECT_THAT(posted, StartsWith("HTTP/1.1 405 ")) << path;
+      } else {
+        ++refused;
+        EXPECT_THAT(got, StartsWith("HTTP/1.1 405 ")) << path;
+        EXPECT_THAT(posted, StartsWith("HTTP/1.1 403 ")) << path;
+        EXPECT_THAT(posted, HasSubstr("{\"error\":\"user 65534 may read and change nothing: "));
+        EXPECT_THAT(posted, HasSubstr("adduser USER daemon")) << path;
+      }
+    }
+  });
+  EXPECT_GE(read, 4);
+  EXPECT_GE(refused, 3);
+  EXPECT_THAT(Answer(Post("/v1/drain", R"({"service": "web", "backend": "a"})")),
+              StartsWith("HTTP/1.1 200 OK\r\n"))
+      << "root may";
+}
+
+TEST_F(AccessTest, AStrangerGetsNothingWhateverTheyAsk) {
+  Start("control: { group: daemon, readers: adm }");
+  if (IsSkipped()) return;
+  AsNobody([&] {
+    for (const std::string& request :
+         {Get("/v1/status"), Get("/metrics"), Get("/v1/nothing"), Post("/v1/drain", "{}"),
+          Post("/v1/apply", std::string(100'000, ' '))}) {
+      const std::string answer = Answer(request);
+      EXPECT_THAT(answer, StartsWith("HTTP/1.1 403 ")) << request.substr(0, 40);
+      EXPECT_THAT(answer, HasSubstr("user 65534 may not use the control socket"));
+    }
+  });
+  ExpectItServes();
+}
+
+TEST_F(AccessTest, WithoutReadersAStrangerCannotConnect) {
+  Start("control: { group: daemon }");
+  if (IsSkipped()) return;
+  AsNobody([&] {
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+    std::memcpy(address.sun_path, daemon_->socket().data(), daemon_->socket().size());
+    EXPECT_NE(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(errno, EACCES);
+    close(fd);
+  });
 }
 
 // All of 127.0.0.0/8 is this host's: an address of the test's own needs no port that is free.

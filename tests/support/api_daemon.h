@@ -29,7 +29,8 @@ namespace guideway {
 
 class ApiDaemon {
  public:
-  explicit ApiDaemon(const std::string& config_text, HttpLimits limits = {}) {
+  explicit ApiDaemon(const std::string& config_text, HttpLimits limits = {},
+                     ControlAccess access = {}) {
     std::string name = std::filesystem::temp_directory_path().string() + "/guideway.XXXXXX";
     directory_ = mkdtemp(name.data());
     socket_ = directory_ + "/run/guideway.sock";
@@ -38,7 +39,7 @@ class ApiDaemon {
         Controller::Options{.config_file = directory_ + "/guideway.yaml", .version = "test"},
         LoadText(config_text));
     CHECK(controller_->Start().ok());
-    auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits);
+    auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits, std::move(access));
     CHECK(server.ok()) << server.status().message();
     server_ = *std::move(server);
     thread_ = std::thread([this] { io_.run(); });
