@@ -86,6 +86,23 @@ int HttpStatus(const absl::Status& status) {
   return 500;
 }
 
+std::string Who(const HttpRequest& request) {
+  return request.peer ? NameOf(*request.peer) : "unknown";
+}
+
+// Names are ASCII; so nothing else comes back in an answer or reaches the log.
+bool ReadJson(const std::string& body, google::protobuf::Message* message) {
+  return std::all_of(body.begin(), body.end(), absl::ascii_isascii) &&
+         google::protobuf::util::JsonStringToMessage(body, message).ok();
+}
+
+Controller::Done DoneAnswer(const HttpReply& reply) {
+  return [reply](const absl::Status& status) {
+    if (status.ok()) return reply(JsonAnswer(api::Done()));
+    reply(ErrorAnswer(HttpStatus(status), status.message()));
+  };
+}
+
 // Of the server that is open to more than the socket's group.
 HttpLimits ReadOnlyLimits() {
   HttpLimits limits;
@@ -148,9 +165,11 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<HttpRoute> ReadOnlyRoutes();
 
   void Metrics(HttpReply reply);
+  void History(const HttpRequest& request, const HttpReply& reply);
   void Apply(HttpRequest request, const HttpReply& reply);
-  void OnBackend(void (Controller::*change)(const std::string&, const std::string&,
-                                            Controller::Done),
+  void Rollback(const HttpRequest& request, const HttpReply& reply);
+  void SetWeight(const HttpRequest& request, const HttpReply& reply);
+  void OnBackend(void (Controller::*change)(Controller::BackendRequest, Controller::Done),
                  const HttpRequest& request, const HttpReply& reply);
 
   // A handler for what is answered at once.
@@ -175,9 +194,20 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        AtOnce([this] { return JsonAnswer(controller_->GetServices()); })},
       {"/v1/backends", Method::kGet,
        AtOnce([this] { return JsonAnswer(controller_->GetBackends()); })},
-      {"/v1/apply", Method::kPost,
+      {"/v1/apply",
+       Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Apply(std::move(request), reply); },
-       true},
+       true,
+       {"discard_overrides"}},
+      {"/v1/history",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) { History(request, reply); },
+       false,
+       {"revision"}},
+      {"/v1/rollback", Method::kPost,
+       [this](const HttpRequest& request, const HttpReply& reply) { Rollback(request, reply); }},
+      {"/v1/weight", Method::kPost,
+       [this](const HttpRequest& request, const HttpReply& reply) { SetWeight(request, reply); }},
       {"/v1/drain", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) {
          OnBackend(&Controller::Drain, request, reply);
@@ -223,29 +253,72 @@ void ApiServer::Impl::Metrics(HttpReply reply) {
       });
 }
 
-void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
-  controller_->Apply(request.file.empty() ? "configuration" : std::move(request.file),
-                     std::move(request.body),
-                     [reply](const absl::StatusOr<api::ApplyResult>& result) {
-                       if (result.ok()) return reply(JsonAnswer(*result));
-                       reply(ErrorAnswer(422, result.status().message()));
-                     });
+void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply) {
+  const auto revision = request.parameters.find("revision");
+  if (revision == request.parameters.end()) return reply(JsonAnswer(controller_->GetHistory()));
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(revision->second, &number)) {
+    return reply(ErrorAnswer(400, absl::StrCat("\"", revision->second, "\" is no number")));
+  }
+  controller_->GetRevision(number, [reply](const absl::StatusOr<api::RevisionText>& text) {
+    if (text.ok()) return reply(JsonAnswer(*text));
+    reply(ErrorAnswer(HttpStatus(text.status()), text.status().message()));
+  });
 }
 
-void ApiServer::Impl::OnBackend(void (Controller::*change)(const std::string&, const std::string&,
+void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
+  Controller::ApplyRequest apply = {
+      .name = request.file.empty() ? "configuration" : std::move(request.file),
+      .text = std::move(request.body),
+      .who = Who(request)};
+  if (const auto discard = request.parameters.find("discard_overrides");
+      discard != request.parameters.end() &&
+      !absl::SimpleAtob(discard->second, &apply.discard_overrides)) {
+    return reply(ErrorAnswer(400, "discard_overrides is true or false"));
+  }
+  controller_->Apply(std::move(apply), [reply](const absl::StatusOr<api::ApplyResult>& result) {
+    if (result.ok()) return reply(JsonAnswer(*result));
+    reply(ErrorAnswer(422, result.status().message()));
+  });
+}
+
+void ApiServer::Impl::Rollback(const HttpRequest& request, const HttpReply& reply) {
+  api::RevisionRef ref;
+  if (!request.body.empty() && !ReadJson(request.body, &ref)) {
+    return reply(ErrorAnswer(400, "the body is not {\"revision\": \"3\"}"));
+  }
+  controller_->Rollback(
+      ref.revision() == 0 ? std::nullopt : std::optional(ref.revision()), Who(request),
+      [reply](const absl::StatusOr<api::ApplyResult>& result) {
+        if (result.ok()) return reply(JsonAnswer(*result));
+        const int status = HttpStatus(result.status());
+        reply(ErrorAnswer(status == 500 ? 422 : status, result.status().message()));
+      });
+}
+
+void ApiServer::Impl::SetWeight(const HttpRequest& request, const HttpReply& reply) {
+  api::BackendWeight body;
+  if (!ReadJson(request.body, &body) || body.service().empty() || body.backend().empty() ||
+      body.weight() > kMaxWeight) {
+    return reply(ErrorAnswer(
+        400,
+        absl::StrCat("the body is not {\"service\": \"…\", \"backend\": \"…\", \"weight\": N}, "
+                     "N from 0 to ",
+                     kMaxWeight, "; without a weight the file's is in force again")));
+  }
+  controller_->SetWeight({body.service(), body.backend(), Who(request)},
+                         body.has_weight() ? std::optional(body.weight()) : std::nullopt,
+                         DoneAnswer(reply));
+}
+
+void ApiServer::Impl::OnBackend(void (Controller::*change)(Controller::BackendRequest,
                                                            Controller::Done),
                                 const HttpRequest& request, const HttpReply& reply) {
   api::BackendRef ref;
-  // Names are ASCII; so nothing else comes back in an answer or reaches the log.
-  const bool ascii = std::all_of(request.body.begin(), request.body.end(), absl::ascii_isascii);
-  if (!ascii || !google::protobuf::util::JsonStringToMessage(request.body, &ref).ok() ||
-      ref.service().empty() || ref.backend().empty()) {
+  if (!ReadJson(request.body, &ref) || ref.service().empty() || ref.backend().empty()) {
     return reply(ErrorAnswer(400, "the body is not {\"service\": \"…\", \"backend\": \"…\"}"));
   }
-  (controller_->*change)(ref.service(), ref.backend(), [reply](const absl::Status& status) {
-    if (status.ok()) return reply(JsonAnswer(api::Done()));
-    reply(ErrorAnswer(HttpStatus(status), status.message()));
-  });
+  (controller_->*change)({ref.service(), ref.backend(), Who(request)}, DoneAnswer(reply));
 }
 
 absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits limits,

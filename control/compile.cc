@@ -163,7 +163,7 @@ Service Compiler::Draft(int index) const {
                                      .address = address,
                                      .tunnel_source = TunnelSource(config_, config, address),
                                      .next_hop = routes_->Find(address),
-                                     .weight = backend.weight(),
+                                     .weight = facts.backends[i].weight.value_or(backend.weight()),
                                      .name = backend.name()});
     draft.backends.back().envelope = MakeEnvelope(draft, draft.backends.back());
   }

@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,7 @@ struct BackendFacts {
   BackendId id = kNoBackend;
   BackendState state = BackendState::kUp;
   Share share = kFullShare;
+  std::optional<uint32_t> weight = std::nullopt;  // instead of the configuration's
 };
 struct ServiceFacts {
   ServiceId id = 0;

@@ -11,9 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "control/api/api.pb.h"
@@ -43,9 +41,23 @@ struct InForce {
 
 // A configuration to be read and put in force.
 struct Change {
-  std::string name;                 // for error messages
-  std::optional<std::string> text;  // nothing: read the file `name`
-  Controller::ApplyDone done;       // may be null
+  std::string name;                          // for error messages
+  std::optional<std::string> text;           // nothing, and not `kept`: read the file `name`
+  std::shared_ptr<const ConfigSource> kept;  // of a revision; may be null
+  std::string who, how;                      // as in api::Revision
+  std::optional<Overrides> overrides;        // instead of those in force
+  uint64_t rolled_back_to = 0;               // the revision of `kept`
+  Controller::ApplyDone done;                // may be null
+
+  bool IsReload() const { return !text && kept == nullptr; }
+};
+
+// Somebody who waits for the next Snapshot.
+struct Waiting {
+  // For what: an override, and all that are in force with it. Null: for nothing new.
+  std::shared_ptr<const Overrides> overrides;
+  std::string who, how;
+  Controller::Done done;
 };
 
 // Calls both; either may be null.
@@ -61,12 +73,14 @@ Controller::ApplyDone Both(Controller::ApplyDone first, Controller::ApplyDone se
 // What one visit to the helper thread takes along and brings back.
 struct Round {
   std::optional<Change> change;
-  std::vector<Controller::Done> waiting;  // for what is wanted to be in force
+  std::vector<Waiting> waiting;  // for what is wanted to be in force
   std::shared_ptr<const Revision> revision;
   CompileInput input;
 
-  absl::StatusOr<LoadedConfig> loaded = absl::UnknownError("");
-  absl::StatusOr<uint64_t> hash_seed = absl::UnknownError("");
+  absl::StatusOr<LoadedSource> loaded = absl::UnknownError("");
+  std::shared_ptr<const ConfigSource> source;         // of `loaded`
+  std::shared_ptr<const Overrides> overrides;         // that it is compiled with
+  std::shared_ptr<const Overrides> overrides_before;  // of a change that has its own
   absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = nullptr;
   CompileStats stats;
   std::chrono::duration<double> compile_time = {};
@@ -94,12 +108,13 @@ void Fill(const PacketCounts& counts, api::PacketCounters* out) {
 
 class Controller::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options, LoadedConfig config)
+  Impl(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options, Beginning beginning)
       : loop_(loop),
         dataplane_(dataplane),
         options_(std::move(options)),
+        history_(options_.history == nullptr ? &own_history_ : options_.history),
         started_(loop->Now()),
-        first_(std::move(config)),
+        first_(std::move(beginning)),
         prober_(prober, loop),
         checker_(loop, &prober_, options_.jitter_seed,
                  [this](const HealthTarget& target, const HealthReport& report) {
@@ -110,13 +125,17 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
 
   absl::Status Start();
   void Take(Change change);
-  void SetByHand(bool drain, const std::string& service, const std::string& backend, Done done);
+  void Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done);
+  enum class ByHand { kDrain, kUndrain, kWeight };
+  void SetByHand(ByHand what, BackendRequest request, std::optional<uint32_t> weight, Done done);
 
   const Options& options() const { return options_; }
   api::Status GetStatus() const;
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
   MetricsFacts GetMetrics() const;
+  api::RevisionList GetHistory() const;
+  void GetRevision(uint64_t number, RevisionDone done) const;
 
   bool stopping_ = false;
 
@@ -132,6 +151,11 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
       std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
   void Commit(Round& round);
+  void CommitConfiguration(Round& round);
+  Overrides OfSomebody(const Overrides& overrides, bool tell);
+  uint64_t Keep(const std::string& who, const std::string& how,
+                std::shared_ptr<const ConfigSource> source, bool is_own, const Overrides& overrides,
+                std::function<void()> done);
   void CountCompile(const Round& round);
   uint64_t SumNewFlows(const Revision::Service& service) const;
   void CarryNewFlows(const Revision* before, const Revision& after);
@@ -153,15 +177,20 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   EventLoop* const loop_;
   Dataplane* const dataplane_;
   const Options options_;
+  History own_history_;
+  History* const history_;
   const absl::Duration started_;
   const absl::Time start_time_ = absl::Now();
 
   // What is wanted.
-  LoadedConfig first_;  // until Start takes it
+  Beginning first_;  // until Start takes it
   std::deque<Change> changes_;
-  absl::flat_hash_set<std::string> drained_by_hand_;  // «service/backend»
-  std::vector<Done> waiting_;                         // for the next Compile
-  bool dirty_ = false;                                // something changed since the last one began
+  std::shared_ptr<const Overrides> overrides_ = std::make_shared<const Overrides>();
+  std::vector<Waiting> waiting_;  // for the next Compile
+  bool dirty_ = false;            // something changed since the last one began
+  // What is asked by hand while a change that brings overrides of its own is compiled.
+  bool replacing_overrides_ = false;
+  std::vector<Task> asked_meanwhile_;
 
   // What is so.
   MeteredProber prober_;
@@ -178,8 +207,9 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // What is in force.
   InForce now_;
   uint64_t revision_ = 0;
-  std::string applied_file_;  // where it came from, if not from the daemon's own file
-  bool busy_ = false;         // a round is on the helper thread
+  std::string from_ = "file";  // as in api::Status.configuration
+  std::string applied_file_;   // where it came from, if not from the daemon's own file
+  bool busy_ = false;          // a round is on the helper thread
   std::string config_error_;
   std::deque<api::Event> events_;
   SlowStart slow_start_;
@@ -193,17 +223,32 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
 };
 
 absl::Status Controller::Impl::Start() {
+  for (const std::string& warning : history_->warnings()) LOG(WARNING) << warning;
   Round round;
-  absl::StatusOr<uint64_t> seed = ReadHashSeed(first_.config, options_.config_file);
-  if (!seed.ok()) return seed.status();
-  auto revision = MakeRevision(std::make_shared<const LoadedConfig>(std::move(first_)), *seed);
+  round.source = std::move(first_.what.source);
+  if (round.source == nullptr) {
+    absl::StatusOr<uint64_t> seed = ReadHashSeed(first_.what.config.config, options_.config_file);
+    if (!seed.ok()) return seed.status();
+    first_.what.hash_seed = *seed;
+  }
+  auto revision = MakeRevision(std::make_shared<const LoadedConfig>(std::move(first_.what.config)),
+                               first_.what.hash_seed);
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
+  overrides_ = std::make_shared<const Overrides>(std::move(first_.overrides));
+  from_ = first_.from;
+  applied_file_ = first_.applied_file;
   FillInput(round);
   round.RunCompile();
   CountCompile(round);
   if (!round.snapshot.ok()) return round.snapshot.status();
   Commit(round);
+  if (!first_.config_error.empty()) {
+    config_error_ = first_.config_error;
+    for (absl::string_view line : absl::StrSplit(config_error_, '\n')) LOG(ERROR) << line;
+    Event(absl::StrCat("configuration ", options_.config_file,
+                       " refused at the start: the last revision is in force again"));
+  }
   Tidy();
   return absl::OkStatus();
 }
@@ -221,7 +266,7 @@ void Controller::Impl::NextRound() {
     round->change = std::move(changes_.front());
     changes_.pop_front();
     // Several reloads that wait are one.
-    while (!round->change->text && !changes_.empty() && !changes_.front().text) {
+    while (round->change->IsReload() && !changes_.empty() && changes_.front().IsReload()) {
       round->change->done = Both(std::move(round->change->done), std::move(changes_.front().done));
       changes_.pop_front();
     }
@@ -235,13 +280,11 @@ void Controller::Impl::NextRound() {
 void Controller::Impl::Load(std::shared_ptr<Round> round) {
   loop_->RunOnHelper(
       [round, config_file = options_.config_file] {
-        const Change& change = *round->change;
-        round->loaded = change.text
-                            ? LoadConfig(change.name, *change.text, ReadNamedFile, config_file)
-                            : LoadConfigFile(change.name);
-        if (round->loaded.ok()) {
-          round->hash_seed = ReadHashSeed(round->loaded->config, config_file);
-        }
+        Change& change = *round->change;
+        round->loaded = change.kept != nullptr ? LoadSource(*change.kept)
+                        : change.text
+                            ? LoadSource(change.name, *std::move(change.text), config_file)
+                            : LoadSourceFile(change.name);
       },
       [weak = weak_from_this(), round] {
         if (auto self = weak.lock()) self->Loaded(round);
@@ -250,16 +293,14 @@ void Controller::Impl::Load(std::shared_ptr<Round> round) {
 
 void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
   absl::Status status = round->loaded.status();
-  if (status.ok() && !round->loaded->unsupported.empty()) {
-    status = absl::FailedPreconditionError(absl::StrJoin(round->loaded->unsupported, "\n"));
-  }
-  if (status.ok()) status = round->hash_seed.status();
   if (status.ok()) {
-    status = CheckUnchanged(*now_.revision, round->loaded->config, *round->hash_seed);
+    status = CheckUnchanged(*now_.revision, round->loaded->config.config, round->loaded->hash_seed);
   }
   if (status.ok()) {
-    auto revision = MakeRevision(std::make_shared<const LoadedConfig>(*std::move(round->loaded)),
-                                 *round->hash_seed);
+    round->source = std::move(round->loaded->source);
+    auto revision =
+        MakeRevision(std::make_shared<const LoadedConfig>(std::move(round->loaded->config)),
+                     round->loaded->hash_seed);
     status = revision.status();
     if (revision.ok()) round->revision = *std::move(revision);
   }
@@ -274,6 +315,11 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   round->waiting = std::exchange(waiting_, {});
   dirty_ = false;
+  if (round->change && round->change->overrides) {
+    round->overrides_before = overrides_;
+    overrides_ = std::make_shared<const Overrides>(*std::move(round->change->overrides));
+    replacing_overrides_ = true;
+  }
   FillInput(*round);
   loop_->RunOnHelper([round] { round->RunCompile(); },
                      [weak = weak_from_this(), round] {
@@ -284,6 +330,9 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   busy_ = false;
   CountCompile(*round);
+  if (!round->snapshot.ok() && round->overrides_before != nullptr) {
+    overrides_ = round->overrides_before;
+  }
   if (round->snapshot.ok()) {
     Commit(*round);
   } else if (round->change) {
@@ -297,8 +346,10 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   } else {
     // The configuration compiled before, so this is not about it. The next event tries again.
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
-    for (Done& done : round->waiting) done(round->snapshot.status());
+    for (Waiting& waiting : round->waiting) waiting.done(round->snapshot.status());
   }
+  replacing_overrides_ = false;
+  for (Task& task : std::exchange(asked_meanwhile_, {})) task();
   NextRound();
 }
 
@@ -362,12 +413,13 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
 bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
   return revision.config().services(place.service).backends(place.backend).state() ==
              config::AdminState::drain ||
-         drained_by_hand_.contains(revision.NameOf(place));
+         OverrideOf(*overrides_, revision.NameOf(place)).drained;
 }
 
 void Controller::Impl::FillInput(Round& round) const {
   const Revision& revision = *round.revision;
   CompileInput& input = round.input;
+  round.overrides = overrides_;
   input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
   input.loaded = revision.loaded;
   input.hash_seed = revision.hash_seed;
@@ -386,7 +438,10 @@ void Controller::Impl::FillInput(Round& round) const {
       } else if (health == Health::kChecking || IsDrained(revision, place)) {
         state = BackendState::kDrain;
       }
-      facts.backends.push_back({revision.at(place).id, state});
+      facts.backends.push_back({.id = revision.at(place).id, .state = state});
+      if (!overrides_->empty()) {
+        facts.backends.back().weight = OverrideOf(*overrides_, revision.NameOf(place)).weight;
+      }
     }
     slow_start_.SetShares(revision.config().services(static_cast<int>(s)), loop_->Now(), &facts);
   }
@@ -412,33 +467,83 @@ void Controller::Impl::Commit(Round& round) {
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
   ArmStepTimer();
-  if (is_new) {
-    ++revision_;
-    config_error_.clear();
-    service_ids_.Commit(now_.snapshot->version());
-    backend_ids_.Commit(now_.snapshot->version());
-    for (auto it = drained_by_hand_.begin(); it != drained_by_hand_.end();) {
-      if (now_.revision->places.contains(*it)) {
-        ++it;
-      } else {
-        drained_by_hand_.erase(it++);
-      }
+  // What was asked by hand came before the change that this round took along.
+  for (Waiting& waiting : round.waiting) {
+    const auto done = [done = std::move(waiting.done)] { done(absl::OkStatus()); };
+    if (waiting.overrides == nullptr) {
+      done();
+    } else {
+      Keep(waiting.who, waiting.how, nullptr, false, *waiting.overrides, done);
     }
-    checker_.SetTargets(wanted);
-    for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
-    applied_file_ = round.change && round.change->text ? round.change->name : "";
-    Event(
-        absl::StrCat("revision ", revision_, " in force: services ", now_.revision->services.size(),
+  }
+  if (!is_new) return;
+  service_ids_.Commit(now_.snapshot->version());
+  backend_ids_.Commit(now_.snapshot->version());
+  checker_.SetTargets(wanted);
+  CommitConfiguration(round);
+}
+
+// What there is to be kept and said of a configuration that is in force now.
+void Controller::Impl::CommitConfiguration(Round& round) {
+  for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
+  config_error_.clear();
+  if (round.overrides_before != nullptr && *round.overrides_before != *overrides_) {
+    Event(absl::StrCat("overrides by hand were: ", ToText(*round.overrides_before),
+                       "; are now: ", overrides_->empty() ? "none" : ToText(*overrides_)));
+  }
+  overrides_ = std::make_shared<const Overrides>(OfSomebody(*overrides_, true));
+  std::string who = "start", how = "start";
+  if (round.change) {
+    who = round.change->who;
+    how = round.change->how;
+    from_ = round.change->IsReload() ? "file" : "applied";
+    applied_file_ = round.change->IsReload() ? "" : round.change->name;
+  }
+  api::ApplyResult result;
+  for (const std::string& warning : now_.revision->loaded->warnings) result.add_warnings(warning);
+  const uint64_t expected = history_->next_number();
+  result.set_revision(expected);
+  if (round.change) result.set_rolled_back_to(round.change->rolled_back_to);
+  Event(absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
                      ", backends ", now_.revision->places.size(),
                      applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
+  ApplyDone done = round.change ? std::move(round.change->done) : nullptr;
+  Keep(who, how, round.source, from_ == "file", OfSomebody(*round.overrides, false),
+       [done, result] {
+         if (done) done(result);
+       });
+}
+
+// Adds a revision to the history, with the configuration in force.
+uint64_t Controller::Impl::Keep(const std::string& who, const std::string& how,
+                                std::shared_ptr<const ConfigSource> source, bool is_own,
+                                const Overrides& overrides, std::function<void()> done) {
+  api::Revision revision;
+  revision.set_who(who);
+  revision.set_how(how);
+  revision.set_file(applied_file_.empty() ? options_.config_file : applied_file_);
+  *revision.mutable_overrides() = ToApi(overrides);
+  revision_ =
+      history_->Add(std::move(revision), std::move(source), is_own,
+                    [weak = weak_from_this(), done = std::move(done)](const absl::Status& kept) {
+                      const auto self = weak.lock();
+                      if (self == nullptr) return;
+                      if (!kept.ok()) self->Event(std::string(kept.message()));
+                      done();
+                    });
+  return revision_;
+}
+
+// Those of backends that there are.
+Overrides Controller::Impl::OfSomebody(const Overrides& overrides, bool tell) {
+  Overrides kept, dropped;
+  for (const auto& [name, override] : overrides) {
+    (now_.revision->places.contains(name) ? kept : dropped)[name] = override;
   }
-  if (round.change && round.change->done) {
-    api::ApplyResult result;
-    result.set_revision(revision_);
-    for (const std::string& warning : now_.revision->loaded->warnings) result.add_warnings(warning);
-    round.change->done(std::move(result));
+  if (tell && !dropped.empty()) {
+    Event(absl::StrCat("dropped, for the configuration has no such backend: ", ToText(dropped)));
   }
-  for (Done& done : round.waiting) done(absl::OkStatus());
+  return kept;
 }
 
 void Controller::Impl::CountCompile(const Round& round) {
@@ -495,29 +600,110 @@ void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthRep
   NextRound();
 }
 
-void Controller::Impl::SetByHand(bool drain, const std::string& service, const std::string& backend,
-                                 Done done) {
-  const std::string name = absl::StrCat(service, "/", backend);
+void Controller::Impl::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
+  const std::deque<api::Revision>& revisions = history_->revisions();
+  absl::Status refused;
+  auto to = revisions.rbegin();
+  if (number) {
+    to = std::find_if(to, revisions.rend(),
+                      [&](const api::Revision& r) { return r.number() == *number; });
+    if (to == revisions.rend()) refused = history_->NoSuchRevision(*number);
+  } else {
+    to = std::find_if(to, revisions.rend(), [&](const api::Revision& r) {
+      return r.digest() != revisions.back().digest();
+    });
+    if (to == revisions.rend()) {
+      refused = absl::FailedPreconditionError(
+          "there is no revision before with another configuration than the one in force; "
+          "`guideway history` lists all, and `guideway rollback REVISION` restores the overrides "
+          "of one");
+    }
+  }
+  if (!refused.ok()) {
+    if (done) loop_->Post([done = std::move(done), refused] { done(refused); });
+    return;
+  }
+  Change change = {.name = to->file(),
+                   .text = std::nullopt,
+                   .kept = nullptr,
+                   .who = std::move(who),
+                   .how = absl::StrCat("rollback to ", to->number()),
+                   .overrides = FromApi(to->overrides()),
+                   .rolled_back_to = to->number(),
+                   .done = std::move(done)};
+  auto shared = std::make_shared<Change>(std::move(change));
+  history_->Read(
+      to->number(), [weak = weak_from_this(), shared](absl::StatusOr<ConfigSource> source) {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        if (source.ok()) {
+          shared->kept = std::make_shared<const ConfigSource>(*std::move(source));
+          self->Take(std::move(*shared));
+        } else if (shared->done) {
+          self->loop_->Post([shared, status = source.status()] { shared->done(status); });
+        }
+      });
+}
+
+void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
+                                 std::optional<uint32_t> weight, Done done) {
+  if (replacing_overrides_) {
+    asked_meanwhile_.push_back(
+        [this, what, request, weight, done] { SetByHand(what, request, weight, done); });
+    return;
+  }
+  const std::string name = absl::StrCat(request.service, "/", request.backend);
+  const Override before = OverrideOf(*overrides_, name);
+  Override after = before;
+  std::string how, event;
   absl::Status refused;
   auto place = now_.revision->places.find(name);
   if (place == now_.revision->places.end()) {
-    refused = now_.revision->NoSuchBackend(service, backend);
-  } else if (!drain && !drained_by_hand_.contains(name) &&
-             IsDrained(*now_.revision, place->second)) {
-    refused = absl::FailedPreconditionError(
-        absl::StrCat("backend ", name,
-                     " is drained by the configuration (state: drain), not by hand: change "
-                     "the file and apply it"));
+    refused = now_.revision->NoSuchBackend(request.service, request.backend);
+  } else {
+    const config::Backend& backend = now_.revision->BackendAt(place->second);
+    switch (what) {
+      case ByHand::kDrain:
+        after.drained = true;
+        how = absl::StrCat("drain ", name);
+        event = absl::StrCat("backend ", name, " drained by hand");
+        break;
+      case ByHand::kUndrain:
+        if (!before.drained && backend.state() == config::AdminState::drain) {
+          refused = absl::FailedPreconditionError(
+              absl::StrCat("backend ", name,
+                           " is drained by the configuration (state: drain), not by hand: change "
+                           "the file and apply it"));
+        }
+        after.drained = false;
+        how = absl::StrCat("undrain ", name);
+        event = absl::StrCat("backend ", name, " no longer drained by hand");
+        break;
+      case ByHand::kWeight:
+        if (weight == backend.weight()) weight.reset();
+        after.weight = weight;
+        how = absl::StrCat("weight ", name, " ", weight ? absl::StrCat(*weight) : "file");
+        event = weight ? absl::StrCat("backend ", name, " has weight ", *weight, " by hand")
+                       : absl::StrCat("backend ", name, " has the file's weight again");
+        break;
+    }
   }
   if (!refused.ok()) {
     loop_->Post([done = std::move(done), refused] { done(refused); });
     return;
   }
-  if (drain ? drained_by_hand_.insert(name).second : drained_by_hand_.erase(name) > 0) {
-    Event(
-        absl::StrCat("backend ", name, drain ? " drained by hand" : " no longer drained by hand"));
+  Waiting waiting = {.overrides = nullptr,
+                     .who = std::move(request.who),
+                     .how = std::move(how),
+                     .done = std::move(done)};
+  if (after != before) {
+    Overrides overrides = *overrides_;
+    SetOverride(&overrides, name, after);
+    overrides_ = std::make_shared<const Overrides>(std::move(overrides));
+    waiting.overrides = overrides_;
+    Event(std::move(event));
   }
-  waiting_.push_back(std::move(done));
+  waiting_.push_back(std::move(waiting));
   dirty_ = true;
   NextRound();
 }
@@ -568,6 +754,20 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_applied_file(applied_file_);
   status.set_config_error(config_error_);
   for (const std::string& warning : now_.revision->loaded->warnings) status.add_warnings(warning);
+  for (const std::string& warning : history_->warnings()) status.add_warnings(warning);
+  status.set_configuration(from_);
+  const api::Revision& last = history_->revisions().back();
+  status.set_how(last.how());
+  status.set_who(last.who());
+  status.set_time(last.time());
+  *status.mutable_overrides() = ToApi(*overrides_);
+  for (api::Override& override : *status.mutable_overrides()) {
+    const auto place =
+        now_.revision->places.find(absl::StrCat(override.service(), "/", override.backend()));
+    if (place != now_.revision->places.end()) {
+      override.set_file_weight(now_.revision->BackendAt(place->second).weight());
+    }
+  }
   PacketCounts sum;
   for (const WorkerStatus& worker : dataplane_->workers()) {
     sum += worker.packets;
@@ -664,6 +864,28 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   return facts;
 }
 
+api::RevisionList Controller::Impl::GetHistory() const {
+  api::RevisionList list;
+  for (const api::Revision& revision : history_->revisions()) *list.add_revisions() = revision;
+  return list;
+}
+
+void Controller::Impl::GetRevision(uint64_t number, RevisionDone done) const {
+  api::RevisionText text;
+  for (const api::Revision& revision : history_->revisions()) {
+    if (revision.number() == number) *text.mutable_revision() = revision;
+  }
+  history_->Read(number, [loop = loop_, text,
+                          done = std::move(done)](absl::StatusOr<ConfigSource> source) mutable {
+    absl::StatusOr<api::RevisionText> answer = source.status();
+    if (source.ok()) {
+      text.set_text(std::move(source->text));
+      answer = std::move(text);
+    }
+    loop->Post([answer = std::move(answer), done = std::move(done)] { done(answer); });
+  });
+}
+
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
@@ -677,10 +899,13 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_service(config.name());
       out->set_name(config.backends(b).name());
       out->set_address(planned.address.ToString());
-      out->set_weight(config.backends(b).weight());
-      out->set_drained_by_hand(drained_by_hand_.contains(now_.revision->NameOf(place)));
+      const Override override = OverrideOf(*overrides_, now_.revision->NameOf(place));
+      out->set_drained_by_hand(override.drained);
+      out->set_weight_by_hand(override.weight.has_value());
+      out->set_file_weight(config.backends(b).weight());
       out->set_health(report.reason);
       const Backend* member = now_.snapshot->FindBackend(planned.id);
+      out->set_weight(member->weight);
       out->set_state(std::string(StateOf(place)));
       out->set_tenths(member->share);
       out->set_region(config.backends(b).region());
@@ -696,27 +921,47 @@ api::BackendList Controller::Impl::GetBackends() const {
 }
 
 Controller::Controller(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options,
-                       LoadedConfig config)
-    : impl_(
-          std::make_shared<Impl>(loop, prober, dataplane, std::move(options), std::move(config))) {}
+                       Beginning beginning)
+    : impl_(std::make_shared<Impl>(loop, prober, dataplane, std::move(options),
+                                   std::move(beginning))) {}
 Controller::~Controller() = default;
 
 absl::Status Controller::Start() { return impl_->Start(); }
 
 void Controller::Reload(ApplyDone done) {
-  impl_->Take({impl_->options().config_file, std::nullopt, std::move(done)});
+  impl_->Take({.name = impl_->options().config_file,
+               .text = std::nullopt,
+               .kept = nullptr,
+               .who = "SIGHUP",
+               .how = "reload",
+               .overrides = std::nullopt,
+               .done = std::move(done)});
 }
 
-void Controller::Apply(std::string name, std::string text, ApplyDone done) {
-  impl_->Take({std::move(name), std::move(text), std::move(done)});
+void Controller::Apply(ApplyRequest request, ApplyDone done) {
+  impl_->Take({.name = std::move(request.name),
+               .text = std::move(request.text),
+               .kept = nullptr,
+               .who = std::move(request.who),
+               .how = "apply",
+               .overrides = request.discard_overrides ? std::optional(Overrides()) : std::nullopt,
+               .done = std::move(done)});
 }
 
-void Controller::Drain(const std::string& service, const std::string& backend, Done done) {
-  impl_->SetByHand(true, service, backend, std::move(done));
+void Controller::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
+  impl_->Rollback(number, std::move(who), std::move(done));
 }
 
-void Controller::Undrain(const std::string& service, const std::string& backend, Done done) {
-  impl_->SetByHand(false, service, backend, std::move(done));
+void Controller::Drain(BackendRequest request, Done done) {
+  impl_->SetByHand(Impl::ByHand::kDrain, std::move(request), std::nullopt, std::move(done));
+}
+
+void Controller::Undrain(BackendRequest request, Done done) {
+  impl_->SetByHand(Impl::ByHand::kUndrain, std::move(request), std::nullopt, std::move(done));
+}
+
+void Controller::SetWeight(BackendRequest request, std::optional<uint32_t> weight, Done done) {
+  impl_->SetByHand(Impl::ByHand::kWeight, std::move(request), weight, std::move(done));
 }
 
 void Controller::SetStopping() { impl_->stopping_ = true; }
@@ -726,5 +971,9 @@ api::Status Controller::GetStatus() const { return impl_->GetStatus(); }
 api::ServiceList Controller::GetServices() const { return impl_->GetServices(); }
 api::BackendList Controller::GetBackends() const { return impl_->GetBackends(); }
 MetricsFacts Controller::GetMetrics() const { return impl_->GetMetrics(); }
+api::RevisionList Controller::GetHistory() const { return impl_->GetHistory(); }
+void Controller::GetRevision(uint64_t number, RevisionDone done) const {
+  impl_->GetRevision(number, std::move(done));
+}
 
 }  // namespace guideway

@@ -1,19 +1,21 @@
 // The controller: the one owner of everything that changes.
 //
-// It holds what is wanted (the configuration, drains by hand) and what is so (health of backends,
-// ids in use), and keeps one Snapshot in force. Whatever happens, the steps are the same:
+// It holds what is wanted (the configuration, overrides by hand) and what is so (health of
+// backends, ids in use), and keeps one Snapshot in force. Whatever happens, the steps are the same:
 //
 //   event                       desired state           helper thread        in force
-//   file, apply, drain,   ──►   changed, marked   ──►   LoadConfig,    ──►   Publish, reply,
-//   probe, timer                to be compiled          Compile              log
+//   file, apply, drain,   ──►   changed, marked   ──►   LoadConfig,    ──►   Publish, keep,
+//   probe, timer                to be compiled          Compile              reply, log
 //
 // Invariants:
 //   1. At most one Compile is under way; what happens meanwhile goes into the next one, all of it
 //      together. Configurations are taken one by one, in order.
 //   2. A configuration is put in force whole or not at all. Any failure leaves the last good one
 //      in force, and `config_error` says why until the next one succeeds.
-//   3. A request is answered when the Snapshot that carries it is published, or when it is refused.
-//   4. A drain by hand holds until it is undone or its backend leaves the configuration.
+//   3. Every configuration put in force and every override is a revision of the history
+//      (control/history.h). A request is answered when the Snapshot that carries it is published
+//      and the history has it, or could not keep it; or when it is refused.
+//   4. An override by hand holds until it is undone or its backend leaves the configuration.
 //   5. A backend keeps its health when its question changes, until the answers to the new one bring
 //      it down or up.
 //
@@ -23,13 +25,15 @@
 // them is refused.
 //
 // Thread contract: construct, call and destroy on the loop's thread. Callbacks are called there,
-// never from within the call they were given to. The dataplane, loop and prober must outlive it.
+// never from within the call they were given to. The dataplane, loop, prober and history must
+// outlive it.
 #ifndef GUIDEWAY_CONTROL_CONTROLLER_H_
 #define GUIDEWAY_CONTROL_CONTROLLER_H_
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +41,7 @@
 #include "absl/status/statusor.h"
 #include "control/config/config.h"
 #include "control/event_loop.h"
+#include "control/history.h"
 #include "control/host_addresses.h"
 #include "control/prober.h"
 #include "dataplane/dataplane.h"
@@ -46,6 +51,8 @@ namespace guideway {
 namespace api {
 class ApplyResult;
 class BackendList;
+class RevisionList;
+class RevisionText;
 class ServiceList;
 class Status;
 }  // namespace api
@@ -54,16 +61,17 @@ struct MetricsFacts;
 class Controller {
  public:
   struct Options {
-    std::string config_file;   // what Reload reads; as Status shows it
-    std::string version;       // of the program, for Status
-    uint64_t jitter_seed = 1;  // of the probes' schedule
+    std::string config_file;     // what Reload reads; as Status shows it
+    std::string version;         // of the program, for Status
+    uint64_t jitter_seed = 1;    // of the probes' schedule
+    History* history = nullptr;  // null: one of this process alone
     // Asked before each Compile.
     std::function<std::vector<IpAddress>()> own_addresses = HostAddresses;
   };
 
-  // `config` has nothing `unsupported`.
+  // The configuration has nothing `unsupported`.
   Controller(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options,
-             LoadedConfig config);
+             Beginning beginning);
   ~Controller();
 
   Controller(const Controller&) = delete;
@@ -77,14 +85,32 @@ class Controller {
   using ApplyDone = std::function<void(absl::StatusOr<api::ApplyResult>)>;
   void Reload(ApplyDone done = nullptr);
 
-  // Puts `text` in force, a configuration whose errors are told as of a file `name`.
-  void Apply(std::string name, std::string text, ApplyDone done);
+  // Puts a text in force, a configuration.
+  struct ApplyRequest {
+    std::string name;  // of the file it is from, for errors
+    std::string text;
+    std::string who;
+    bool discard_overrides = false;
+  };
+  void Apply(ApplyRequest request, ApplyDone done);
 
-  // Takes a backend out of new connections by hand, or puts it back. NotFound names what there is;
-  // FailedPrecondition: it is the file that drains this backend.
+  // Puts a revision in force again: its configuration and its overrides. Without a number, the
+  // newest with another configuration than the one in force. NotFound names the numbers there are.
+  void Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done);
+
+  // Overrides: one backend by hand. NotFound names what there is.
+  struct BackendRequest {
+    std::string service;
+    std::string backend;
+    std::string who;
+  };
   using Done = std::function<void(absl::Status)>;
-  void Drain(const std::string& service, const std::string& backend, Done done);
-  void Undrain(const std::string& service, const std::string& backend, Done done);
+  // Takes a backend out of new connections, or puts it back. FailedPrecondition: it is the file
+  // that drains this backend.
+  void Drain(BackendRequest request, Done done);
+  void Undrain(BackendRequest request, Done done);
+  // Gives it a weight of at most kMaxWeight; without one, or with the file's, that of the file.
+  void SetWeight(BackendRequest request, std::optional<uint32_t> weight, Done done);
 
   // From here on Status says «stopping».
   void SetStopping();
@@ -95,6 +121,10 @@ class Controller {
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
   MetricsFacts GetMetrics() const;
+  api::RevisionList GetHistory() const;
+  // NotFound names the numbers there are.
+  using RevisionDone = std::function<void(absl::StatusOr<api::RevisionText>)>;
+  void GetRevision(uint64_t number, RevisionDone done) const;
 
  private:
   class Impl;

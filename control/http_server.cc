@@ -18,11 +18,15 @@
 #include <boost/beast/http/write.hpp>
 #include <chrono>
 #include <list>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "control/api/api.pb.h"
 #include "glog/logging.h"
 
@@ -42,6 +46,48 @@ constexpr char kFileHeader[] = "Guideway-File";
 bool IsBadRequest(const error_code& e) {
   return e.category() == http::make_error_code(http::error::bad_version).category() &&
          e != http::error::end_of_stream && e != http::error::partial_message;
+}
+
+// Undoes percent-encoding and plus signs. False if it is none, or hides what is not printable.
+bool Decode(absl::string_view text, std::string* out) {
+  out->clear();
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i] == '+' ? ' ' : text[i];
+    if (c == '%') {
+      if (i + 2 >= text.size() || !absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) ||
+          !absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 2]))) {
+        return false;
+      }
+      c = absl::HexStringToBytes(text.substr(i + 1, 2))[0];
+      i += 2;
+    }
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) return false;
+    *out += c;
+  }
+  return true;
+}
+
+// NAME=VALUE&NAME=VALUE. The error is a sentence for the client.
+absl::StatusOr<std::map<std::string, std::string>> ReadQuery(
+    absl::string_view query, const std::vector<absl::string_view>& allowed) {
+  std::map<std::string, std::string> parameters;
+  for (absl::string_view part : absl::StrSplit(query, '&', absl::SkipEmpty())) {
+    const std::pair<absl::string_view, absl::string_view> pair =
+        absl::StrSplit(part, absl::MaxSplits('=', 1));
+    std::string name, value;
+    if (!Decode(pair.first, &name) || !Decode(pair.second, &value)) {
+      return absl::InvalidArgumentError("the query is not percent-encoded, or not of ASCII");
+    }
+    if (std::find(allowed.begin(), allowed.end(), absl::string_view(name)) == allowed.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "there is no such parameter in the query here; there ",
+          allowed.empty() ? "are none" : absl::StrCat("are ", absl::StrJoin(allowed, ", "))));
+    }
+    if (!parameters.emplace(name, value).second) {
+      return absl::InvalidArgumentError(absl::StrCat("the parameter ", name, " is there twice"));
+    }
+  }
+  return parameters;
 }
 
 absl::string_view NameOf(HttpRoute::Method method) {
@@ -143,7 +189,8 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
       const absl::Status may = server_->access_->MayRead(*peer_);
       if (!may.ok()) return Refuse(403, may.message());
     }
-    const absl::string_view path(parser_->get().target().data(), parser_->get().target().size());
+    const absl::string_view target(parser_->get().target().data(), parser_->get().target().size());
+    const absl::string_view path = target.substr(0, target.find('?'));
     absl::string_view allowed;
     for (const HttpRoute& r : server_->routes_) {
       if (r.path != path) continue;
@@ -167,6 +214,9 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
       const absl::Status may = server_->access_->MayChange(*peer_);
       if (!may.ok()) return Refuse(403, may.message());
     }
+    auto parameters = ReadQuery(absl::ClippedSubstr(target, path.size() + 1), route_->parameters);
+    if (!parameters.ok()) return Refuse(400, parameters.status().message());
+    parameters_ = *std::move(parameters);
     body_limit_ = route_->large_body ? limits.large_body_bytes : limits.body_bytes;
     const auto length = parser_->content_length();
     if (length && *length > body_limit_) return TooLarge(body_limit_);
@@ -210,6 +260,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     for (char& c : request.file) {
       if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
     }
+    request.parameters = std::exchange(parameters_, {});
     request.body = std::move(parser_->get().body());
     std::exchange(route_, nullptr)
         ->handler(std::move(request), [self = shared_from_this()](HttpAnswer answer) {
@@ -287,9 +338,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
-  std::shared_ptr<const std::string> body_;  // of response_
-  const HttpRoute* route_ = nullptr;         // of the request that is being read
-  size_t body_limit_ = 0;                    // the same
+  std::shared_ptr<const std::string> body_;        // of response_
+  const HttpRoute* route_ = nullptr;               // of the request that is being read
+  size_t body_limit_ = 0;                          // the same
+  std::map<std::string, std::string> parameters_;  // the same
   std::string allow_;
   bool keep_alive_ = false;
   bool large_body_ = false;

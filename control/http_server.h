@@ -4,8 +4,9 @@
 // (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
 // time, each until it is answered); requests must arrive and answers be taken within a time; and of
 // more than `connections` connections the one that has waited longest for its client is closed.
-// What is not allowed (403), is no request (400), goes nowhere (404), has the wrong method (405) or
-// too large a body (413) is answered here with an api::Error, and ends the connection.
+// What is not allowed (403), is no request or has parameters that the route does not take (400),
+// goes nowhere (404), has the wrong method (405) or too large a body (413) is answered here with an
+// api::Error, and ends the connection.
 //
 // Thread contract: the control thread's. A route's handler answers once, at once or later, on the
 // same thread; an answer that comes after the server was destroyed is dropped. The server must be
@@ -15,6 +16,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +47,8 @@ struct HttpLimits {
 
 struct HttpRequest {
   std::string body;
+  // Of the query, by name: those of the route that were given. Printable ASCII.
+  std::map<std::string, std::string> parameters;
   std::string file;  // the header Guideway-File; what is not printable ASCII is a question mark
   std::optional<Peer> peer;  // who asks, on a Unix socket
 };
@@ -67,10 +71,11 @@ using HttpReply = std::function<void(HttpAnswer)>;
 struct HttpRoute {
   enum class Method { kGet, kPost };
 
-  absl::string_view path;  // a constant; the whole target
+  absl::string_view path;  // a constant
   Method method = Method::kGet;
   std::function<void(HttpRequest, HttpReply)> handler;
   bool large_body = false;
+  std::vector<absl::string_view> parameters = {};  // that may be in the query
 };
 
 class HttpServer {

@@ -1,6 +1,8 @@
 #include "control/peer.h"
 
 #include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -61,6 +63,22 @@ absl::StatusOr<ControlAccess::Group> ConfiguredGroup(absl::string_view place, ab
 
 bool Peer::IsIn(gid_t group) const {
   return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end();
+}
+
+std::string NameOf(const Peer& peer) {
+  std::string name = absl::StrCat("uid ", peer.uid);
+  FILE* const users = fopen("/etc/passwd", "re");
+  if (users == nullptr) return name;
+  char buffer[4096];
+  struct passwd entry;
+  struct passwd* found = nullptr;
+  while (fgetpwent_r(users, &entry, buffer, sizeof(buffer), &found) == 0) {
+    if (found->pw_uid != peer.uid) continue;
+    name = found->pw_name;
+    break;
+  }
+  fclose(users);
+  return name;
 }
 
 absl::StatusOr<Peer> PeerOf(int fd) {

@@ -37,6 +37,10 @@ struct Peer {
   bool IsIn(gid_t group) const;
 };
 
+// «root», or «uid 1234» for a user that /etc/passwd does not have. It is the only place that is
+// asked: a directory service may take long.
+std::string NameOf(const Peer& peer);
+
 // Of a connected Unix socket. An error is one of the kernel's.
 absl::StatusOr<Peer> PeerOf(int fd);
 

@@ -43,6 +43,9 @@ struct Revision {
 
   const config::Config& config() const { return loaded->config; }
   const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
+  const config::Backend& BackendAt(const Place& p) const {
+    return config().services(p.service).backends(p.backend);
+  }
   std::string NameOf(const Place& p) const {
     const config::Service& service = config().services(p.service);
     return absl::StrCat(service.name(), "/", service.backends(p.backend).name());

@@ -1,7 +1,8 @@
 // The daemon: reads the configuration, sets everything up in order, runs the control loop until it
 // is told to stop, and takes everything down in reverse.
 //
-//   configuration ─► socket lock ─► Plan ─► EAL ─► interfaces ─► Plan ─► Dataplane ─► Controller
+//   history, file ─► configuration ─► socket lock ─► Plan ─► EAL ─► interfaces ─► Plan ─► Dataplane
+//   ─► Controller
 //                                     ─► API server ─► capabilities dropped ─► loop
 //
 // The main thread is EAL's main lcore and the control thread. SIGTERM and SIGINT stop the daemon,
@@ -31,6 +32,7 @@
 #include "control/config/config.h"
 #include "control/controller.h"
 #include "control/event_loop.h"
+#include "control/history.h"
 #include "control/prober.h"
 #include "dataplane/io/dpdk_dataplane.h"
 #include "dataplane/io/eal.h"
@@ -42,6 +44,7 @@
 
 DEFINE_string(config, "", "the configuration file");
 DEFINE_string(eal_args, "", "further arguments for DPDK's environment, separated by spaces");
+DEFINE_string(state_directory, "/var/lib/guideway", "where the history of revisions is kept");
 DEFINE_bool(dry_run, false, "print what would run on which core and queue, and exit");
 DECLARE_bool(version);
 
@@ -55,11 +58,14 @@ namespace guideway {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: guidewayd --config FILE [--eal_args ARGS] [--dry_run] [--version]\n"
-    "  --config FILE    the configuration file\n"
-    "  --eal_args ARGS  further arguments for DPDK's environment, separated by spaces\n"
-    "  --dry_run        print what would run on which core and queue, and exit\n"
-    "  --version        print the version, and exit\n"
+    "usage: guidewayd --config FILE [--state_directory DIR] [--eal_args ARGS] [--dry_run] "
+    "[--version]\n"
+    "  --config FILE          the configuration file\n"
+    "  --state_directory DIR  where the history of revisions is kept; /var/lib/guideway if not "
+    "given\n"
+    "  --eal_args ARGS        further arguments for DPDK's environment, separated by spaces\n"
+    "  --dry_run              print what would run on which core and queue, and exit\n"
+    "  --version              print the version, and exit\n"
     "SIGTERM stops the daemon, SIGHUP has FILE read again. Logs go to stderr (glog's flags).\n";
 
 // Whether one of gflags' flags for help is given.
@@ -194,16 +200,17 @@ int Run() {
   std::signal(SIGPIPE, SIG_IGN);
   RaiseLimits();
 
-  absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(FLAGS_config);
-  if (!loaded.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(loaded.status().message()).c_str());
+  // A dry run is about the file alone, and needs no right to read the history.
+  const auto history = FLAGS_dry_run
+                           ? std::make_unique<History>()
+                           : std::make_unique<History>(FLAGS_state_directory, FLAGS_config);
+  absl::StatusOr<Beginning> beginning = ChooseBeginning(history.get(), FLAGS_config);
+  if (!beginning.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(beginning.status().message()).c_str());
     return 1;
   }
-  if (!loaded->unsupported.empty()) {
-    for (const std::string& line : loaded->unsupported) std::fprintf(stderr, "%s\n", line.c_str());
-    return 1;
-  }
-  const config::Config& config = loaded->config;
+  const LoadedConfig& loaded = beginning->what.config;
+  const config::Config& config = loaded.config;
   const std::string socket = config.control().socket();
   const std::string http = config.control().http();
 
@@ -220,7 +227,7 @@ int Run() {
     return 0;
   }
 
-  absl::StatusOr<ControlAccess> access = ControlAccess::ForConfig(*loaded);
+  absl::StatusOr<ControlAccess> access = ControlAccess::ForConfig(loaded);
   if (!access.ok()) {
     std::fprintf(stderr, "%s\n", std::string(access.status().message()).c_str());
     return 1;
@@ -236,12 +243,16 @@ int Run() {
   const std::string serving = ServingWhat(config, **dataplane);
 
   const std::unique_ptr<EventLoop> loop = NewEventLoop(io);
+  // A disk may hang: what is written there holds up no Compile.
+  const std::unique_ptr<EventLoop> disk = NewEventLoop(io);
+  history->Attach(disk.get());
   const std::unique_ptr<Prober> prober = NewProber(io);
   Controller controller(loop.get(), prober.get(), dataplane->get(),
                         {.config_file = FLAGS_config,
                          .version = GUIDEWAY_VERSION,
-                         .jitter_seed = static_cast<uint64_t>(getpid())},
-                        *std::move(loaded));
+                         .jitter_seed = static_cast<uint64_t>(getpid()),
+                         .history = history.get()},
+                        *std::move(beginning));
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
   auto server = ApiServer::Listen(io, &controller, socket, {}, *std::move(access));
   if (!server.ok()) return Refuse(server.status());

@@ -189,6 +189,12 @@ class Completion {
         Candidate(absl::StrCat(b.service(), "/", b.name()),
                   absl::StrCat(b.address(), " ", b.state()));
       }
+    } else if (text == "REVISION") {
+      api::RevisionList list;
+      if (!Ask("/v1/history", &list)) return;
+      for (const api::Revision& r : list.revisions()) {
+        Candidate(absl::StrCat(r.number()), absl::StrCat(r.time().substr(0, 19), " ", r.how()));
+      }
     } else if (text == "SERVICE") {
       api::ServiceList list;
       if (!Ask("/v1/services", &list)) return;

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -153,6 +154,30 @@ void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int 
   }
 }
 
+std::string ConfigurationText(const api::Status& status) {
+  if (status.configuration() == "last revision") {
+    return absl::StrCat("the last revision's, from ", status.applied_file(), ": ",
+                        status.config_file(), " could not be used");
+  }
+  if (status.applied_file().empty()) return status.config_file();
+  return absl::StrCat(status.applied_file(), ", applied; SIGHUP goes back to ",
+                      status.config_file());
+}
+
+// «drain web/web-1, weight web/web-1 50 (file: 100)»
+std::string OverrideText(const api::Override& override) {
+  const std::string name = absl::StrCat(override.service(), "/", override.backend());
+  std::vector<std::string> parts;
+  if (override.drained()) parts.push_back(absl::StrCat("drain ", name));
+  if (override.has_weight()) {
+    parts.push_back(absl::StrCat("weight ", name, " ", override.weight()));
+    if (override.file_weight() > 0) {
+      absl::StrAppend(&parts.back(), " (file: ", override.file_weight(), ")");
+    }
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
 int RunStatus(const Call& call) {
   api::Status status;
   if (absl::Status s = ApiClient(call.socket).Get("/v1/status", &status); !s.ok()) return No(s);
@@ -161,16 +186,20 @@ int RunStatus(const Call& call) {
   std::cout << "guidewayd " << status.version() << "  "
             << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
             << status.pid() << ", up " << HumanDuration(status.uptime_seconds()) << "\n"
-            << "configuration  "
-            << (status.applied_file().empty()
-                    ? status.config_file()
-                    : absl::StrCat(status.applied_file(),
-                                   ", applied; SIGHUP or a restart goes back to ",
-                                   status.config_file()))
-            << "; revision " << status.revision() << "\n"
-            << "packets  " << PacketsText(status.packets()) << "\n";
+            << "configuration  " << ConfigurationText(status) << "\n"
+            << "revision  " << status.revision() << ", " << status.how() << " by " << status.who()
+            << " at " << status.time().substr(0, 19) << "\n";
+  for (const api::Override& override : status.overrides()) {
+    std::cout << Coloured("by hand:", Colour::kYellow, terminal) << " " << OverrideText(override)
+              << "\n";
+  }
+  std::cout << "packets  " << PacketsText(status.packets()) << "\n";
   if (!status.config_error().empty()) {
-    std::cout << Coloured("the last change was refused:", Colour::kRed, terminal) << "\n";
+    std::cout << Coloured(status.configuration() == "last revision"
+                              ? absl::StrCat(status.config_file(), " was refused at the start:")
+                              : "the last change was refused:",
+                          Colour::kRed, terminal)
+              << "\n";
     for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
       std::cout << "  " << line << "\n";
     }
@@ -260,7 +289,8 @@ int GetBackends(const Call& call) {
                b.address(),
                {StateText(b), ColourOfState(b.state())},
                b.health().empty() ? "-" : b.health(),
-               absl::StrCat(b.weight()),
+               b.weight_by_hand() ? absl::StrCat(b.weight(), " (file: ", b.file_weight(), ")")
+                                  : absl::StrCat(b.weight()),
                HumanPercent(b.share()),
                HumanCount(b.packets()),
                HumanBytes(b.bytes()),
@@ -371,15 +401,32 @@ std::string SharesText(const api::BackendList& list, const api::Backend& backend
   return absl::StrJoin(shares, ", ");
 }
 
-int ByHand(const Call& call, bool drain) {
+// The backend that a call names; a Ref is a BackendRef or what has its fields. False: it was a
+// wrong call.
+template <typename Ref>
+bool ReadBackend(const Call& call, absl::string_view verb, Ref* ref) {
   const std::vector<std::string> parts = absl::StrSplit(call.args[0], absl::MaxSplits('/', 1));
   if (parts.size() != 2 || parts[0].empty() || parts[1].empty()) {
-    return WrongCall(absl::StrCat("\"", call.args[0], "\" is not SERVICE/BACKEND"),
-                     drain ? "drain" : "undrain");
+    WrongCall(absl::StrCat("\"", call.args[0], "\" is not SERVICE/BACKEND"), verb);
+    return false;
   }
+  ref->set_service(parts[0]);
+  ref->set_backend(parts[1]);
+  return true;
+}
+
+void ShowShares(const api::BackendList& list, const api::Backend& backend) {
+  const std::string shares = SharesText(list, backend);
+  if (shares.empty()) {
+    std::cout << "nobody takes new connections of " << PoolText(backend) << " now\n";
+  } else {
+    std::cout << "new connections of " << PoolText(backend) << " now go to " << shares << "\n";
+  }
+}
+
+int ByHand(const Call& call, bool drain) {
   api::BackendRef ref;
-  ref.set_service(parts[0]);
-  ref.set_backend(parts[1]);
+  if (!ReadBackend(call, drain ? "drain" : "undrain", &ref)) return kWrongCall;
   ApiClient client(call.socket);
   api::BackendList before, after;
   api::Done done;
@@ -409,17 +456,44 @@ int ByHand(const Call& call, bool drain) {
               << (is->health().empty() ? "" : absl::StrCat(" (", is->health(), ")"))
               << " with weight " << is->weight() << " and gets no new connections yet\n";
   }
-  const std::string shares = SharesText(after, *is);
-  if (shares.empty()) {
-    std::cout << "nobody takes new connections of " << PoolText(*is) << " now\n";
-  } else {
-    std::cout << "new connections of " << PoolText(*is) << " now go to " << shares << "\n";
-  }
+  ShowShares(after, *is);
   return kYes;
 }
 
 int RunDrain(const Call& call) { return ByHand(call, true); }
 int RunUndrain(const Call& call) { return ByHand(call, false); }
+
+int RunWeight(const Call& call) {
+  api::BackendWeight body;
+  api::BackendRef ref;
+  if (!ReadBackend(call, "weight", &ref)) return kWrongCall;
+  body.set_service(ref.service());
+  body.set_backend(ref.backend());
+  if (call.args[1] != "file") {
+    constexpr uint32_t kMost = 65535;
+    uint32_t weight = 0;
+    if (!absl::SimpleAtoi(call.args[1], &weight) || weight > kMost) {
+      return WrongCall(
+          absl::StrCat("\"", call.args[1], "\" is no weight; allowed: 0 to ", kMost, ", or `file`"),
+          "weight");
+    }
+    body.set_weight(weight);
+  }
+  ApiClient client(call.socket);
+  api::BackendList list;
+  api::Done done;
+  if (absl::Status s = client.Post("/v1/weight", body, &done); !s.ok()) return No(s);
+  if (absl::Status s = client.Get("/v1/backends", &list); !s.ok()) return No(s);
+  const api::Backend* is = Find(list, ref);
+  if (is == nullptr) return kYes;  // another change has removed it since
+  if (ShowMessage(call, *is)) return kYes;
+  std::cout << call.args[0] << " has weight " << is->weight()
+            << (is->weight_by_hand() ? absl::StrCat(" by hand (file: ", is->file_weight(), ")")
+                                     : ", the file's")
+            << "\n";
+  ShowShares(list, *is);
+  return kYes;
+}
 
 // --- apply ---------------------------------------------------------------------------------------
 
@@ -428,7 +502,10 @@ int RunApply(const Call& call) {
   if (!text.ok()) return No(text.status());
   api::ApplyResult result;
   if (absl::Status s =
-          ApiClient(call.socket).PostFile("/v1/apply", call.args[0], *std::move(text), &result);
+          ApiClient(call.socket)
+              .PostFile(
+                  call.Has("discard-overrides") ? "/v1/apply?discard_overrides=true" : "/v1/apply",
+                  call.args[0], *std::move(text), &result);
       !s.ok()) {
     return No(s);
   }
@@ -438,7 +515,73 @@ int RunApply(const Call& call) {
   return kYes;
 }
 
+// --- history, rollback ---------------------------------------------------------------------------
+
+// The revision that a call names; 0 if it names none. False: it was a wrong call.
+bool ReadRevision(const Call& call, absl::string_view verb, uint64_t* number) {
+  *number = 0;
+  if (call.args.empty()) return true;
+  if (call.args.size() > 1) {
+    WrongCall(absl::StrCat("\"", call.args[1], "\" is one argument too many for ", verb), verb);
+    return false;
+  }
+  if (absl::SimpleAtoi(call.args[0], number) && *number > 0) return true;
+  WrongCall(absl::StrCat("\"", call.args[0],
+                         "\" is no revision's number; `guideway history` lists "
+                         "them"),
+            verb);
+  return false;
+}
+
+int RunHistory(const Call& call) {
+  uint64_t number = 0;
+  if (!ReadRevision(call, "history", &number)) return kWrongCall;
+  ApiClient client(call.socket);
+  if (number > 0) {
+    api::RevisionText text;
+    if (absl::Status s = client.Get(absl::StrCat("/v1/history?revision=", number), &text);
+        !s.ok()) {
+      return No(s);
+    }
+    if (!ShowMessage(call, text)) std::cout << text.text();
+    return kYes;
+  }
+  api::RevisionList list;
+  if (absl::Status s = client.Get("/v1/history", &list); !s.ok()) return No(s);
+  if (ShowMessage(call, list)) return kYes;
+  Table table(
+      {{"REVISION", Table::Align::kRight}, {"TIME"}, {"WHO"}, {"HOW"}, {"FILE"}, {"OVERRIDES"}});
+  for (const api::Revision& r : list.revisions()) {
+    std::vector<std::string> overrides;
+    for (const api::Override& override : r.overrides()) overrides.push_back(OverrideText(override));
+    table.Add({absl::StrCat(r.number()), r.time().substr(0, 19), r.who(), r.how(), r.file(),
+               overrides.empty() ? "-" : absl::StrJoin(overrides, ", ")});
+  }
+  std::cout << table.Render(call.terminal);
+  return kYes;
+}
+
+int RunRollback(const Call& call) {
+  api::RevisionRef ref;
+  uint64_t number = 0;
+  if (!ReadRevision(call, "rollback", &number)) return kWrongCall;
+  ref.set_revision(number);
+  ApiClient client(call.socket);
+  api::ApplyResult result;
+  if (absl::Status s = client.Post("/v1/rollback", ref, &result); !s.ok()) return No(s);
+  ShowWarnings(result.warnings());
+  if (ShowMessage(call, result)) return kYes;
+  std::cout << "revision " << result.rolled_back_to()
+            << " is in force again, configuration and overrides, as revision " << result.revision()
+            << "\n";
+  return kYes;
+}
+
 // --- the call ------------------------------------------------------------------------------------
+
+constexpr Option kApplyOptions[] = {
+    {"discard-overrides", "", "undo drains and weights by hand, too"},
+};
 
 const Verb kVerbs[] = {
     {"check", "FILE", false, 1, RunCheck, "validate a configuration and show it with its defaults",
@@ -467,18 +610,55 @@ const Verb kVerbs[] = {
      "  events      the latest changes of state, oldest first\n\n"
      "  guideway get backends"},
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
-     "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
-     "until undrain, or until the backend leaves the configuration.\n\n"
+     "Takes a backend out of new connections; the open ones stay. Holds over applies, reloads\n"
+     "and restarts until undrain, or until the backend leaves the configuration.\n\n"
      "  guideway drain web/web-2"},
     {"undrain", "SERVICE/BACKEND", true, 1, RunUndrain, "undo a drain",
      "Gives a backend that was drained by hand new connections again.\n\n"
      "  guideway undrain web/web-2"},
+    {"weight", "SERVICE/BACKEND N|file", true, 2, RunWeight, "give a backend another weight",
+     "Gives a backend a weight of 0 to 65535 instead of the one that the configuration has. Holds\n"
+     "over applies, reloads and restarts. With `file`, or the weight that the configuration has,\n"
+     "that one is in force again.\n\n"
+     "  guideway weight web/web-2 50\n"
+     "  guideway weight web/web-2 file"},
     {"apply", "FILE", true, 1, RunApply, "put a configuration in force, all or nothing",
      "Sends a configuration to the daemon and waits until it is in force. If anything in it is\n"
      "refused nothing changes and the exit status is 1. The file the daemon was started with "
      "stays\n"
-     "as it is: a SIGHUP or restart goes back to that one.\n\n"
-     "  guideway apply new.yaml"},
+     "as it is: a SIGHUP goes back to that one, and so does a restart if the file has changed\n"
+     "since. What was done by hand stays, unless it is discarded.\n\n"
+     "  guideway apply new.yaml\n"
+     "  guideway apply --discard-overrides new.yaml",
+     kApplyOptions},
+    {"history",
+     "[REVISION]",
+     true,
+     0,
+     RunHistory,
+     "what was in force, since when, and by whom",
+     "Lists the revisions, the newest last: it is in force. A revision is a configuration with "
+     "the\n"
+     "drains and weights by hand; every apply, reload, rollback, start, drain, undrain and weight\n"
+     "makes one. With REVISION: the text of its configuration.\n\n"
+     "  guideway history\n"
+     "  guideway history 12 > old.yaml && guideway plan old.yaml /etc/guideway.yaml",
+     {},
+     true},
+    {"rollback",
+     "[REVISION]",
+     true,
+     0,
+     RunRollback,
+     "put a revision in force again",
+     "Puts a revision in force again, its configuration and its overrides, as a new revision. The\n"
+     "files that the configuration names are what they were then. Without REVISION: the newest\n"
+     "with another configuration than the one in force, so that a second rollback undoes the\n"
+     "first. Exit status 1 if nothing changed.\n\n"
+     "  guideway rollback\n"
+     "  guideway rollback 12",
+     {},
+     true},
 };
 
 // Options that every verb takes.
@@ -553,7 +733,8 @@ bool TakeOptions(const po::variables_map& parsed, const Verb& verb, Call* call) 
         WrongCall(absl::StrCat("--", name, " has no effect with ", verb.name), verb.name);
         return false;
       }
-      const Strings& values = call->options[name] = parsed[name].as<Strings>();
+      const Strings& values = call->options[name] =
+          own->argument.empty() ? Strings{""} : parsed[name].as<Strings>();
       if (values.size() > 1 && !own->repeats) {
         WrongCall(absl::StrCat("--", name, " cannot be given more than once"), verb.name);
         return false;
@@ -589,7 +770,11 @@ int Main(int argc, char** argv) {
     for (const Option& option : verb.options) {
       const std::string name(option.name);
       if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
-      options.add_options()(name.c_str(), po::value<Strings>(), "");
+      if (option.argument.empty()) {
+        options.add_options()(name.c_str(), "");
+      } else {
+        options.add_options()(name.c_str(), po::value<Strings>(), "");
+      }
     }
   }
   po::positional_options_description words;

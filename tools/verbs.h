@@ -27,7 +27,7 @@ enum class Format { kTable, kJson, kYaml };
 // so it is a second time if it does not repeat. Verbs may share a name.
 struct Option {
   absl::string_view name;      // without the dashes
-  absl::string_view argument;  // as --help shows it; shell completion goes by it (completion.h)
+  absl::string_view argument;  // as --help shows it, and completion.h goes by it; none: a flag
   absl::string_view help;
   bool repeats = false;
   char letter = 0;  // -o is short for --output; 0: nothing is

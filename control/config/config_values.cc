@@ -161,11 +161,12 @@ Prefix TunnelSource(const config::Config& config, const config::Service& service
   return source.empty() ? Prefix() : Prefix::Parse(View(source)).value();
 }
 
-absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file) {
+absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file,
+                                      const FileReader& read) {
   const config::Fleet& fleet = config.fleet();
   if (!fleet.has_hash_seed_file()) return fleet.hash_seed();
   const std::string path = ResolvePath(config_file, View(fleet.hash_seed_file()));
-  const absl::StatusOr<std::string> text = ReadNamedFile(path);
+  const absl::StatusOr<std::string> text = read(path);
   if (!text.ok()) {
     return absl::FailedPreconditionError(
         absl::StrCat("fleet.hash_seed_file: cannot read ", path, ": ", text.status().message()));

@@ -24,6 +24,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "control/config/config.pb.h"
+#include "control/config/files.h"
 #include "maglev/net.h"
 #include "maglev/snapshot.h"
 
@@ -70,8 +71,9 @@ Prefix TunnelSource(const config::Config& config, const config::Service& service
                     const IpAddress& backend);
 
 // `hash_seed`, or the number in `hash_seed_file`. `config_file` is where the configuration came
-// from: relative paths start at its directory. Reads that file, if there is one.
-absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file);
+// from: relative paths start at its directory. Reads that file, if there is one, by `read`.
+absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file,
+                                      const FileReader& read = ReadNamedFile);
 
 // Of a service.
 Protocol ProtocolOf(const config::Service& service);

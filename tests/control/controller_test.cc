@@ -58,16 +58,16 @@ class ControllerTest : public testing::Test {
   using Outcome = std::shared_ptr<std::optional<absl::Status>>;
   Outcome Apply(const std::string& text) {
     auto outcome = std::make_shared<std::optional<absl::Status>>();
-    controller_->Apply("new.yaml", text, [outcome](absl::StatusOr<api::ApplyResult> result) {
-      *outcome = result.status();
-    });
+    controller_->Apply(
+        {"new.yaml", text, "somebody"},
+        [outcome](absl::StatusOr<api::ApplyResult> result) { *outcome = result.status(); });
     return outcome;
   }
-  Outcome ByHand(void (Controller::*change)(const std::string&, const std::string&,
-                                            Controller::Done),
+  Outcome ByHand(void (Controller::*change)(Controller::BackendRequest, Controller::Done),
                  const std::string& service, const std::string& backend) {
     auto outcome = std::make_shared<std::optional<absl::Status>>();
-    (*controller_.*change)(service, backend, [outcome](absl::Status s) { *outcome = s; });
+    (*controller_.*change)({service, backend, "somebody"},
+                           [outcome](absl::Status s) { *outcome = s; });
     return outcome;
   }
 

@@ -123,7 +123,7 @@ class MetricsTest : public testing::Test {
     loop_.Advance(absl::Milliseconds(10));
   }
   void Apply(const std::string& services) {
-    controller_->Apply("new.yaml", ConfigText(services), [](const auto&) {});
+    controller_->Apply({"new.yaml", ConfigText(services), "somebody"}, [](const auto&) {});
     loop_.RunAll();
   }
   std::string Text() { return MetricsText(controller_->GetMetrics()); }

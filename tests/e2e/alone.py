@@ -64,6 +64,7 @@ class Alone:
     def start(self, wrapper=(), **environment):
         """At the return it serves; its log is a new one. `wrapper`: the beginning of a command line that executes the rest."""
         argv = [*wrapper, str(BUILD / "lb/guidewayd"), "--config", str(self.config)]
+        argv += ["--state_directory", str(self.folder / "state")]
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", NODE, *argv],

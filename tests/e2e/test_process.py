@@ -17,6 +17,7 @@ DAEMON = "balancer/guidewayd"
 def start_by_hand(lab, config, wrapper=()):
     """Runs a guidewayd on the balancer that is expected to end by itself; a CompletedProcess."""
     argv = [*wrapper, f"{lab.options.build}/lb/guidewayd", "--config", str(config)]
+    argv += ["--state_directory", str(config.parent / "state")]
     argv = lab.command("balancer", argv)
     return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 

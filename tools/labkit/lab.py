@@ -285,7 +285,9 @@ class Lab:
     def _start_daemon(self, daemon):
         name = f"{daemon.node}/guidewayd"
         program = f"{self.options.build}/lb/guidewayd"
-        process = self._launch(name, [program, "--config", str(self.config_file(daemon.node))])
+        argv = [program, "--config", str(self.config_file(daemon.node))]
+        argv += ["--state_directory", str(self.folder(daemon.node) / "state")]
+        process = self._launch(name, argv)
 
         def answers(*words):
             self._check_alive(name, process)

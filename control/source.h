@@ -1,0 +1,52 @@
+// What a configuration is made of: a text, and the contents of the files that it names. Whoever has
+// both can put the same in force again, whatever has become of the files meanwhile.
+//
+// Safe from any thread.
+#ifndef GUIDEWAY_CONTROL_SOURCE_H_
+#define GUIDEWAY_CONTROL_SOURCE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "control/config/config.h"
+
+namespace guideway {
+
+struct ConfigSource {
+  std::string name;                          // of the file that the text is from, for people
+  std::string home;                          // a file; relative paths start at its directory
+  std::string text;                          // YAML
+  std::map<std::string, std::string> files;  // contents of what it names, by path; keys among them
+  std::string digest;                        // of text and files
+};
+
+// A configuration that can be served: it has nothing `unsupported`.
+struct LoadedSource {
+  LoadedConfig config;
+  uint64_t hash_seed = 0;
+  std::shared_ptr<const ConfigSource> source;
+};
+
+// LoadConfig, and the hash seed; errors are theirs.
+absl::StatusOr<LoadedSource> LoadSource(std::string name, std::string text, std::string home,
+                                        const FileReader& read = ReadNamedFile);
+
+// The file at `path`, and what is in the files that it names.
+absl::StatusOr<LoadedSource> LoadSourceFile(const std::string& path);
+
+// What was loaded once, with the contents from then.
+absl::StatusOr<LoadedSource> LoadSource(const ConfigSource& source);
+
+// SHA-256, as 64 hexadecimal digits.
+std::string Sha256(absl::string_view bytes);
+
+// As in ConfigSource.
+std::string DigestOf(absl::string_view text, const std::map<std::string, std::string>& files);
+
+}  // namespace guideway
+
+#endif  // GUIDEWAY_CONTROL_SOURCE_H_

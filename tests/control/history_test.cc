@@ -1,0 +1,431 @@
+#include "control/history.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "tests/support/fake_event_loop.h"
+#include "tests/support/test_config.h"
+
+namespace guideway {
+namespace {
+
+namespace fs = std::filesystem;
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::StartsWith;
+
+std::string Web(int weight) {
+  return ConfigText(
+      ServiceText("web", 1, absl::StrCat("{ name: a, address: 10.0.0.1, weight: ", weight, " }")));
+}
+
+class HistoryTest : public testing::Test {
+ protected:
+  HistoryTest() {
+    std::string name = testing::TempDir() + "history_test.XXXXXX";
+    directory_ = mkdtemp(name.data());
+    state_ = directory_ + "/state";
+    file_ = directory_ + "/guideway.yaml";
+    Open();
+  }
+  ~HistoryTest() override {
+    history_.reset();
+    fs::remove_all(directory_);
+  }
+
+  // As after a restart.
+  void Open() {
+    history_.reset();
+    history_ = std::make_unique<History>(state_, file_);
+  }
+  void WriteFile(const std::string& path, const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+  }
+  std::string Home() { return fs::directory_iterator(state_)->path().string(); }
+  std::string RecordPath(uint64_t number) {
+    return absl::StrCat(Home(), "/revisions/", number, ".json");
+  }
+  std::vector<std::string> TextPaths() {
+    std::vector<std::string> paths;
+    for (const auto& entry : fs::directory_iterator(Home() + "/texts")) {
+      paths.push_back(entry.path().string());
+    }
+    return paths;
+  }
+  std::string Warnings() { return absl::StrJoin(history_->warnings(), "\n"); }
+
+  static std::shared_ptr<const ConfigSource> Source(const std::string& name,
+                                                    const std::string& text,
+                                                    std::map<std::string, std::string> files = {}) {
+    auto source = std::make_shared<ConfigSource>();
+    source->name = source->home = name;
+    source->text = text;
+    source->files = std::move(files);
+    source->digest = DigestOf(source->text, source->files);
+    return source;
+  }
+
+  // Adds a revision and has it written.
+  absl::Status Add(const std::string& how, std::shared_ptr<const ConfigSource> source,
+                   const Overrides& overrides = {}, bool is_own = false) {
+    history_->Attach(&loop_);
+    api::Revision revision;
+    revision.set_who("somebody");
+    revision.set_how(how);
+    revision.set_file(source == nullptr ? "new.yaml" : source->name);
+    *revision.mutable_overrides() = ToApi(overrides);
+    absl::Status status = absl::UnknownError("not done");
+    history_->Add(revision, std::move(source), is_own, [&](absl::Status s) { status = s; });
+    EXPECT_FALSE(status.ok()) << "on disk before it was written?";
+    loop_.RunAll();
+    return status;
+  }
+  // The file as the daemon was started with it.
+  void AddStart() {
+    auto loaded = LoadSourceFile(file_);
+    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+    ASSERT_EQ(Add("start", loaded->source, {}, true), absl::OkStatus());
+  }
+
+  Beginning Begin() {
+    absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_);
+    EXPECT_TRUE(beginning.ok()) << beginning.status().message();
+    return beginning.ok() ? *std::move(beginning) : Beginning(LoadedConfig());
+  }
+  static uint32_t WeightOf(const Beginning& beginning) {
+    return beginning.what.config.config.services(0).backends(0).weight();
+  }
+
+  FakeEventLoop loop_;
+  std::string directory_, state_, file_;
+  std::unique_ptr<History> history_;
+};
+
+TEST_F(HistoryTest, WhatWasAddedIsThereAfterARestart) {
+  const Overrides overrides = {{"web/a", {.drained = true, .weight = 7}},
+                               {"web/b", {.drained = false, .weight = 0}}};
+  ASSERT_EQ(Add("apply", Source("new.yaml", "one", {{"/etc/deny", "10.0.0.0/8"}})),
+            absl::OkStatus());
+  ASSERT_EQ(Add("drain web/a", nullptr, overrides), absl::OkStatus());
+  Open();
+  EXPECT_THAT(history_->warnings(), IsEmpty());
+  ASSERT_THAT(history_->revisions(), SizeIs(2));
+  const api::Revision& last = history_->revisions().back();
+  EXPECT_EQ(last.number(), 2u);
+  EXPECT_EQ(last.who(), "somebody");
+  EXPECT_EQ(last.how(), "drain web/a");
+  EXPECT_EQ(last.file(), "new.yaml");
+  EXPECT_EQ(last.time().substr(0, 2), "20");
+  EXPECT_THAT(last.time(), testing::EndsWith("+00:00"));
+  EXPECT_EQ(last.digest(), history_->revisions().front().digest());
+  EXPECT_TRUE(FromApi(last.overrides()) == overrides);
+  const auto source = history_->ReadNow(2);
+  ASSERT_TRUE(source.ok()) << source.status().message();
+  EXPECT_EQ(source->text, "one");
+  EXPECT_EQ(source->files.at("/etc/deny"), "10.0.0.0/8");
+  ASSERT_EQ(Add("apply", Source("new.yaml", "two")), absl::OkStatus());
+  EXPECT_EQ(history_->revisions().back().number(), 3u) << "numbers go on";
+}
+
+TEST_F(HistoryTest, EqualTextsAreThereOnceAndNobodyElseMayReadThem) {
+  ASSERT_EQ(Add("apply", Source("new.yaml", "one", {{"key", "secret"}})), absl::OkStatus());
+  ASSERT_EQ(Add("apply", Source("other.yaml", "one", {{"key", "secret"}})), absl::OkStatus());
+  EXPECT_THAT(TextPaths(), SizeIs(2));
+  for (const auto& entry : fs::recursive_directory_iterator(state_)) {
+    EXPECT_EQ(entry.status().permissions() & fs::perms::mask,
+              entry.is_directory() ? fs::perms::owner_all
+                                   : fs::perms::owner_read | fs::perms::owner_write)
+        << entry.path();
+  }
+}
+
+TEST_F(HistoryTest, TheLastThousandAreKeptAndTheirTexts) {
+  for (size_t i = 1; i <= History::kMaxRevisions + 2; ++i) {
+    // 1 and 2 have texts of their own, the others share one.
+    ASSERT_EQ(Add("apply", Source("f", i < 3 ? absl::StrCat(i) : "shared")), absl::OkStatus());
+  }
+  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxRevisions));
+  EXPECT_EQ(history_->revisions().front().number(), 3u);
+  EXPECT_FALSE(fs::exists(RecordPath(2)));
+  EXPECT_TRUE(fs::exists(RecordPath(3)));
+  EXPECT_THAT(TextPaths(), SizeIs(1));
+  history_->Read(2, [](const auto& source) {
+    EXPECT_EQ(source.status().message(), "there is no revision 2; there are 3 to 1002");
+  });
+  Open();
+  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxRevisions));
+}
+
+TEST_F(HistoryTest, ATextThatADaemonLeftWhenItWasKilledIsRemoved) {
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  WriteFile(Home() + "/texts/" + Sha256("lost"), "lost");
+  WriteFile(Home() + "/texts/.unfinished", "lo");
+  Open();
+  ASSERT_EQ(Add("start", Source("f", "one")), absl::OkStatus());
+  EXPECT_FALSE(fs::exists(Home() + "/texts/" + Sha256("lost")));
+  ASSERT_EQ(Add("apply", Source("f", "two")), absl::OkStatus());
+  EXPECT_THAT(TextPaths(), SizeIs(2));
+}
+
+TEST_F(HistoryTest, TornAndHostileRecordsAreLeftOutByName) {
+  for (int i = 1; i <= 6; ++i) {
+    ASSERT_EQ(Add("apply", Source("f", absl::StrCat(i))), absl::OkStatus());
+  }
+  const std::string sound = [&] {
+    std::ifstream in(RecordPath(1));
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  }();
+  WriteFile(RecordPath(2), sound.substr(0, sound.size() / 2));
+  WriteFile(RecordPath(3), "");
+  WriteFile(RecordPath(4), sound);  // of another number
+  std::string hostile = sound;
+  hostile.replace(hostile.find(Sha256("1")), 64, "../../../../../../../../etc/passwd");
+  WriteFile(RecordPath(5),
+            absl::StrReplaceAll(hostile, {{"\"number\": \"1\"", "\"number\": \"5\""}}));
+  fs::remove(RecordPath(6));
+  fs::create_directory(RecordPath(6));
+  WriteFile(Home() + "/revisions/07.json", sound);
+  WriteFile(Home() + "/revisions/\x1b[2J.json", sound);
+  fs::create_symlink("/dev/zero", RecordPath(8));
+  ASSERT_EQ(mkfifo(RecordPath(9).c_str(), 0600), 0);
+  Open();
+  EXPECT_THAT(history_->revisions(), SizeIs(1));
+  EXPECT_EQ(history_->revisions().front().number(), 1u);
+  for (const char* name : {"/2.json", "/3.json", "/4.json", "/5.json", "/6.json", "/07.json",
+                           "/?[2J.json", "/8.json", "/9.json"}) {
+    EXPECT_THAT(Warnings(), HasSubstr(name));
+  }
+  EXPECT_THAT(Warnings(), Not(HasSubstr("\x1b")));
+  ASSERT_EQ(Add("apply", Source("f", "next")), absl::OkStatus());
+  EXPECT_EQ(history_->revisions().back().number(), 10u) << "over those that cannot be read";
+  EXPECT_TRUE(fs::exists(Home() + "/texts/" + Sha256("2")))
+      << "may be wanted when its record is mended";
+}
+
+TEST_F(HistoryTest, OfManyBrokenFilesSomeAreNamed) {
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  for (int i = 0; i < 30; ++i) WriteFile(absl::StrCat(Home(), "/revisions/x", i), "");
+  Open();
+  EXPECT_THAT(history_->warnings(), SizeIs(11));
+  EXPECT_THAT(Warnings(), HasSubstr("and 20 more files in "));
+}
+
+TEST_F(HistoryTest, ATornTextIsNotedAndReplaced) {
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  const std::string path = Home() + "/texts/" + Sha256("one");
+  WriteFile(path, "on");
+  const auto torn = history_->ReadNow(1);
+  EXPECT_THAT(std::string(torn.status().message()),
+              AllOf(HasSubstr(path), HasSubstr("does not hold what was written")));
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  EXPECT_TRUE(history_->ReadNow(1).ok());
+}
+
+TEST_F(HistoryTest, WhatCannotBeWrittenIsSaidAndTriedAgain) {
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  // In place of a disk that is full.
+  const std::string texts = Home() + "/texts";
+  fs::rename(texts, texts + ".away");
+  WriteFile(texts, "");
+  const absl::Status status = Add("apply", Source("f", "two"));
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("revision 2 is in force and not kept"),
+                                                   HasSubstr(texts), HasSubstr("Not a directory")));
+  EXPECT_EQ(Warnings(), status.message());
+  EXPECT_THAT(history_->revisions(), SizeIs(2)) << "it was in force all the same";
+  fs::remove(texts);
+  fs::rename(texts + ".away", texts);
+  ASSERT_EQ(Add("drain web/a", nullptr), absl::OkStatus()) << "with the configuration it is about";
+  EXPECT_EQ(Warnings(), "");
+  Open();
+  EXPECT_EQ(history_->ReadNow(3)->text, "two");
+}
+
+TEST_F(HistoryTest, AStateDirectoryThatIsAFile) {
+  history_.reset();
+  fs::remove_all(state_);
+  WriteFile(state_, "");
+  WriteFile(file_, Web(1));
+  history_ = std::make_unique<History>(state_, file_);
+  EXPECT_EQ(WeightOf(Begin()), 1u);
+  EXPECT_THAT(std::string(Add("start", Source("f", "one")).message()), HasSubstr(state_));
+}
+
+TEST_F(HistoryTest, ASecondDaemonLeavesItAlone) {
+  History second(state_, file_);
+  EXPECT_THAT(absl::StrJoin(second.warnings(), ""), HasSubstr("another guidewayd uses"));
+  History other(state_, file_ + ".other");
+  EXPECT_THAT(other.warnings(), IsEmpty()) << "another file's";
+}
+
+TEST_F(HistoryTest, ReadingAnswersOnTheLoop) {
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  std::string text;
+  history_->Read(1, [&](const absl::StatusOr<ConfigSource>& source) { text = source->text; });
+  EXPECT_EQ(text, "");
+  loop_.RunAll();
+  EXPECT_EQ(text, "one");
+}
+
+// --- What to start with --------------------------------------------------------------------------
+
+TEST_F(HistoryTest, TheFirstStartIsTheFiles) {
+  WriteFile(file_, Web(1));
+  const Beginning beginning = Begin();
+  EXPECT_EQ(WeightOf(beginning), 1u);
+  EXPECT_EQ(beginning.from, "file");
+  EXPECT_EQ(beginning.applied_file, "");
+  EXPECT_EQ(beginning.config_error, "");
+  EXPECT_EQ(beginning.what.hash_seed, 7u);
+}
+
+TEST_F(HistoryTest, ABrokenFileWithoutAHistoryIsRefused) {
+  EXPECT_THAT(std::string(ChooseBeginning(history_.get(), file_).status().message()),
+              HasSubstr("cannot read the configuration file"));
+  WriteFile(file_, Web(1) + "bogus: 1\n");
+  EXPECT_THAT(std::string(ChooseBeginning(history_.get(), file_).status().message()),
+              AllOf(StartsWith(file_), HasSubstr("bogus")));
+}
+
+TEST_F(HistoryTest, AnUnchangedFileYieldsToWhatWasApplied) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+  ASSERT_EQ(Add("drain web/a", nullptr, {{"web/a", {.drained = true, .weight = {}}}}),
+            absl::OkStatus());
+  Open();
+  const Beginning beginning = Begin();
+  EXPECT_EQ(WeightOf(beginning), 2u);
+  EXPECT_EQ(beginning.from, "applied");
+  EXPECT_EQ(beginning.applied_file, "new.yaml");
+  EXPECT_EQ(beginning.config_error, "");
+  EXPECT_TRUE(OverrideOf(beginning.overrides, "web/a").drained);
+}
+
+TEST_F(HistoryTest, AChangedFileWins) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+  WriteFile(file_, Web(3));
+  ASSERT_EQ(Add("drain web/a", nullptr, {{"web/a", {.drained = true, .weight = {}}}}),
+            absl::OkStatus())
+      << "an override is not about the file";
+  Open();
+  const Beginning beginning = Begin();
+  EXPECT_EQ(WeightOf(beginning), 3u);
+  EXPECT_EQ(beginning.from, "file");
+  EXPECT_TRUE(OverrideOf(beginning.overrides, "web/a").drained) << "kept in all cases";
+}
+
+TEST_F(HistoryTest, AFileThatWasAppliedAndRolledBackStaysRolledBack) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  WriteFile(file_, Web(2));
+  ASSERT_EQ(Add("apply", Source(file_, Web(2))), absl::OkStatus());
+  ASSERT_EQ(Add("rollback to 1", Source(file_, Web(1))), absl::OkStatus());
+  Open();
+  EXPECT_EQ(WeightOf(Begin()), 1u);
+  EXPECT_EQ(Begin().from, "applied");
+}
+
+TEST_F(HistoryTest, WhatWasAppliedAndIsTheFileNowIsTheFile) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  WriteFile(file_, Web(2));
+  ASSERT_EQ(Add("apply", Source("copy.yaml", Web(2))), absl::OkStatus());
+  Open();
+  EXPECT_EQ(WeightOf(Begin()), 2u);
+  EXPECT_EQ(Begin().from, "file");
+}
+
+TEST_F(HistoryTest, ABrokenFileYieldsToTheLastRevision) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  for (const std::string& broken : {Web(3) + "bogus: 1\n", std::string("{"), std::string()}) {
+    WriteFile(file_, broken);
+    Open();
+    const Beginning beginning = Begin();
+    EXPECT_EQ(WeightOf(beginning), 1u);
+    EXPECT_EQ(beginning.from, "last revision");
+    EXPECT_EQ(beginning.applied_file, file_);
+    EXPECT_THAT(beginning.config_error, HasSubstr(file_ + ":"));
+  }
+  fs::remove(file_);
+  Open();
+  EXPECT_THAT(Begin().config_error, HasSubstr("No such file"));
+  // What started that way goes on; a file that is mended wins.
+  ASSERT_EQ(Add("start", Source(file_, Web(1))), absl::OkStatus());
+  WriteFile(file_, Web(1));
+  Open();
+  EXPECT_EQ(Begin().from, "file");
+}
+
+TEST_F(HistoryTest, ContentsOfNamedFilesBelongToTheRevision) {
+  const std::string with_deny = "access: { deny_files: [deny.txt] }\n" + Web(1);
+  WriteFile(file_, with_deny);
+  WriteFile(directory_ + "/deny.txt", "192.0.2.0/24\n");
+  AddStart();
+  ASSERT_EQ(Add("apply", LoadSource("new.yaml", with_deny + "# applied\n", file_)->source),
+            absl::OkStatus());
+  const auto denies = [](const Beginning& beginning, const char* address) {
+    return beginning.what.config.access->Find(IpAddress::Parse(address).value()) ==
+           static_cast<uint32_t>(Access::kDeny);
+  };
+  // The same as when it was applied: that is in force.
+  Open();
+  EXPECT_EQ(Begin().from, "applied");
+  // Another list: the file is another.
+  WriteFile(directory_ + "/deny.txt", "203.0.113.0/24\n");
+  Open();
+  EXPECT_EQ(Begin().from, "file");
+  EXPECT_TRUE(denies(Begin(), "203.0.113.1"));
+  EXPECT_FALSE(denies(Begin(), "192.0.2.1"));
+  // None: the last revision, with the list that it had.
+  fs::remove(directory_ + "/deny.txt");
+  Open();
+  EXPECT_EQ(Begin().from, "last revision");
+  EXPECT_THAT(Begin().config_error, HasSubstr("deny.txt"));
+  EXPECT_TRUE(denies(Begin(), "192.0.2.1"));
+}
+
+TEST_F(HistoryTest, AHashSeedOfAFileBelongsToTheRevision) {
+  const std::string text = absl::StrReplaceAll(Web(1), {{"hash_seed: 7", "hash_seed_file: seed"}});
+  WriteFile(file_, text);
+  WriteFile(directory_ + "/seed", "77\n");
+  AddStart();
+  fs::remove(directory_ + "/seed");
+  Open();
+  EXPECT_EQ(Begin().what.hash_seed, 77u);
+}
+
+TEST_F(HistoryTest, ARevisionThatCannotBeReadYieldsToTheOneBefore) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+  ASSERT_EQ(Add("apply", Source("bad.yaml", "no configuration any more")), absl::OkStatus());
+  ASSERT_EQ(Add("apply", Source("newer.yaml", Web(4))), absl::OkStatus());
+  fs::remove(Home() + "/texts/" + Sha256(Web(4)));
+  WriteFile(file_, "broken");
+  Open();
+  const Beginning beginning = Begin();
+  EXPECT_EQ(WeightOf(beginning), 2u);
+  EXPECT_EQ(beginning.applied_file, "new.yaml");
+  EXPECT_THAT(Warnings(), AllOf(HasSubstr("revision 4 cannot be put in force again"),
+                                HasSubstr("revision 3 cannot be put in force again")));
+}
+
+}  // namespace
+}  // namespace guideway

@@ -1,0 +1,466 @@
+// The controller and its history: what is a revision, what is in force after a restart, overrides
+// by hand, rollback.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "control/api/api.pb.h"
+#include "control/controller.h"
+#include "control/history.h"
+#include "tests/support/fake_dataplane.h"
+#include "tests/support/fake_event_loop.h"
+#include "tests/support/fake_prober.h"
+#include "tests/support/test_config.h"
+
+namespace guideway {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string Ab(int weight_of_a, const std::string& more = "") {
+  return ConfigText(ServiceText("web", 1,
+                                absl::StrCat("{ name: a, address: 10.0.0.1, weight: ", weight_of_a,
+                                             " }, { name: b, address: 10.0.0.2 }"),
+                                more));
+}
+constexpr char kOnlyB[] = "{ name: b, address: 10.0.0.2 }";
+
+class RevisionsTest : public testing::Test {
+ protected:
+  RevisionsTest() {
+    std::string name = testing::TempDir() + "revisions_test.XXXXXX";
+    directory_ = mkdtemp(name.data());
+    file_ = directory_ + "/guideway.yaml";
+  }
+  ~RevisionsTest() override {
+    Crash();
+    std::filesystem::remove_all(directory_);
+  }
+
+  void WriteFile(const std::string& text) { std::ofstream(file_) << text; }
+  void Start() {
+    history_ = std::make_unique<History>(directory_ + "/state", file_);
+    absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_);
+    ASSERT_TRUE(beginning.ok()) << beginning.status().message();
+    history_->Attach(&disk_);
+    controller_.emplace(
+        &loop_, &prober_, &dataplane_,
+        Controller::Options{.config_file = file_, .version = "test", .history = history_.get()},
+        *std::move(beginning));
+    ASSERT_EQ(controller_->Start(), absl::OkStatus());
+    RunAll();
+  }
+  void StartWith(const std::string& text) {
+    WriteFile(text);
+    Start();
+  }
+  void Crash() {
+    controller_.reset();
+    history_.reset();
+  }
+  void RunAll() {
+    for (int i = 0; i < 10; ++i) {
+      loop_.RunAll();
+      disk_.RunAll();
+    }
+  }
+
+  // What came of a request; empty while nothing has.
+  using Outcome = std::shared_ptr<std::optional<absl::Status>>;
+  static Outcome NewOutcome() { return std::make_shared<std::optional<absl::Status>>(); }
+  Outcome Apply(const std::string& text, bool discard_overrides = false) {
+    const Outcome outcome = NewOutcome();
+    controller_->Apply({"new.yaml", text, "alice", discard_overrides},
+                       [outcome](const auto& result) { *outcome = result.status(); });
+    return outcome;
+  }
+  Outcome Rollback(std::optional<uint64_t> number = std::nullopt) {
+    const Outcome outcome = NewOutcome();
+    controller_->Rollback(number, "alice",
+                          [outcome](const auto& result) { *outcome = result.status(); });
+    return outcome;
+  }
+  Outcome Weight(const std::string& backend, std::optional<uint32_t> weight) {
+    const Outcome outcome = NewOutcome();
+    controller_->SetWeight({"web", backend, "bob"}, weight,
+                           [outcome](absl::Status s) { *outcome = s; });
+    return outcome;
+  }
+  Outcome Drain(const std::string& backend) {
+    const Outcome outcome = NewOutcome();
+    controller_->Drain({"web", backend, "bob"}, [outcome](absl::Status s) { *outcome = s; });
+    return outcome;
+  }
+  Outcome Undrain(const std::string& backend) {
+    const Outcome outcome = NewOutcome();
+    controller_->Undrain({"web", backend, "bob"}, [outcome](absl::Status s) { *outcome = s; });
+    return outcome;
+  }
+  static std::string Message(const Outcome& outcome) {
+    if (!outcome->has_value()) return "nothing yet";
+    return (*outcome)->ok() ? "ok" : std::string((*outcome)->message());
+  }
+
+  api::Backend Get(const std::string& backend) {
+    const api::BackendList list = controller_->GetBackends();
+    for (const api::Backend& b : list.backends()) {
+      if (b.name() == backend) return b;
+    }
+    ADD_FAILURE() << "no " << backend;
+    return {};
+  }
+  // «number how who», the newest last.
+  std::vector<std::string> Lines() {
+    std::vector<std::string> lines;
+    const api::RevisionList list = controller_->GetHistory();
+    for (const api::Revision& r : list.revisions()) {
+      lines.push_back(absl::StrCat(r.number(), " ", r.how(), " by ", r.who()));
+    }
+    return lines;
+  }
+  std::string LastOverrides() {
+    const api::RevisionList list = controller_->GetHistory();
+    return ToText(FromApi(list.revisions().rbegin()->overrides()));
+  }
+
+  FakeEventLoop loop_, disk_;
+  FakeProber prober_{&loop_};
+  FakeDataplane dataplane_;
+  std::string directory_, file_;
+  std::unique_ptr<History> history_;
+  std::optional<Controller> controller_;
+};
+
+TEST_F(RevisionsTest, EveryChangeIsARevisionWithWhoAndHow) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  Drain("a");
+  RunAll();
+  Weight("b", 7);
+  RunAll();
+  Undrain("a");
+  RunAll();
+  controller_->Reload();
+  RunAll();
+  Rollback(2);
+  RunAll();
+  EXPECT_THAT(Lines(), ElementsAre("1 start by start", "2 apply by alice", "3 drain web/a by bob",
+                                   "4 weight web/b 7 by bob", "5 undrain web/a by bob",
+                                   "6 reload by SIGHUP", "7 rollback to 2 by alice"));
+  const api::Status status = controller_->GetStatus();
+  EXPECT_EQ(status.revision(), 7u);
+  EXPECT_EQ(status.how(), "rollback to 2");
+  EXPECT_EQ(status.who(), "alice");
+  EXPECT_EQ(status.configuration(), "applied");
+  EXPECT_EQ(status.applied_file(), "new.yaml");
+}
+
+TEST_F(RevisionsTest, WhatIsRefusedOrChangesNothingIsNone) {
+  StartWith(Ab(100));
+  Apply("nonsense");
+  Drain("x");
+  Undrain("a");
+  Weight("a", 100);
+  RunAll();
+  EXPECT_THAT(Lines(), ElementsAre("1 start by start"));
+}
+
+TEST_F(RevisionsTest, AnAnswerComesWhenItIsInForceAndOnDisk) {
+  StartWith(Ab(100));
+  const size_t published = dataplane_.published.size();
+  const Outcome weight = Weight("a", 7);
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.published.size(), published + 1) << "the disk holds up nothing";
+  EXPECT_EQ(Get("a").weight(), 7u);
+  EXPECT_EQ(Message(weight), "nothing yet");
+  const Outcome apply = Apply(Ab(60));
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.published.size(), published + 2);
+  EXPECT_EQ(Message(apply), "nothing yet");
+  RunAll();
+  EXPECT_EQ(Message(weight), "ok");
+  EXPECT_EQ(Message(apply), "ok");
+}
+
+TEST_F(RevisionsTest, AfterACrashTheSameIsInForce) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  Weight("b", 7);
+  Drain("a");
+  RunAll();
+  const uint64_t digest = dataplane_.snapshot().services()[0]->configured_digest;
+  Crash();
+  Start();
+  EXPECT_EQ(Get("a").weight(), 50u);
+  EXPECT_EQ(Get("b").weight(), 7u);
+  EXPECT_EQ(Get("b").file_weight(), 100u);
+  EXPECT_TRUE(Get("b").weight_by_hand());
+  EXPECT_EQ(Get("a").state(), "drain");
+  EXPECT_EQ(dataplane_.snapshot().services()[0]->configured_digest, digest);
+  const api::Status status = controller_->GetStatus();
+  EXPECT_EQ(status.revision(), 5u);
+  EXPECT_EQ(status.how(), "start");
+  EXPECT_EQ(status.configuration(), "applied");
+  EXPECT_EQ(status.applied_file(), "new.yaml");
+  EXPECT_EQ(status.config_error(), "");
+  ASSERT_EQ(status.overrides_size(), 2);
+  EXPECT_EQ(status.overrides(1).file_weight(), 100u);
+}
+
+TEST_F(RevisionsTest, AtAStartABrokenFileYieldsAndStatusSaysSo) {
+  StartWith(Ab(60));
+  Crash();
+  WriteFile(Ab(70) + "bogus: 1\n");
+  Start();
+  EXPECT_EQ(Get("a").weight(), 60u);
+  const api::Status status = controller_->GetStatus();
+  EXPECT_EQ(status.configuration(), "last revision");
+  EXPECT_THAT(status.config_error(), HasSubstr("bogus"));
+  EXPECT_THAT(status.events().rbegin()->text(), HasSubstr("refused at the start"));
+  Crash();
+  WriteFile(Ab(70));
+  Start();
+  EXPECT_EQ(Get("a").weight(), 70u);
+  EXPECT_EQ(controller_->GetStatus().configuration(), "file");
+  EXPECT_EQ(controller_->GetStatus().config_error(), "");
+}
+
+TEST_F(RevisionsTest, OverridesOfABackendThatIsGoneAreDropped) {
+  StartWith(Ab(100));
+  Drain("a");
+  Weight("b", 7);
+  RunAll();
+  Crash();
+  WriteFile(ConfigText(ServiceText("web", 1, kOnlyB)));
+  Start();
+  EXPECT_EQ(LastOverrides(), "weight web/b 7");
+  std::string events;
+  const api::Status status = controller_->GetStatus();
+  for (const api::Event& event : status.events()) absl::StrAppend(&events, event.text(), "\n");
+  EXPECT_THAT(events, HasSubstr("dropped, for the configuration has no such backend: drain web/a"));
+  Apply(Ab(100));
+  RunAll();
+  EXPECT_EQ(Get("a").state(), "up") << "it is another when it comes back";
+}
+
+// --- Weights -------------------------------------------------------------------------------------
+
+TEST_F(RevisionsTest, AWeightByHandReachesTheTable) {
+  StartWith(Ab(100));
+  const uint64_t before = dataplane_.snapshot().services()[0]->configured_digest;
+  const Outcome outcome = Weight("a", 300);
+  RunAll();
+  EXPECT_EQ(Message(outcome), "ok");
+  EXPECT_EQ(Get("a").weight(), 300u);
+  EXPECT_EQ(Get("a").file_weight(), 100u);
+  EXPECT_TRUE(Get("a").weight_by_hand());
+  EXPECT_NEAR(Get("a").share(), 0.75, 0.01);
+  EXPECT_NE(dataplane_.snapshot().services()[0]->configured_digest, before);
+  // As on a balancer that has it in its file.
+  const uint64_t by_hand = dataplane_.snapshot().services()[0]->configured_digest;
+  Apply(Ab(300));
+  RunAll();
+  EXPECT_EQ(dataplane_.snapshot().services()[0]->configured_digest, by_hand);
+}
+
+TEST_F(RevisionsTest, TheFilesWeightEndsAnOverride) {
+  StartWith(Ab(100));
+  Weight("a", 50);
+  RunAll();
+  Weight("a", 100);
+  RunAll();
+  EXPECT_FALSE(Get("a").weight_by_hand());
+  Weight("a", 50);
+  Drain("a");
+  RunAll();
+  Weight("a", std::nullopt);
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 100u);
+  EXPECT_EQ(LastOverrides(), "drain web/a") << "and nothing else";
+  EXPECT_THAT(Lines().back(), HasSubstr("weight web/a file"));
+}
+
+TEST_F(RevisionsTest, OverridesHoldOverAppliesAndReloadsUntilTheyAreDiscarded) {
+  StartWith(Ab(100));
+  Weight("a", 50);
+  Drain("b");
+  RunAll();
+  Apply(Ab(70));
+  RunAll();
+  controller_->Reload();
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 50u);
+  EXPECT_EQ(Get("b").state(), "drain");
+
+  const Outcome refused = Apply("nonsense", true);
+  RunAll();
+  EXPECT_NE(Message(refused), "ok");
+  EXPECT_EQ(LastOverrides(), "weight web/a 50, drain web/b") << "all or nothing";
+
+  Apply(Ab(70), true);
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 70u);
+  EXPECT_EQ(Get("b").state(), "up");
+  EXPECT_EQ(LastOverrides(), "");
+  EXPECT_EQ(controller_->GetStatus().overrides_size(), 0);
+}
+
+TEST_F(RevisionsTest, WhatIsAskedWhileOverridesAreDiscardedComesAfter) {
+  StartWith(Ab(100));
+  Drain("b");
+  RunAll();
+  Apply(Ab(70), true);
+  loop_.RunHelper();  // read; the Compile is under way
+  const Outcome outcome = Weight("a", 50);
+  EXPECT_EQ(Message(outcome), "nothing yet");
+  RunAll();
+  EXPECT_EQ(Message(outcome), "ok");
+  EXPECT_EQ(LastOverrides(), "weight web/a 50");
+  EXPECT_EQ(Get("a").weight(), 50u);
+}
+
+// --- Rollback ------------------------------------------------------------------------------------
+
+TEST_F(RevisionsTest, RollbackPutsConfigurationAndOverridesBack) {
+  StartWith(Ab(100));
+  Drain("b");
+  RunAll();
+  Apply(Ab(50), true);
+  RunAll();
+  Weight("a", 1);
+  RunAll();
+  const Outcome outcome = Rollback(2);
+  RunAll();
+  EXPECT_EQ(Message(outcome), "ok");
+  EXPECT_EQ(Get("a").weight(), 100u);
+  EXPECT_EQ(Get("b").state(), "drain");
+  EXPECT_EQ(LastOverrides(), "drain web/b");
+}
+
+TEST_F(RevisionsTest, WithoutANumberItIsTheConfigurationBefore) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  Drain("b");
+  RunAll();
+  Rollback();
+  RunAll();
+  EXPECT_EQ(Lines().back(), "4 rollback to 1 by alice") << "over the drain between";
+  EXPECT_EQ(Get("a").weight(), 100u);
+  EXPECT_EQ(Get("b").state(), "up");
+  Rollback();
+  RunAll();
+  EXPECT_EQ(Lines().back(), "5 rollback to 3 by alice") << "and back";
+  EXPECT_EQ(Get("b").state(), "drain");
+}
+
+TEST_F(RevisionsTest, WhereThereIsNothingToGoBackToItSaysSo) {
+  StartWith(Ab(100));
+  Drain("a");
+  RunAll();
+  const Outcome none = Rollback(), unknown = Rollback(99);
+  RunAll();
+  EXPECT_THAT(Message(none), HasSubstr("there is no revision before with another configuration"));
+  EXPECT_EQ(Message(unknown), "there is no revision 99; there are 1 to 2");
+  EXPECT_EQ((*unknown)->code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Lines().size(), 2u);
+}
+
+TEST_F(RevisionsTest, RollbackGoesByWhatNamedFilesHeldThen) {
+  const std::string text = "access: { deny_files: [deny.txt] }\n" + Ab(100);
+  std::ofstream(directory_ + "/deny.txt") << "192.0.2.0/24\n";
+  StartWith(text);
+  std::ofstream(directory_ + "/deny.txt") << "203.0.113.0/24\n";
+  controller_->Reload();
+  RunAll();
+  const auto denied = [&](const char* address) {
+    return dataplane_.snapshot().Allows(IpAddress::Parse(address).value()) ? "allowed" : "denied";
+  };
+  EXPECT_STREQ(denied("203.0.113.1"), "denied");
+  Rollback();
+  RunAll();
+  EXPECT_STREQ(denied("203.0.113.1"), "allowed");
+  EXPECT_STREQ(denied("192.0.2.1"), "denied");
+}
+
+TEST_F(RevisionsTest, ARollbackOfWhatIsFixedIsRefused) {
+  StartWith(Ab(100));
+  Crash();
+  StartWith(Ab(100) + "dataplane: { idle: poll }\n");
+  const Outcome outcome = Rollback();
+  RunAll();
+  EXPECT_THAT(Message(outcome), AllOf(HasSubstr("dataplane.idle"), HasSubstr("restart")));
+  EXPECT_EQ(Lines().size(), 2u);
+}
+
+TEST_F(RevisionsTest, TheTextOfARevision) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  absl::StatusOr<api::RevisionText> text = absl::UnknownError("");
+  controller_->GetRevision(1, [&](const auto& answer) { text = answer; });
+  EXPECT_FALSE(text.ok());
+  RunAll();
+  ASSERT_TRUE(text.ok()) << text.status().message();
+  EXPECT_EQ(text->text(), Ab(100));
+  EXPECT_EQ(text->revision().how(), "start");
+  controller_->GetRevision(9, [&](const auto& answer) { text = answer; });
+  RunAll();
+  EXPECT_EQ(text.status().message(), "there is no revision 9; there are 1 to 2");
+}
+
+// --- A disk that does not do as it should --------------------------------------------------------
+
+TEST_F(RevisionsTest, WithoutADiskItTakesEffectAllTheSame) {
+  StartWith(Ab(100));
+  std::filesystem::remove_all(directory_ + "/state");
+  std::ofstream(directory_ + "/state") << "in the way";
+  const Outcome outcome = Apply(Ab(50));
+  RunAll();
+  EXPECT_EQ(Message(outcome), "ok");
+  EXPECT_EQ(Get("a").weight(), 50u);
+  const api::Status status = controller_->GetStatus();
+  ASSERT_FALSE(status.warnings().empty());
+  EXPECT_THAT(*status.warnings().rbegin(), HasSubstr("revision 2 is in force and not kept"));
+  EXPECT_THAT(status.events().rbegin()->text(), HasSubstr("revision 2 is in force and not kept"));
+}
+
+TEST_F(RevisionsTest, CanBeDestroyedWhileTheDiskIsAtWork) {
+  StartWith(Ab(100));
+  const Outcome outcome = Apply(Ab(50));
+  loop_.RunAll();
+  Crash();
+  RunAll();
+  EXPECT_EQ(Message(outcome), "nothing yet");
+}
+
+TEST_F(RevisionsTest, WithoutAHistoryNumbersCountFromOne) {
+  WriteFile(Ab(100));
+  controller_.emplace(&loop_, &prober_, &dataplane_,
+                      Controller::Options{.config_file = file_, .version = "test"},
+                      LoadText(Ab(100)));
+  ASSERT_EQ(controller_->Start(), absl::OkStatus());
+  Apply(Ab(50));
+  RunAll();
+  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+  const Outcome outcome = Rollback(1);
+  RunAll();
+  EXPECT_THAT(Message(outcome), HasSubstr("not kept by this daemon"));
+}
+
+}  // namespace
+}  // namespace guideway
