@@ -877,10 +877,11 @@ void Controller::Impl::GetRevision(uint64_t number, RevisionDone done) const {
   }
   history_->Read(number, [loop = loop_, text,
                           done = std::move(done)](absl::StatusOr<ConfigSource> source) mutable {
-    absl::StatusOr<api::RevisionText> answer = source.status();
+    absl::StatusOr<api::RevisionText> answer = std::move(text);
     if (source.ok()) {
-      text.set_text(std::move(source->text));
-      answer = std::move(text);
+      answer->set_text(std::move(source->text));
+    } else {
+      answer = source.status();
     }
     loop->Post([answer = std::move(answer), done = std::move(done)] { done(answer); });
   });

@@ -177,8 +177,9 @@ std::vector<std::string> DigestsOf(const history::Record& record) {
 // What is on disk. On one thread at a time.
 class History::Disk {
  public:
-  Disk(std::string directory, std::string config_file)
-      : directory_(std::move(directory)),
+  Disk(std::string directory, std::string config_file, size_t max_revisions)
+      : max_revisions_(max_revisions),
+        directory_(std::move(directory)),
         revisions_(directory_ + "/revisions"),
         texts_(directory_ + "/texts"),
         config_file_(std::move(config_file)) {}
@@ -223,6 +224,7 @@ class History::Disk {
   std::string DigestOfOwnFile();
   void RemoveOld();
 
+  const size_t max_revisions_;
   const std::string directory_, revisions_, texts_;
   const std::string config_file_;
   int lock_ = -1;
@@ -287,9 +289,10 @@ std::vector<history::Record> History::Disk::ReadRecords(uint64_t* last_number,
   }
   std::sort(numbers.begin(), numbers.end());
   *last_number = numbers.empty() ? 0 : numbers.back();
-  if (numbers.size() > kMaxRevisions) {
-    too_old_.assign(numbers.begin(), numbers.end() - kMaxRevisions);
-    numbers.erase(numbers.begin(), numbers.end() - kMaxRevisions);
+  if (numbers.size() > max_revisions_) {
+    const auto first = numbers.end() - static_cast<ptrdiff_t>(max_revisions_);
+    too_old_.assign(numbers.begin(), first);
+    numbers.erase(numbers.begin(), first);
   }
   std::vector<history::Record> records;
   for (uint64_t number : numbers) {
@@ -421,7 +424,7 @@ absl::Status History::Disk::Write(const api::Revision& revision,
 void History::Disk::RemoveOld() {
   std::set<std::string> unused;
   for (uint64_t number : std::exchange(too_old_, {})) unlink(PathOf(number).c_str());
-  while (kept_.size() > kMaxRevisions) {
+  while (kept_.size() > max_revisions_) {
     unlink(PathOf(kept_.front().number).c_str());
     unused.insert(kept_.front().digests->begin(), kept_.front().digests->end());
     kept_.pop_front();
@@ -445,9 +448,11 @@ void History::Disk::RemoveOld() {
 
 History::History() = default;
 
-History::History(const std::string& state_directory, const std::string& config_file) {
+History::History(const std::string& state_directory, const std::string& config_file,
+                 size_t max_revisions)
+    : max_revisions_(max_revisions) {
   const std::string directory = absl::StrCat(state_directory, "/", DirectoryName(config_file));
-  auto disk = std::make_shared<Disk>(directory, config_file);
+  auto disk = std::make_shared<Disk>(directory, config_file, max_revisions);
   if (!disk->Lock()) {
     Warn(absl::StrCat("history: another guidewayd uses ", directory,
                       ", so nothing is kept by this one; give it a --state_directory of its own"));
@@ -479,7 +484,7 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
   else if (!revisions_.empty())
     revision.set_digest(revisions_.back().digest());
   revisions_.push_back(revision);
-  if (revisions_.size() > kMaxRevisions) revisions_.pop_front();
+  if (revisions_.size() > max_revisions_) revisions_.pop_front();
   if (disk_ == nullptr || loop_ == nullptr) {
     done(absl::OkStatus());
     return number;
@@ -541,8 +546,8 @@ absl::StatusOr<Beginning> ChooseBeginning(History* history, const std::string& c
   std::string last_own;
   for (auto it = history->revisions().rbegin(); it != history->revisions().rend() && !last; ++it) {
     absl::StatusOr<ConfigSource> source = history->ReadNow(it->number());
-    absl::StatusOr<LoadedSource> loaded = source.status();
-    if (source.ok()) loaded = LoadSource(*source);
+    absl::StatusOr<LoadedSource> loaded =
+        source.ok() ? LoadSource(*source) : absl::StatusOr<LoadedSource>(source.status());
     if (loaded.ok()) {
       last = *std::move(loaded);
       last_own = history->OwnDigest(it->number());

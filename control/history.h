@@ -20,7 +20,7 @@
 //      names it. Nothing of it keeps a daemon from starting.
 //   3. What cannot be written keeps nothing from coming into force. The next revision tries again
 //      to write the configuration in force.
-//   4. The last kMaxRevisions are kept, and no text that none of them refers to.
+//   4. The last kMaxRevisions are kept (1000), and no text that none of them refers to.
 //   5. Numbers go on over restarts and over revisions that cannot be read.
 //
 // Open and ChooseBeginning read the disk here and now, for the start. Once there is a loop all of
@@ -54,7 +54,8 @@ class History {
   // Of this process alone: numbers from 1, a list, and no texts.
   History();
   // What is in `state_directory` for the daemon that is started with `config_file`.
-  History(const std::string& state_directory, const std::string& config_file);
+  History(const std::string& state_directory, const std::string& config_file,
+          size_t max_revisions = kMaxRevisions);
   ~History();
 
   History(const History&) = delete;
@@ -98,6 +99,7 @@ class History {
 
   std::shared_ptr<Disk> disk_;  // null: none
   EventLoop* loop_ = nullptr;
+  const size_t max_revisions_ = kMaxRevisions;
   std::deque<api::Revision> revisions_;
   uint64_t last_number_ = 0;
   std::vector<std::string> read_warnings_;

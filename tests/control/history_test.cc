@@ -48,9 +48,9 @@ class HistoryTest : public testing::Test {
   }
 
   // As after a restart.
-  void Open() {
+  void Open(size_t max_revisions = History::kMaxRevisions) {
     history_.reset();
-    history_ = std::make_unique<History>(state_, file_);
+    history_ = std::make_unique<History>(state_, file_, max_revisions);
   }
   void WriteFile(const std::string& path, const std::string& text) {
     std::ofstream(path, std::ios::binary) << text;
@@ -153,21 +153,26 @@ TEST_F(HistoryTest, EqualTextsAreThereOnceAndNobodyElseMayReadThem) {
   }
 }
 
-TEST_F(HistoryTest, TheLastThousandAreKeptAndTheirTexts) {
-  for (size_t i = 1; i <= History::kMaxRevisions + 2; ++i) {
+TEST_F(HistoryTest, TheLastAreKeptAndTheirTexts) {
+  EXPECT_EQ(History::kMaxRevisions, 1000u);
+  const size_t kept = 10;
+  Open(kept);
+  for (size_t i = 1; i <= kept + 2; ++i) {
     // 1 and 2 have texts of their own, the others share one.
     ASSERT_EQ(Add("apply", Source("f", i < 3 ? absl::StrCat(i) : "shared")), absl::OkStatus());
   }
-  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxRevisions));
+  EXPECT_THAT(history_->revisions(), SizeIs(kept));
   EXPECT_EQ(history_->revisions().front().number(), 3u);
   EXPECT_FALSE(fs::exists(RecordPath(2)));
   EXPECT_TRUE(fs::exists(RecordPath(3)));
   EXPECT_THAT(TextPaths(), SizeIs(1));
   history_->Read(2, [](const auto& source) {
-    EXPECT_EQ(source.status().message(), "there is no revision 2; there are 3 to 1002");
+    EXPECT_EQ(source.status().message(), "there is no revision 2; there are 3 to 12");
   });
-  Open();
-  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxRevisions));
+  Open(kept - 3);
+  EXPECT_EQ(history_->revisions().front().number(), 6u);
+  ASSERT_EQ(Add("apply", Source("f", "one more")), absl::OkStatus());
+  EXPECT_FALSE(fs::exists(RecordPath(5)));
 }
 
 TEST_F(HistoryTest, ATextThatADaemonLeftWhenItWasKilledIsRemoved) {

@@ -388,7 +388,7 @@ TEST_F(RevisionsTest, RollbackGoesByWhatNamedFilesHeldThen) {
   controller_->Reload();
   RunAll();
   const auto denied = [&](const char* address) {
-    return dataplane_.snapshot().Allows(IpAddress::Parse(address).value()) ? "allowed" : "denied";
+    return dataplane_.snapshot().IsDenied(IpAddress::Parse(address).value()) ? "denied" : "allowed";
   };
   EXPECT_STREQ(denied("203.0.113.1"), "denied");
   Rollback();
