@@ -28,6 +28,7 @@
 namespace guideway {
 namespace {
 
+using testing::AllOf;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
@@ -162,8 +163,58 @@ TEST_F(ApiServerTest, DrainAndApplyAreAnsweredWhenInForce) {
   EXPECT_THAT(Answer(Post("/v1/undrain", R"({"service": "web", "backend": "a"})")),
               StartsWith("HTTP/1.1 200 OK\r\n"));
   const std::string text = ConfigText(ServiceText("other", 1, ""));
-  EXPECT_THAT(Answer(Post("/v1/apply", text)), HasSubstr("{\"revision\":\"2\",\"warnings\":["));
+  EXPECT_THAT(Answer(Post("/v1/apply", text)), HasSubstr("{\"revision\":\"4\",\"warnings\":["));
   EXPECT_THAT(Answer(Get("/v1/services")), HasSubstr("\"name\":\"other\""));
+}
+
+TEST_F(ApiServerTest, HistoryRollbackAndWeight) {
+  Start();
+  const std::string a_weighs = R"({"service": "web", "backend": "a", "weight": )";
+  EXPECT_THAT(Answer(Post("/v1/weight", a_weighs + "7}")), StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(Answer(Get("/v1/backends")),
+              AllOf(HasSubstr("\"weight\":7,"), HasSubstr("\"file_weight\":100"),
+                    HasSubstr("\"weight_by_hand\":true")));
+  const std::string text = ConfigText(ServiceText("other", 1, "") + ServiceText("web", 2, kAb));
+  EXPECT_THAT(Answer(Post("/v1/apply?discard_overrides=true", text, "Guideway-File: my.yaml\r\n")),
+              HasSubstr("{\"revision\":\"3\""));
+  const std::string answer = Answer(Get("/v1/history"));
+  for (const char* part :
+       {"\"number\":\"1\"", "\"who\":\"start\"", "\"who\":\"root\"", "\"how\":\"weight web/a 7\"",
+        "\"overrides\":[{\"service\":\"web\",\"backend\":\"a\",\"drained\":false,\"weight\":7",
+        "\"file\":\"my.yaml\",\"digest\":\""}) {
+    if (geteuid() == 0 || !absl::StrContains(part, "root")) EXPECT_THAT(answer, HasSubstr(part));
+  }
+  EXPECT_THAT(answer, EndsWith("\"overrides\":[]}]}\n"));
+  EXPECT_THAT(Answer(Get("/v1/history?revision=3")), HasSubstr("name: other"));
+  EXPECT_THAT(Answer(Post("/v1/rollback", R"({"revision": "2"})")),
+              HasSubstr("{\"revision\":\"4\",\"warnings\":["));
+  EXPECT_THAT(Answer(Get("/v1/services")), Not(HasSubstr("\"name\":\"other\"")));
+  EXPECT_THAT(Answer(Post("/v1/rollback", "")), HasSubstr("\"rolled_back_to\":\"3\""));
+  EXPECT_THAT(Answer(Post("/v1/weight", R"({"service": "web", "backend": "a"})")),
+              StartsWith("HTTP/1.1 200 OK\r\n"));
+
+  struct {
+    std::string request;
+    std::string status;
+    std::string text;
+  } rows[] = {
+      {Get("/v1/history?revision=9"), "404", "there are 1 to 5"},
+      {Get("/v1/history?revision=x"), "400", "is no number"},
+      {Get("/v1/history?number=1"), "400", "there are revision"},
+      {Get("/v1/status?x=1"), "400", "there are none"},
+      {Post("/v1/rollback", R"({"revision": "9"})"), "404", "there are 1 to 5"},
+      {Post("/v1/rollback", "[]"), "400", "the body is not"},
+      {Post("/v1/weight", a_weighs + "65536}"), "400", "N from 0 to 65535"},
+      {Post("/v1/weight", a_weighs + "-1}"), "400", "the body is not"},
+      {Post("/v1/weight", "{}"), "400", "the body is not"},
+      {Post("/v1/weight", R"({"service": "web", "backend": "x", "weight": 1})"), "404", "it has"},
+      {Post("/v1/apply?discard_overrides=2", text), "400", "true or false"},
+  };
+  for (const auto& row : rows) {
+    const std::string refused = Answer(row.request);
+    EXPECT_THAT(refused, StartsWith("HTTP/1.1 " + row.status + " ")) << row.request.substr(0, 80);
+    EXPECT_THAT(refused, HasSubstr(row.text)) << row.request.substr(0, 80);
+  }
 }
 
 TEST_F(ApiServerTest, Refusals) {

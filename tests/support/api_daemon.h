@@ -21,6 +21,7 @@
 #include "control/api_server.h"
 #include "control/controller.h"
 #include "control/event_loop.h"
+#include "control/history.h"
 #include "tests/support/fake_dataplane.h"
 #include "tests/support/fake_prober.h"
 #include "tests/support/test_config.h"
@@ -34,10 +35,15 @@ class ApiDaemon {
     std::string name = std::filesystem::temp_directory_path().string() + "/guideway.XXXXXX";
     directory_ = mkdtemp(name.data());
     socket_ = directory_ + "/run/guideway.sock";
+    const std::string file = directory_ + "/guideway.yaml";
+    history_ = std::make_unique<History>(directory_ + "/state", file);
+    history_->Attach(disk_.get());
+    auto loaded = LoadSource(file, config_text, file);
+    CHECK(loaded.ok()) << loaded.status().message();
     controller_ = std::make_unique<Controller>(
         loop_.get(), &prober_, &dataplane_,
-        Controller::Options{.config_file = directory_ + "/guideway.yaml", .version = "test"},
-        LoadText(config_text));
+        Controller::Options{.config_file = file, .version = "test", .history = history_.get()},
+        Beginning(*std::move(loaded)));
     CHECK(controller_->Start().ok());
     auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits, std::move(access));
     CHECK(server.ok()) << server.status().message();
@@ -49,6 +55,8 @@ class ApiDaemon {
     Do([this] {
       server_.reset();
       controller_.reset();
+      history_.reset();
+      disk_.reset();
       loop_.reset();
       work_.reset();
       io_.stop();
@@ -80,9 +88,10 @@ class ApiDaemon {
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_ =
       boost::asio::make_work_guard(io_);
-  std::unique_ptr<EventLoop> loop_ = NewEventLoop(io_);
+  std::unique_ptr<EventLoop> loop_ = NewEventLoop(io_), disk_ = NewEventLoop(io_);
   FakeProber prober_{loop_.get()};
   FakeDataplane dataplane_;
+  std::unique_ptr<History> history_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<ApiServer> server_;
   std::thread thread_;

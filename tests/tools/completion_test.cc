@@ -109,6 +109,11 @@ class CompletionTest : public testing::Test {
   ApiDaemon daemon_;
 };
 
+TEST_F(CompletionTest, Revisions) {
+  EXPECT_THAT(Candidates(AtSocket() + "rollback ''"), ElementsAre("1"));
+  EXPECT_THAT(Candidates(AtSocket() + "history 2"), IsEmpty());
+}
+
 TEST_F(CompletionTest, VerbsAndOptions) {
   EXPECT_THAT(Candidates("''"), IsSupersetOf({"check", "status", "get", "drain", "completion"}));
   EXPECT_THAT(Candidates(""), Contains("check"));

@@ -288,6 +288,76 @@ TEST_F(GuidewayTest, DrainAndUndrain) {
   EXPECT_THAT(result.err, HasSubstr("state: drain"));
 }
 
+TEST_F(GuidewayTest, Weight) {
+  Result result = Live("weight web/a 300");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("web/a has weight 300 by hand (file: 100)\n"
+                                     "new connections of web now go to a 7"));
+  EXPECT_THAT(Live("get backends").out, HasSubstr("300 (file: 100)"));
+  EXPECT_THAT(Live("status").out, HasSubstr("by hand: weight web/a 300 (file: 100)\n"));
+  EXPECT_THAT(Live("weight web/a 0 -o json").out, HasSubstr("\"weight\": 0,"));
+  result = Live("weight web/a file");
+  EXPECT_THAT(result.out, StartsWith("web/a has weight 100, the file's\n"));
+  EXPECT_THAT(Live("status").out, Not(HasSubstr("by hand:")));
+
+  result = Live("weight web/x 1");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_EQ(result.err, "service web has no backend \"x\"; it has a, b, c\n");
+  for (const char* wrong : {"weight web/a 65536", "weight web/a -- -1", "weight web/a x"}) {
+    result = Live(wrong);
+    EXPECT_EQ(result.exit_status, 2) << wrong;
+    EXPECT_THAT(result.err, HasSubstr("is no weight; allowed: 0 to 65535, or `file`"));
+  }
+  EXPECT_EQ(Live("weight web 1").exit_status, 2);
+  EXPECT_EQ(Live("weight web/a").exit_status, 2);
+}
+
+TEST_F(GuidewayTest, HistoryAndRollback) {
+  const std::string text = ConfigText(ServiceText("other", 1, "{ name: z, address: 10.0.0.9 }"));
+  const std::string file = WriteFile("new.yaml", text);
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  ASSERT_EQ(Live("apply " + file).exit_status, 0);
+
+  Result result = Live("history");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("REVISION  TIME "));
+  for (const char* part : {"\n       1  20", "  start  start ", "  drain web/a ", "  apply ",
+                           "/new.yaml  -\n", "  drain web/a\n"}) {
+    EXPECT_THAT(result.out, HasSubstr(part));
+  }
+  EXPECT_THAT(Live("history -o json").out, StartsWith("{\n \"revisions\": ["));
+  EXPECT_EQ(Live("history 3").out, text) << "as it was";
+  EXPECT_THAT(Live("history 3 -o json").out, HasSubstr("\"how\": \"apply\""));
+
+  result = Live("rollback");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "revision 2 is in force again, configuration and overrides, as revision 4\n");
+  EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
+  EXPECT_THAT(Live("status").out, HasSubstr("\nrevision  4, rollback to 2 by "));
+  EXPECT_THAT(Live("rollback 3").out, HasSubstr("revision 3 is in force again"));
+
+  for (const char* call : {"rollback 9", "history 9"}) {
+    result = Live(call);
+    EXPECT_EQ(result.exit_status, 1) << call;
+    EXPECT_EQ(result.err, "there is no revision 9; there are 1 to 5\n");
+  }
+  for (const char* wrong : {"history x", "rollback 0", "rollback 1 2", "history -- -1"}) {
+    EXPECT_EQ(Live(wrong).exit_status, 2) << wrong;
+  }
+}
+
+TEST_F(GuidewayTest, ApplyCanDiscardWhatWasDoneByHand) {
+  const std::string file = WriteFile("new.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  ASSERT_EQ(Live("apply " + file).exit_status, 0);
+  EXPECT_THAT(Live("get backends").out, HasSubstr("by hand"));
+  ASSERT_EQ(Live("apply --discard-overrides " + file).exit_status, 0);
+  EXPECT_THAT(Live("get backends").out, Not(HasSubstr("by hand")));
+  EXPECT_EQ(Live("drain --discard-overrides web/a").exit_status, 2);
+  EXPECT_EQ(Live("apply --discard-overrides=yes " + file).exit_status, 2);
+}
+
 TEST_F(GuidewayTest, Apply) {
   const std::string good = WriteFile("new.yaml", ConfigText(ServiceText("other", 1, kAbc)));
   Result result = Live("apply " + good);
