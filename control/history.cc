@@ -359,7 +359,8 @@ absl::Status History::Disk::WriteTexts(const ConfigSource& source) {
 
 // What the file is now; empty if it could not be put in force.
 std::string History::Disk::DigestOfOwnFile() {
-  const absl::StatusOr<std::string> text = ReadConfigFile(config_file_);
+  // Of a pipe nobody knows when it ends.
+  const absl::StatusOr<std::string> text = ReadNamedFile(config_file_);
   if (!text.ok()) return "";
   if (Sha256(*text) == own_text_digest_) {
     std::map<std::string, std::string> files;

@@ -36,7 +36,7 @@ namespace guideway {
   X(kStartTime, "guideway_start_time_seconds", kGauge, "", \
     "when the daemon started, Unix time") \
   X(kConfigRevision, "guideway_config_revision", kGauge, "", \
-    "configurations put in force since the start") \
+    "number of the last revision: configurations and overrides, over all starts") \
   X(kConfigOk, "guideway_config_last_change_successful", kGauge, "", \
     "1; 0 while the last reload or apply is one that was refused") \
   X(kSnapshotVersion, "guideway_snapshot_version", kGauge, "", \

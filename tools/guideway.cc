@@ -187,8 +187,9 @@ int RunStatus(const Call& call) {
             << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
             << status.pid() << ", up " << HumanDuration(status.uptime_seconds()) << "\n"
             << "configuration  " << ConfigurationText(status) << "\n"
-            << "revision  " << status.revision() << ", " << status.how() << " by " << status.who()
-            << " at " << status.time().substr(0, 19) << "\n";
+            << "revision  " << status.revision() << ", " << status.how()
+            << (status.who() == status.how() ? "" : absl::StrCat(" by ", status.who())) << " at "
+            << status.time().substr(0, 19) << "\n";
   for (const api::Override& override : status.overrides()) {
     std::cout << Coloured("by hand:", Colour::kYellow, terminal) << " " << OverrideText(override)
               << "\n";

@@ -156,7 +156,8 @@ class Guidewayd(Program):
 
     def argv(self, eal):
         daemon = str(self._build / "lb/guidewayd")
-        return [daemon, "--config", str(self._config), f"--eal_args={' '.join(eal)}"]
+        state = ["--state_directory", str(self.folder / "state")]
+        return [daemon, "--config", str(self._config), *state, f"--eal_args={' '.join(eal)}"]
 
     def ready(self):
         return self._socket.exists() and self._connect()

@@ -54,8 +54,5 @@ def set_right(lab):
     for name in lab.programs:
         if not lab.running(name):
             lab.start(name)
-    for backend in lab.ask("get", "backends")["backends"]:
-        if backend["drained_by_hand"]:
-            lab.ask("undrain", f"{backend['service']}/{backend['name']}")
-    lab.ask("apply", str(lab.config_file("balancer")))
+    lab.ask("apply", "--discard-overrides", str(lab.config_file("balancer")))
     wait_healthy(lab)

@@ -33,7 +33,7 @@ def wait_healthy(lab):
 
 
 def weights(lab, service="web"):
-    """{backend: weight} of a service, as configured."""
+    """{backend: weight} of a service, as in force."""
     backends = lab.ask("get", "backends")["backends"]
     return {b["name"]: b["weight"] for b in backends if b["service"] == service}
 
