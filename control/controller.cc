@@ -488,8 +488,11 @@ void Controller::Impl::CommitConfiguration(Round& round) {
   for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
   config_error_.clear();
   if (round.overrides_before != nullptr && *round.overrides_before != *overrides_) {
-    Event(absl::StrCat("overrides by hand were: ", ToText(*round.overrides_before),
-                       "; are now: ", overrides_->empty() ? "none" : ToText(*overrides_)));
+    const auto text = [](const Overrides& overrides) {
+      return overrides.empty() ? "none" : ToText(overrides);
+    };
+    Event(absl::StrCat("overrides by hand were ", text(*round.overrides_before), "; are now ",
+                       text(*overrides_)));
   }
   overrides_ = std::make_shared<const Overrides>(OfSomebody(*overrides_, true));
   std::string who = "start", how = "start";

@@ -322,7 +322,7 @@ TEST_F(GuidewayTest, HistoryAndRollback) {
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.out, StartsWith("REVISION  TIME "));
   for (const char* part : {"\n       1  20", "  start  start ", "  drain web/a ", "  apply ",
-                           "/new.yaml  -\n", "  drain web/a\n"}) {
+                           "/new.yaml       -\n", "  drain web/a\n"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
   EXPECT_THAT(Live("history -o json").out, StartsWith("{\n \"revisions\": ["));
