@@ -171,7 +171,7 @@ std::string OverrideText(const api::Override& override) {
   if (override.drained()) parts.push_back(absl::StrCat("drain ", name));
   if (override.has_weight()) {
     parts.push_back(absl::StrCat("weight ", name, " ", override.weight()));
-    if (override.file_weight() > 0) {
+    if (override.has_file_weight()) {
       absl::StrAppend(&parts.back(), " (file: ", override.file_weight(), ")");
     }
   }
