@@ -256,7 +256,9 @@ TEST_F(HistoryTest, WhatCannotBeWrittenIsSaidAndTriedAgain) {
   ASSERT_EQ(Add("drain web/a", nullptr), absl::OkStatus()) << "with the configuration it is about";
   EXPECT_EQ(Warnings(), "");
   Open();
-  EXPECT_EQ(history_->ReadNow(3)->text, "two");
+  const auto source = history_->ReadNow(3);
+  ASSERT_TRUE(source.ok()) << source.status().message();
+  EXPECT_EQ(source->text, "two");
 }
 
 TEST_F(HistoryTest, AStateDirectoryThatIsAFile) {
