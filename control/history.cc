@@ -486,25 +486,25 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
     revision.set_digest(revisions_.back().digest());
   revisions_.push_back(revision);
   if (revisions_.size() > max_revisions_) revisions_.pop_front();
+  const auto written = [this, number, done = std::move(done)](const absl::Status& status) {
+    write_warning_ = status.ok() ? ""
+                                 : absl::StrCat("history: revision ", number,
+                                                " is in force and not kept, so a restart would "
+                                                "not find it: ",
+                                                status.message(), "; the next change tries again");
+    done(status.ok() ? absl::OkStatus() : absl::UnavailableError(write_warning_));
+  };
   if (disk_ == nullptr || loop_ == nullptr) {
-    done(absl::OkStatus());
+    written(disk_ == nullptr ? absl::OkStatus()
+                             : disk_->Write(revision, std::move(source), is_own));
     return number;
   }
   auto status = std::make_shared<absl::Status>();
-  loop_->RunOnHelper(
-      [disk = disk_, revision = std::move(revision), source = std::move(source), is_own, status] {
-        *status = disk->Write(revision, source, is_own);
-      },
-      [this, weak = std::weak_ptr<bool>(alive_), number, status, done = std::move(done)] {
-        if (weak.expired()) return;
-        write_warning_ = status->ok()
-                             ? ""
-                             : absl::StrCat("history: revision ", number,
-                                            " is in force and not kept, so a restart would not "
-                                            "find it: ",
-                                            status->message(), "; the next change tries again");
-        done(status->ok() ? absl::OkStatus() : absl::UnavailableError(write_warning_));
-      });
+  loop_->RunOnHelper([disk = disk_, revision = std::move(revision), source = std::move(source),
+                      is_own, status] { *status = disk->Write(revision, source, is_own); },
+                     [weak = std::weak_ptr<bool>(alive_), status, written] {
+                       if (!weak.expired()) written(*status);
+                     });
   return number;
 }
 

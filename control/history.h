@@ -23,8 +23,9 @@
 //   4. The last kMaxRevisions are kept (1000), and no text that none of them refers to.
 //   5. Numbers go on over restarts and over revisions that cannot be read.
 //
-// Open and ChooseBeginning read the disk here and now, for the start. Once there is a loop all of
-// it is done on that loop's helper thread, which should be nobody else's: a disk may hang.
+// At the start the disk is read and written here and now, so that what says it has started has kept
+// what it started with. Once a loop is attached all of it is done on that loop's helper thread,
+// which should be nobody else's: a disk may hang.
 //
 // Thread contract: one thread, the loop's once attached. A piece of work under way may outlive the
 // History; its `done` is then not called.

@@ -245,7 +245,6 @@ int Run() {
   const std::unique_ptr<EventLoop> loop = NewEventLoop(io);
   // A disk may hang: what is written there holds up no Compile.
   const std::unique_ptr<EventLoop> disk = NewEventLoop(io);
-  history->Attach(disk.get());
   const std::unique_ptr<Prober> prober = NewProber(io);
   Controller controller(loop.get(), prober.get(), dataplane->get(),
                         {.config_file = FLAGS_config,
@@ -254,6 +253,7 @@ int Run() {
                          .history = history.get()},
                         *std::move(beginning));
   if (absl::Status s = controller.Start(); !s.ok()) return Refuse(s);
+  history->Attach(disk.get());
   auto server = ApiServer::Listen(io, &controller, socket, {}, *std::move(access));
   if (!server.ok()) return Refuse(server.status());
   if (!http.empty()) {

@@ -54,13 +54,12 @@ class RevisionsTest : public testing::Test {
     history_ = std::make_unique<History>(directory_ + "/state", file_);
     absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_);
     ASSERT_TRUE(beginning.ok()) << beginning.status().message();
-    history_->Attach(&disk_);
     controller_.emplace(
         &loop_, &prober_, &dataplane_,
         Controller::Options{.config_file = file_, .version = "test", .history = history_.get()},
         *std::move(beginning));
     ASSERT_EQ(controller_->Start(), absl::OkStatus());
-    RunAll();
+    history_->Attach(&disk_);
   }
   void StartWith(const std::string& text) {
     WriteFile(text);
@@ -331,6 +330,34 @@ TEST_F(RevisionsTest, WhatIsAskedWhileOverridesAreDiscardedComesAfter) {
   EXPECT_EQ(Message(outcome), "ok");
   EXPECT_EQ(LastOverrides(), "weight web/a 50");
   EXPECT_EQ(Get("a").weight(), 50u);
+}
+
+TEST_F(RevisionsTest, OverridesAreAsBeforeWhereACompileFailed) {
+  StartWith(Ab(100));
+  Drain("b");
+  RunAll();
+  // Only Compile finds out: a service may have no more backends than slots.
+  std::string backends;
+  for (int i = 0; i < 1010; ++i) {
+    absl::StrAppend(&backends, i == 0 ? "" : ", ", "{ name: b", i, ", address: 10.1.", i / 250, ".",
+                    i % 250 + 1, " }");
+  }
+  const Outcome apply = Apply(ConfigText(ServiceText("web", 1, backends)), true);
+  loop_.RunHelper();
+  const Outcome weight = Weight("a", 50);
+  RunAll();
+  EXPECT_NE(Message(apply), "ok");
+  EXPECT_EQ(Message(weight), "ok");
+  EXPECT_EQ(LastOverrides(), "weight web/a 50, drain web/b");
+}
+
+TEST_F(RevisionsTest, WhatItStartedWithIsKeptAtOnce) {
+  WriteFile(Ab(100));
+  Start();
+  Crash();  // the disk's loop has not run
+  WriteFile("broken");
+  Start();
+  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
 }
 
 // --- Rollback ------------------------------------------------------------------------------------

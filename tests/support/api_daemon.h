@@ -37,7 +37,6 @@ class ApiDaemon {
     socket_ = directory_ + "/run/guideway.sock";
     const std::string file = directory_ + "/guideway.yaml";
     history_ = std::make_unique<History>(directory_ + "/state", file);
-    history_->Attach(disk_.get());
     auto loaded = LoadSource(file, config_text, file);
     CHECK(loaded.ok()) << loaded.status().message();
     controller_ = std::make_unique<Controller>(
@@ -45,6 +44,7 @@ class ApiDaemon {
         Controller::Options{.config_file = file, .version = "test", .history = history_.get()},
         Beginning(*std::move(loaded)));
     CHECK(controller_->Start().ok());
+    history_->Attach(disk_.get());
     auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits, std::move(access));
     CHECK(server.ok()) << server.status().message();
     server_ = *std::move(server);
