@@ -188,9 +188,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::shared_ptr<const Overrides> overrides_ = std::make_shared<const Overrides>();
   std::vector<Waiting> waiting_;  // for the next Compile
   bool dirty_ = false;            // something changed since the last one began
-  // What is asked by hand while a change that brings overrides of its own is compiled.
-  bool replacing_overrides_ = false;
-  std::vector<Task> asked_meanwhile_;
 
   // What is so.
   MeteredProber prober_;
@@ -318,7 +315,6 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   if (round->change && round->change->overrides) {
     round->overrides_before = overrides_;
     overrides_ = std::make_shared<const Overrides>(*std::move(round->change->overrides));
-    replacing_overrides_ = true;
   }
   FillInput(*round);
   loop_->RunOnHelper([round] { round->RunCompile(); },
@@ -330,7 +326,8 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   busy_ = false;
   CountCompile(*round);
-  if (!round->snapshot.ok() && round->overrides_before != nullptr) {
+  if (!round->snapshot.ok() && round->overrides_before != nullptr &&
+      overrides_ == round->overrides) {
     overrides_ = round->overrides_before;
   }
   if (round->snapshot.ok()) {
@@ -348,8 +345,6 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
     for (Waiting& waiting : round->waiting) waiting.done(round->snapshot.status());
   }
-  replacing_overrides_ = false;
-  for (Task& task : std::exchange(asked_meanwhile_, {})) task();
   NextRound();
 }
 
@@ -650,11 +645,6 @@ void Controller::Impl::Rollback(std::optional<uint64_t> number, std::string who,
 
 void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
                                  std::optional<uint32_t> weight, Done done) {
-  if (replacing_overrides_) {
-    asked_meanwhile_.push_back(
-        [this, what, request, weight, done] { SetByHand(what, request, weight, done); });
-    return;
-  }
   const std::string name = absl::StrCat(request.service, "/", request.backend);
   const Override before = OverrideOf(*overrides_, name);
   Override after = before;

@@ -332,25 +332,6 @@ TEST_F(RevisionsTest, WhatIsAskedWhileOverridesAreDiscardedComesAfter) {
   EXPECT_EQ(Get("a").weight(), 50u);
 }
 
-TEST_F(RevisionsTest, OverridesAreAsBeforeWhereACompileFailed) {
-  StartWith(Ab(100));
-  Drain("b");
-  RunAll();
-  // Only Compile finds out: a service may have no more backends than slots.
-  std::string backends;
-  for (int i = 0; i < 1010; ++i) {
-    absl::StrAppend(&backends, i == 0 ? "" : ", ", "{ name: b", i, ", address: 10.1.", i / 250, ".",
-                    i % 250 + 1, " }");
-  }
-  const Outcome apply = Apply(ConfigText(ServiceText("web", 1, backends)), true);
-  loop_.RunHelper();
-  const Outcome weight = Weight("a", 50);
-  RunAll();
-  EXPECT_NE(Message(apply), "ok");
-  EXPECT_EQ(Message(weight), "ok");
-  EXPECT_EQ(LastOverrides(), "weight web/a 50, drain web/b");
-}
-
 TEST_F(RevisionsTest, WhatItStartedWithIsKeptAtOnce) {
   WriteFile(Ab(100));
   Start();
