@@ -616,6 +616,8 @@ void Controller::Impl::SetByHand(bool drain, const std::string& service, const s
     Event(
         absl::StrCat("backend ", name, drain ? " drained by hand" : " no longer drained by hand"));
   }
+  // Who puts a backend back by hand knows better than the damper.
+  if (!drain) dampers_.erase(now_.revision->at(place->second).id);
   waiting_.push_back(std::move(done));
   dirty_ = true;
   NextRound();

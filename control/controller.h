@@ -80,8 +80,9 @@ class Controller {
   // Puts `text` in force, a configuration whose errors are told as of a file `name`.
   void Apply(std::string name, std::string text, ApplyDone done);
 
-  // Takes a backend out of new connections by hand, or puts it back. NotFound names what there is;
-  // FailedPrecondition: it is the file that drains this backend.
+  // Takes a backend out of new connections by hand, or puts it back, also one that is held for
+  // flapping. NotFound names what there is; FailedPrecondition: it is the file that drains this
+  // backend.
   using Done = std::function<void(absl::Status)>;
   void Drain(const std::string& service, const std::string& backend, Done done);
   void Undrain(const std::string& service, const std::string& backend, Done done);

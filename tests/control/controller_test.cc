@@ -722,7 +722,15 @@ TEST_F(ControllerTest, WhoFlapsIsHeld) {
   loop_.Advance(absl::Seconds(2));
   EXPECT_EQ(States()["web/c"], "held");
 
-  // Another configuration may be more patient, and another backend is not blamed.
+  ByHand(&Controller::Undrain, "web", "c");
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/c"], "up") << "somebody knows better";
+  EXPECT_EQ(Get("web", "c").times_down(), 0u);
+  prober_.Heal("10.0.0.2");
+  for (int i = 0; i < 3; ++i) flap();
+  EXPECT_EQ(States()["web/c"], "held");
+
+  // Another configuration may be more patient.
   WriteFile(ConfigText(ServiceText(
       "web", 1, kAbc, "health_check: { tcp: {}, rise: 1, fall: 1, flap_damping: { hold: 0s } }")));
   controller_->Reload();

@@ -55,7 +55,8 @@ def set_right(lab):
         if not lab.running(name):
             lab.start(name)
     for backend in lab.ask("get", "backends")["backends"]:
-        if backend["drained_by_hand"]:
+        flapped = backend["times_down"] and backend["state"] != "drain"
+        if backend["drained_by_hand"] or flapped:
             lab.ask("undrain", f"{backend['service']}/{backend['name']}")
     lab.ask("apply", str(lab.config_file("balancer")))
     wait_healthy(lab)
