@@ -338,6 +338,17 @@ TEST(Config, HostileTextsAreRefusedQuickly) {
   }
 }
 
+TEST(Config, PrintsAsOneThatLoadsAgainAndIsEqual) {
+  for (const char* name : {"first-light.yaml", "edge.yaml", "tunnels.yaml"}) {
+    const absl::StatusOr<LoadedConfig> loaded = Load(Example(name));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const std::string yaml = RenderYaml(loaded->config);
+    const absl::StatusOr<LoadedConfig> again = Load(yaml);
+    ASSERT_TRUE(again.ok()) << again.status() << "\n" << yaml;
+    EXPECT_TRUE(MessageDifferencer::Equals(again->config, loaded->config)) << yaml;
+  }
+}
+
 // Every line of `message` starts with «f:LINE:COLUMN: » inside `text`.
 void ExpectPlacesInside(const std::string& text, absl::string_view message) {
   const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
