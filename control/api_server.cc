@@ -151,10 +151,73 @@ SocketLock::~SocketLock() {
   if (fd_ >= 0) close(fd_);
 }
 
+namespace {
+
+// An answer whose text takes too long for the control thread, 150 ms for ten thousand backends.
+// This thread copies what it tells of, and the helper thread makes the text. One text is made at a
+// time; who asks meanwhile waits for the next, which tells of a later moment, and shares it. So
+// those who ask, however many, cost this thread one copy a text.
+class SlowAnswer : public std::enable_shared_from_this<SlowAnswer> {
+ public:
+  using Text = std::function<HttpAnswer()>;
+
+  // `copy` is called on this thread; what it returns is called, and ends, on the helper's.
+  SlowAnswer(EventLoop* helper, std::function<Text()> copy)
+      : helper_(helper), copy_(std::move(copy)) {}
+
+  void Ask(HttpReply reply) {
+    waiting_.push_back(std::move(reply));
+    if (!making_) Make();
+  }
+
+ private:
+  struct Work {
+    Text text;
+    HttpAnswer answer;
+    std::vector<HttpReply> replies;
+  };
+
+  void Make() {
+    making_ = true;
+    auto work = std::make_shared<Work>(Work{copy_(), {}, std::exchange(waiting_, {})});
+    helper_->RunOnHelper(
+        [work] {
+          work->answer = work->text();
+          work->text = nullptr;
+        },
+        [weak = weak_from_this(), work] {
+          const auto self = weak.lock();
+          if (self == nullptr) return;
+          self->making_ = false;
+          for (const HttpReply& reply : work->replies) reply(work->answer);
+          if (!self->waiting_.empty()) self->Make();
+        });
+  }
+
+  EventLoop* const helper_;
+  const std::function<Text()> copy_;
+  std::vector<HttpReply> waiting_;
+  bool making_ = false;
+};
+
+}  // namespace
+
 class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(boost::asio::io_context& io, Controller* controller)
-      : io_(io), controller_(controller), scrapes_(NewEventLoop(io)) {}
+      : io_(io),
+        controller_(controller),
+        texts_(NewEventLoop(io)),
+        metrics_(std::make_shared<SlowAnswer>(
+            texts_.get(),
+            [controller]() -> SlowAnswer::Text {
+              return [facts = controller->GetMetrics()] {
+                return HttpAnswer{200, std::make_shared<const std::string>(MetricsText(facts)),
+                                  kMetricsContentType};
+              };
+            })),
+        services_(SlowJson([controller] { return controller->GetServices(); })),
+        backends_(SlowJson([controller] { return controller->GetBackends(); })) {}
 
   absl::Status ListenOnSocket(const std::string& path, HttpLimits limits, ControlAccess access);
   absl::Status ListenReadOnly(const Endpoint& endpoint, HttpLimits limits);
@@ -164,7 +227,6 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<HttpRoute> SocketRoutes();
   std::vector<HttpRoute> ReadOnlyRoutes();
 
-  void Metrics(HttpReply reply);
   void History(const HttpRequest& request, const HttpReply& reply);
   void Apply(HttpRequest request, const HttpReply& reply);
   void Rollback(const HttpRequest& request, const HttpReply& reply);
@@ -177,23 +239,34 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   static auto AtOnce(const Answer& answer) {
     return [answer](const HttpRequest&, const HttpReply& reply) { reply(answer()); };
   }
+  // And for what is not.
+  static auto Later(const std::shared_ptr<SlowAnswer>& answer) {
+    return [weak = std::weak_ptr(answer)](const HttpRequest&, HttpReply reply) {
+      if (const auto there = weak.lock()) there->Ask(std::move(reply));
+    };
+  }
+  // The JSON of the message that `get` returns.
+  template <typename Get>
+  std::shared_ptr<SlowAnswer> SlowJson(Get get) {
+    return std::make_shared<SlowAnswer>(texts_.get(), [get]() -> SlowAnswer::Text {
+      return [message = get()] { return JsonAnswer(message); };
+    });
+  }
 
   boost::asio::io_context& io_;
   Controller* const controller_;
   std::string path_;
-  // Its helper thread makes the texts of scrapes: a Compile must not wait for them.
-  std::unique_ptr<EventLoop> scrapes_;
-  std::vector<HttpReply> waiting_for_metrics_;  // for the text that is being made
+  // Its helper thread makes texts: a Compile must not wait for them.
+  std::unique_ptr<EventLoop> texts_;
+  std::shared_ptr<SlowAnswer> metrics_, services_, backends_;
   std::unique_ptr<HttpServer> socket_, read_only_;
 };
 
 std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
   return {
       {"/v1/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
-      {"/v1/services", Method::kGet,
-       AtOnce([this] { return JsonAnswer(controller_->GetServices()); })},
-      {"/v1/backends", Method::kGet,
-       AtOnce([this] { return JsonAnswer(controller_->GetBackends()); })},
+      {"/v1/services", Method::kGet, Later(services_)},
+      {"/v1/backends", Method::kGet, Later(backends_)},
       {"/v1/apply",
        Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Apply(std::move(request), reply); },
@@ -216,41 +289,18 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        [this](const HttpRequest& request, const HttpReply& reply) {
          OnBackend(&Controller::Undrain, request, reply);
        }},
-      {"/metrics", Method::kGet,
-       [this](const HttpRequest&, HttpReply reply) { Metrics(std::move(reply)); }},
+      {"/metrics", Method::kGet, Later(metrics_)},
   };
 }
 
 std::vector<HttpRoute> ApiServer::Impl::ReadOnlyRoutes() {
   return {
-      {"/metrics", Method::kGet,
-       [this](const HttpRequest&, HttpReply reply) { Metrics(std::move(reply)); }},
+      {"/metrics", Method::kGet, Later(metrics_)},
       {"/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
       {"/healthz", Method::kGet, AtOnce([this] {
          return controller_->stopping() ? TextAnswer(503, "stopping\n") : TextAnswer(200, "ok\n");
        })},
   };
-}
-
-// Whoever asks while a text is being made gets the same one: so scrapes, however many, cost this
-// thread one copy of the counters a text.
-void ApiServer::Impl::Metrics(HttpReply reply) {
-  waiting_for_metrics_.push_back(std::move(reply));
-  if (waiting_for_metrics_.size() > 1) return;
-  struct Scrape {
-    MetricsFacts facts;
-    std::shared_ptr<const std::string> text;
-  };
-  auto scrape = std::make_shared<Scrape>(Scrape{controller_->GetMetrics(), nullptr});
-  scrapes_->RunOnHelper(
-      [scrape] { scrape->text = std::make_shared<const std::string>(MetricsText(scrape->facts)); },
-      [weak = weak_from_this(), scrape] {
-        const auto self = weak.lock();
-        if (self == nullptr) return;
-        for (HttpReply& reply : std::exchange(self->waiting_for_metrics_, {})) {
-          reply({200, scrape->text, kMetricsContentType});
-        }
-      });
 }
 
 void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply) {
@@ -380,7 +430,7 @@ void ApiServer::Impl::Stop() {
   if (!path_.empty()) unlink(path_.c_str());
   socket_.reset();
   read_only_.reset();
-  waiting_for_metrics_.clear();
+  metrics_ = services_ = backends_ = nullptr;
 }
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Listen(boost::asio::io_context& io,

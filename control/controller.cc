@@ -16,11 +16,13 @@
 #include "absl/time/clock.h"
 #include "control/api/api.pb.h"
 #include "control/compile.h"
+#include "control/flap_damper.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
 #include "control/revision.h"
+#include "control/service_health.h"
 #include "control/slow_start.h"
 #include "glog/logging.h"
 
@@ -37,7 +39,17 @@ constexpr size_t kMaxEvents = 100;
 struct InForce {
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;
+  std::vector<ServiceHealth> health;  // in the order of the revision
 };
+
+// The health of its services by their ids; good for as long as it is.
+absl::flat_hash_map<ServiceId, const ServiceHealth*> HealthByService(const InForce& in_force) {
+  absl::flat_hash_map<ServiceId, const ServiceHealth*> by_service;
+  for (size_t s = 0; s < in_force.health.size(); ++s) {
+    by_service.emplace(in_force.revision->services[s].id, &in_force.health[s]);
+  }
+  return by_service;
+}
 
 // A configuration to be read and put in force.
 struct Change {
@@ -76,6 +88,7 @@ struct Round {
   std::vector<Waiting> waiting;  // for what is wanted to be in force
   std::shared_ptr<const Revision> revision;
   CompileInput input;
+  std::vector<ServiceHealth> health;  // that `input` goes by
 
   absl::StatusOr<LoadedSource> loaded = absl::UnknownError("");
   std::shared_ptr<const ConfigSource> source;         // of `loaded`
@@ -121,6 +134,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
                    HealthChanged(target, report);
                  }),
         step_timer_(loop->NewTimer()),
+        hold_timer_(loop->NewTimer()),
         tidy_timer_(loop->NewTimer()) {}
 
   absl::Status Start();
@@ -160,12 +174,18 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   uint64_t SumNewFlows(const Revision::Service& service) const;
   void CarryNewFlows(const Revision* before, const Revision& after);
   void ArmStepTimer();
+  void ArmHoldTimer();
+  void TellOfHealth(const InForce& before);
+  void ForgetDampers();
   void Refuse(Change& change, const absl::Status& why);
 
   // Of a backend of the revision in force, or of the one that is to be next.
   HealthReport HealthOf(const Revision& revision, const Revision::Place& place) const;
   bool IsDrained(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
+  // In force or to be: by hand, or the configuration's.
+  uint32_t WeightOf(const Revision& revision, const Revision::Place& place) const;
+  absl::Duration HeldFor(const Revision& revision, const Revision::Place& place) const;
   absl::string_view StateOf(const Revision::Place& place) const;
   void Tidy();
   void Event(std::string text);
@@ -210,7 +230,9 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::string config_error_;
   std::deque<api::Event> events_;
   SlowStart slow_start_;
-  std::unique_ptr<Timer> step_timer_;  // of slow_start_
+  std::unique_ptr<Timer> step_timer_;                   // of slow_start_
+  absl::flat_hash_map<BackendId, FlapDamper> dampers_;  // of those whose health changed
+  std::unique_ptr<Timer> hold_timer_;                   // of dampers_
   std::unique_ptr<Timer> tidy_timer_;
 
   // For GetMetrics.
@@ -411,6 +433,19 @@ bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place
          OverrideOf(*overrides_, revision.NameOf(place)).drained;
 }
 
+uint32_t Controller::Impl::WeightOf(const Revision& revision, const Revision::Place& place) const {
+  const uint32_t of_file = revision.BackendAt(place).weight();
+  if (overrides_->empty()) return of_file;
+  return OverrideOf(*overrides_, revision.NameOf(place)).weight.value_or(of_file);
+}
+
+absl::Duration Controller::Impl::HeldFor(const Revision& revision,
+                                         const Revision::Place& place) const {
+  const auto it = dampers_.find(revision.at(place).id);
+  if (it == dampers_.end() || !revision.at(place).target) return absl::ZeroDuration();
+  return it->second.HeldFor(loop_->Now(), FlapDampingOf(revision.config().services(place.service)));
+}
+
 void Controller::Impl::FillInput(Round& round) const {
   const Revision& revision = *round.revision;
   CompileInput& input = round.input;
@@ -421,24 +456,33 @@ void Controller::Impl::FillInput(Round& round) const {
   input.own_addresses = options_.own_addresses();
   input.routes = StaticRoutes(revision.config(), dataplane_->interfaces());
   input.previous = now_.snapshot;
+  const auto before = HealthByService(now_);
   for (size_t s = 0; s < revision.services.size(); ++s) {
+    const config::Service& service = revision.config().services(static_cast<int>(s));
     ServiceFacts& facts = input.services.emplace_back();
     facts.id = revision.services[s].id;
+    std::vector<BackendCondition> conditions;
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
-      const Health health = HealthOf(revision, place).health;
-      BackendState state = BackendState::kUp;
-      if (health == Health::kDown) {
-        state = BackendState::kDown;
-      } else if (health == Health::kChecking || IsDrained(revision, place)) {
-        state = BackendState::kDrain;
-      }
-      facts.backends.push_back({.id = revision.at(place).id, .state = state});
-      if (!overrides_->empty()) {
-        facts.backends.back().weight = OverrideOf(*overrides_, revision.NameOf(place)).weight;
-      }
+      conditions.push_back({.weight = WeightOf(revision, place),
+                            .health = HealthOf(revision, place).health,
+                            .drained = IsDrained(revision, place),
+                            .held = HeldFor(revision, place) > absl::ZeroDuration()});
     }
-    slow_start_.SetShares(revision.config().services(static_cast<int>(s)), loop_->Now(), &facts);
+    const auto was = before.find(facts.id);
+    const ServiceHealth& health = round.health.emplace_back(JudgeService(
+        conditions, MinHealthyOf(service), was != before.end() && was->second->health_ignored));
+    for (size_t b = 0; b < conditions.size(); ++b) {
+      facts.backends.push_back(
+          {.id = revision.services[s].backends[b].id,
+           .state = StateToBe(conditions[b], health.standings[b], health.health_ignored),
+           .weight = conditions[b].weight});
+    }
+    slow_start_.SetShares(service, loop_->Now(), &facts);
+    // The others are to take load off those that are left, and at once.
+    for (BackendFacts& backend : facts.backends) {
+      if (health.health_ignored) backend.share = kFullShare;
+    }
   }
 }
 
@@ -458,10 +502,12 @@ void Controller::Impl::Commit(Round& round) {
     }
   }
   if (is_new) CarryNewFlows(now_.revision.get(), *round.revision);
-  now_ = {round.revision, *round.snapshot};
+  const InForce before =
+      std::exchange(now_, {round.revision, *round.snapshot, std::move(round.health)});
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
   ArmStepTimer();
+  ArmHoldTimer();
   // What was asked by hand came before the change that this round took along.
   for (Waiting& waiting : round.waiting) {
     const auto done = [done = std::move(waiting.done)] { done(absl::OkStatus()); };
@@ -471,11 +517,13 @@ void Controller::Impl::Commit(Round& round) {
       Keep(waiting.who, waiting.how, nullptr, false, *waiting.overrides, done);
     }
   }
-  if (!is_new) return;
+  if (!is_new) return TellOfHealth(before);
   service_ids_.Commit(now_.snapshot->version());
   backend_ids_.Commit(now_.snapshot->version());
+  ForgetDampers();
   checker_.SetTargets(wanted);
   CommitConfiguration(round);
+  TellOfHealth(before);
 }
 
 // What there is to be kept and said of a configuration that is in force now.
@@ -578,6 +626,51 @@ void Controller::Impl::ArmStepTimer() {
   });
 }
 
+void Controller::Impl::ArmHoldTimer() {
+  absl::Duration next = absl::InfiniteDuration();
+  for (size_t s = 0; s < now_.health.size(); ++s) {
+    for (size_t b = 0; b < now_.health[s].standings.size(); ++b) {
+      if (now_.health[s].standings[b] != Standing::kHeld) continue;
+      next = std::min(next, HeldFor(*now_.revision, {static_cast<int>(s), static_cast<int>(b)}));
+    }
+  }
+  if (next == absl::InfiniteDuration()) return hold_timer_->Cancel();
+  hold_timer_->Set(loop_->Now() + next, [this] {
+    dirty_ = true;
+    NextRound();
+  });
+}
+
+// Of backends that are gone: their ids will be others'.
+void Controller::Impl::ForgetDampers() {
+  absl::flat_hash_map<BackendId, FlapDamper> before;
+  before.swap(dampers_);
+  for (const auto& [name, place] : now_.revision->places) {
+    const BackendId id = now_.revision->at(place).id;
+    if (auto it = before.find(id); it != before.end()) dampers_.insert(*it);
+  }
+}
+
+// What is new in the health of services, and who is not held any longer.
+void Controller::Impl::TellOfHealth(const InForce& before) {
+  const auto by_service = HealthByService(before);
+  for (size_t s = 0; s < now_.health.size(); ++s) {
+    const auto it = by_service.find(now_.revision->services[s].id);
+    const ServiceHealth was = it == by_service.end() ? ServiceHealth() : *it->second;
+    const ServiceHealth& is = now_.health[s];
+    const config::Service& service = now_.revision->config().services(static_cast<int>(s));
+    for (std::string& text : WhatChanged(service.name(), MinHealthyOf(service), was, is)) {
+      Event(std::move(text));
+    }
+    if (before.revision != now_.revision || is.holds_ignored) continue;
+    for (size_t b = 0; b < is.standings.size(); ++b) {
+      if (was.standings[b] != Standing::kHeld || is.standings[b] != Standing::kUp) continue;
+      Event(absl::StrCat("backend ", service.name(), "/",
+                         service.backends(static_cast<int>(b)).name(), " is not held any longer"));
+    }
+  }
+}
+
 void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
   config_error_ = std::string(why.message());
   for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
@@ -589,10 +682,22 @@ void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
 void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthReport& report) {
   auto it = now_.revision->askers.find(target);
   if (it == now_.revision->askers.end()) return;
+  const absl::Duration now = loop_->Now();
   for (const Revision::Place& place : it->second) {
-    Event(report.health == Health::kUp
-              ? absl::StrCat("backend ", now_.revision->NameOf(place), " up")
-              : absl::StrCat("backend ", now_.revision->NameOf(place), " down: ", report.reason));
+    const FlapDamping damping = FlapDampingOf(now_.revision->config().services(place.service));
+    FlapDamper& damper = dampers_[now_.revision->at(place).id];
+    const std::string backend = absl::StrCat("backend ", now_.revision->NameOf(place));
+    if (report.health == Health::kDown) {
+      damper.WentDown(now, damping);
+      Event(absl::StrCat(backend, " down: ", report.reason));
+      continue;
+    }
+    damper.CameUp(now, damping);
+    const absl::Duration held = damper.HeldFor(now, damping);
+    Event(held == absl::ZeroDuration()
+              ? absl::StrCat(backend, " up")
+              : absl::StrCat(backend, " well again and held for ", FormatConfigDuration(held),
+                             ": it went down ", damper.failures(now, damping), " times"));
   }
   dirty_ = true;
   NextRound();
@@ -696,6 +801,8 @@ void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
     waiting.overrides = overrides_;
     Event(std::move(event));
   }
+  // Who puts a backend back by hand knows better than the damper.
+  if (what == ByHand::kUndrain) dampers_.erase(now_.revision->at(place->second).id);
   waiting_.push_back(std::move(waiting));
   dirty_ = true;
   NextRound();
@@ -816,18 +923,15 @@ api::ServiceList Controller::Impl::GetServices() const {
     }
     out->set_new_flows(sum.new_flows);
     out->set_active_flows(sum.active_flows);
+    out->set_health_ignored(now_.health[s].health_ignored);
+    out->set_healthy(now_.health[s].healthy);
   }
   return list;
 }
 
-// What the workers go by, not what is about to be published.
+// What is in force, not what is about to be published.
 absl::string_view Controller::Impl::StateOf(const Revision::Place& place) const {
-  switch (now_.snapshot->FindBackend(now_.revision->at(place).id)->state) {
-    case BackendState::kUp: return "up";
-    case BackendState::kDown: return "down";
-    case BackendState::kDrain: return IsDrained(*now_.revision, place) ? "drain" : "checking";
-  }
-  return "";
+  return StandingName(now_.health[place.service].standings[place.backend]);
 }
 
 MetricsFacts Controller::Impl::GetMetrics() const {
@@ -843,8 +947,9 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   facts.backends.reserve(now_.revision->places.size());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& service = now_.revision->services[s];
-    facts.services.push_back(
-        {CountsOf(service.id), SumNewFlows(service) + carried_new_flows_.at(service.id)});
+    facts.services.push_back({CountsOf(service.id),
+                              SumNewFlows(service) + carried_new_flows_.at(service.id),
+                              now_.health[s].health_ignored});
     for (size_t b = 0; b < service.backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       facts.backends.push_back({CountsOfBackend(service.backends[b].id), StateOf(place)});
@@ -902,6 +1007,15 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_weight(member->weight);
       out->set_state(std::string(StateOf(place)));
       out->set_tenths(member->share);
+      out->set_health_ignored(now_.health[s].health_ignored);
+      if (const auto it = dampers_.find(planned.id); it != dampers_.end()) {
+        const FlapDamping damping = FlapDampingOf(config);
+        out->set_times_down(it->second.failures(loop_->Now(), damping));
+        if (out->state() == "held") {
+          out->set_held_seconds(static_cast<uint32_t>(absl::ToInt64Seconds(
+              absl::Ceil(it->second.HeldFor(loop_->Now(), damping), absl::Seconds(1)))));
+        }
+      }
       out->set_region(config.backends(b).region());
       out->set_share(service.connection_shares[member - service.backends.data()]);
       const BackendCounts counts = CountsOfBackend(planned.id);

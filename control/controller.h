@@ -105,8 +105,8 @@ class Controller {
     std::string who;
   };
   using Done = std::function<void(absl::Status)>;
-  // Takes a backend out of new connections, or puts it back. FailedPrecondition: it is the file
-  // that drains this backend.
+  // Takes a backend out of new connections, or puts it back, also one that is held for flapping.
+  // FailedPrecondition: it is the file that drains this backend.
   void Drain(BackendRequest request, Done done);
   void Undrain(BackendRequest request, Done done);
   // Gives it a weight of at most kMaxWeight; without one, or with the file's, that of the file.

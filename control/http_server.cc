@@ -1,6 +1,8 @@
 #include "control/http_server.h"
 
+#include <arpa/inet.h>
 #include <google/protobuf/util/json_util.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -40,6 +42,10 @@ using asio::generic::stream_protocol;
 using boost::system::error_code;
 
 constexpr size_t kMaxHeadBytes = 8192;
+
+// What is read, and thrown away, of a client that goes on sending after it was refused.
+constexpr size_t kMaxDiscarded = 1 << 20;
+
 constexpr char kFileHeader[] = "Guideway-File";
 
 // What came is not HTTP, rather than cut off.
@@ -94,6 +100,23 @@ absl::string_view NameOf(HttpRoute::Method method) {
   return method == HttpRoute::Method::kGet ? "GET" : "POST";
 }
 
+// Who is at the other end, as far as one is to be told from another: «user 1000», «192.0.2.7».
+std::string ClientName(const stream_protocol::socket& socket, const std::optional<Peer>& peer) {
+  if (peer) return absl::StrCat("user ", peer->uid);
+  error_code e;
+  const stream_protocol::endpoint end = socket.remote_endpoint(e);
+  char text[INET6_ADDRSTRLEN] = "";
+  const sockaddr* address = reinterpret_cast<const sockaddr*>(end.data());
+  if (!e && address->sa_family == AF_INET) {
+    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(address)->sin_addr, text,
+              sizeof(text));
+  } else if (!e && address->sa_family == AF_INET6) {
+    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, text,
+              sizeof(text));
+  }
+  return text;
+}
+
 }  // namespace
 
 HttpAnswer TextAnswer(int status, std::string text) {
@@ -133,6 +156,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
 
   error_code Open(int listening);
   void Accept();
+  void Admit(stream_protocol::socket socket, std::optional<Peer> peer);
   void Stop();
 
  private:
@@ -156,8 +180,12 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
 // One connection: head, body, answer, and again.
 class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(std::shared_ptr<Impl> server, stream_protocol::socket socket, std::optional<Peer> peer)
-      : server_(std::move(server)), stream_(std::move(socket)), peer_(std::move(peer)) {
+  Session(std::shared_ptr<Impl> server, stream_protocol::socket socket, std::optional<Peer> peer,
+          std::string client)
+      : server_(std::move(server)),
+        stream_(std::move(socket)),
+        peer_(std::move(peer)),
+        client_(std::move(client)) {
     place_ = server_->idle_.insert(server_->idle_.end(), this);
   }
 
@@ -176,6 +204,14 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   }
 
   void Close() { stream_.close(); }
+
+  const std::string& client() const { return client_; }
+
+  // Instead of ReadHead, for a client that has no room.
+  void TurnAway() {
+    Refuse(503, absl::StrCat("too many requests of ", client_,
+                             " wait for their answers: try again in a moment"));
+  }
 
  private:
   void OnHead(error_code e) {
@@ -310,8 +346,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   }
   void Discard() {
     stream_.async_read_some(asio::buffer(discarded_),
-                            [self = shared_from_this()](error_code e, size_t) {
-                              if (!e && !self->server_->stopped_) self->Discard();
+                            [self = shared_from_this()](error_code e, size_t size) {
+                              self->discarded_bytes_ += size;
+                              if (e || self->server_->stopped_) return;
+                              if (self->discarded_bytes_ < kMaxDiscarded) self->Discard();
                             });
   }
 
@@ -335,6 +373,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<Impl> server_;
   beast::basic_stream<stream_protocol> stream_;
   const std::optional<Peer> peer_;  // of a Unix socket
+  const std::string client_;
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
@@ -348,6 +387,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   bool busy_ = false;
   std::list<Session*>::iterator place_;
   char discarded_[4096];
+  size_t discarded_bytes_ = 0;
 };
 
 error_code HttpServer::Impl::Open(int listening) {
@@ -385,17 +425,37 @@ void HttpServer::Impl::Accept() {
       }
       peer = *std::move(found);
     }
-    std::list<Session*>& idle = self->idle_;
-    if (!idle.empty() && idle.size() + self->busy_.size() >= self->limits_.connections) {
-      idle.front()->Close();
-      // It leaves the list when its handlers have run; behind the others it is not closed twice.
-      idle.splice(idle.end(), idle, idle.begin());
-    }
-    if (self->busy_.size() < self->limits_.connections) {
-      std::make_shared<Session>(self, std::move(socket), std::move(peer))->ReadHead();
-    }
+    self->Admit(std::move(socket), std::move(peer));
     self->Accept();
   });
+}
+
+// Takes a connection in, if need be for another one of the same client's, or of anybody's.
+void HttpServer::Impl::Admit(stream_protocol::socket socket, std::optional<Peer> peer) {
+  std::string client = ClientName(socket, peer);
+  const auto is_its = [&](const Session* session) { return session->client() == client; };
+  const auto anybody = [](const Session*) { return true; };
+  // The list's order is that of waiting. One that is closed leaves it when its handlers have run;
+  // behind the others it is not closed twice.
+  const auto close_first = [this](const auto& which) {
+    const auto it = std::find_if(idle_.begin(), idle_.end(), which);
+    if (it == idle_.end()) return;
+    (*it)->Close();
+    idle_.splice(idle_.end(), idle_, it);
+  };
+  const size_t most = limits_.connections - limits_.connections / 4;
+  const auto its_busy = static_cast<size_t>(std::count_if(busy_.begin(), busy_.end(), is_its));
+  const auto its_idle = static_cast<size_t>(std::count_if(idle_.begin(), idle_.end(), is_its));
+  if (its_busy + its_idle >= most) {
+    close_first(is_its);
+  } else if (idle_.size() + busy_.size() >= limits_.connections) {
+    close_first(anybody);
+  }
+  const bool room = its_busy < most && busy_.size() < limits_.connections;
+  const auto session = std::make_shared<Session>(shared_from_this(), std::move(socket),
+                                                 std::move(peer), std::move(client));
+  if (room) return session->ReadHead();
+  session->TurnAway();
 }
 
 void HttpServer::Impl::Stop() {

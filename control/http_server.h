@@ -2,11 +2,13 @@
 //
 // Nobody can hold up the control thread. Heads have at most 8 KiB; bodies are bounded
 // (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
-// time, each until it is answered); requests must arrive and answers be taken within a time; and of
-// more than `connections` connections the one that has waited longest for its client is closed.
-// What is not allowed (403), is no request or has parameters that the route does not take (400),
-// goes nowhere (404), has the wrong method (405) or too large a body (413) is answered here with an
-// api::Error, and ends the connection.
+// time, each until it is answered); requests must arrive and answers be taken within a time. Of
+// more than `connections` connections the one that has waited longest for its client is closed, and
+// one client (a user of this host, or an address) has three quarters of them at most, and closes
+// its own; where all of them wait for answers the next one gets 503. What is not allowed (403), is
+// no request or has parameters that the route does not take (400), goes nowhere (404), has the
+// wrong method (405) or too large a body (413) is answered here with an api::Error, and ends the
+// connection; of what its client sends after that little is read.
 //
 // Thread contract: the control thread's. A route's handler answers once, at once or later, on the
 // same thread; an answer that comes after the server was destroyed is dropped. The server must be

@@ -163,6 +163,7 @@ void WriteServices(const MetricsFacts& facts, Writer& out) {
     return std::count_if(backends.begin(), backends.end(),
                          [](const Backend& b) { return b.state == BackendState::kUp; });
   });
+  out.Write(Metric::kServiceHealthIgnored, series, [&](size_t i) { return of[i].health_ignored; });
   out.Write(Metric::kTableDigest, digests, [&](size_t i) {
     const Service& service = *services[i / 2];
     return i % 2 == 0 ? service.configured_digest : service.effective_digest;

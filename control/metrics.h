@@ -85,6 +85,8 @@ namespace guideway {
     "backends configured") \
   X(kServiceBackendsUp, "guideway_service_backends_up", kGauge, "service", \
     "of these, the ones that take new connections") \
+  X(kServiceHealthIgnored, "guideway_service_health_ignored", kGauge, "service", \
+    "1 while less than min_healthy of it is healthy, and all take new connections") \
   X(kTableDigest, "guideway_service_table_digest", kGauge, "service, table", \
     "a number of the table's content: as configured (table=configured) and with those that are up " \
     "(table=effective); equal on all balancers that agree") \
@@ -103,7 +105,7 @@ namespace guideway {
   X(kBackendShare, "guideway_backend_share_ratio", kGauge, "service, backend", \
     "of new connections, 0 to 1; with regions, of those of its region") \
   X(kBackendState, "guideway_backend_state", kGauge, "service, backend, state", \
-    "1 for the state it is in: up, down, drain or checking; the others are not there") \
+    "1 for the state it is in: up, down, drain, checking or held; the others are not there") \
   X(kProbes, "guideway_probes_total", kCounter, "kind, outcome", \
     "probes answered, by kind (tcp, http, …) and outcome: ok, failed, or not_asked for want of " \
     "something of the balancer's own") \
@@ -145,11 +147,12 @@ struct MetricsFacts {
   struct Service {
     ServiceCounts counts;
     uint64_t new_flows = 0;  // those to backends that have left the configuration included
+    bool health_ignored = false;
   };
   std::vector<Service> services;
   struct Backend {
     BackendCounts counts;
-    absl::string_view state;  // «up», «down», «drain», «checking»
+    absl::string_view state;  // «up», «down», «drain», «checking», «held»
   };
   std::vector<Backend> backends;
   uint64_t tables_built = 0;

@@ -80,6 +80,13 @@ std::optional<HealthTarget> TargetOf(const config::Service& service,
   return target;
 }
 
+FlapDamping FlapDampingOf(const config::Service& service) {
+  const config::FlapDamping& damping = service.health_check().flap_damping();
+  return {.after = damping.after(),
+          .hold = ToDuration(damping.hold()),
+          .max_hold = ToDuration(damping.max_hold())};
+}
+
 absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
                             uint64_t hash_seed) {
   const std::vector<std::string> keys =

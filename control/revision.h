@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "control/config/config.h"
+#include "control/flap_damper.h"
 #include "control/health.h"
 #include "maglev/snapshot.h"
 
@@ -58,6 +59,9 @@ struct Revision {
 // What to ask of a backend, and how; nothing for a service without a health check.
 std::optional<HealthTarget> TargetOf(const config::Service& service,
                                      const config::Backend& backend);
+
+// Of a service with a health check.
+FlapDamping FlapDampingOf(const config::Service& service);
 
 // FailedPrecondition if `config` with the hash seed `hash_seed` differs from `in_force` in what is
 // fixed while the process runs.

@@ -248,7 +248,9 @@ int GetServices(const Call& call) {
                absl::StrJoin(s.ports(), ","),
                s.forwarding(),
                s.scheduler(),
-               {absl::StrCat(s.backends_up(), "/", s.backends()), colour},
+               {absl::StrCat(s.backends_up(), "/", s.backends(),
+                             s.health_ignored() ? absl::StrCat(", ", s.healthy(), " healthy") : ""),
+                colour},
                HumanCount(s.packets()),
                HumanBytes(s.bytes()),
                HumanCount(s.dropped()),
@@ -262,6 +264,13 @@ int GetServices(const Call& call) {
 std::string StateText(const api::Backend& backend) {
   if (backend.state() == "up" && backend.tenths() < 10) {
     return absl::StrCat("up, slow start ", backend.tenths(), "/10");
+  }
+  if (backend.state() == "held") {
+    return absl::StrCat("held ", backend.held_seconds(), "s, was down ", backend.times_down(),
+                        " times");
+  }
+  if (backend.health_ignored() && backend.state() != "up" && backend.state() != "drain") {
+    return absl::StrCat(backend.state(), ", ignored");
   }
   return backend.drained_by_hand() && backend.state() == "drain" ? "drain (by hand)"
          : backend.drained_by_hand() ? absl::StrCat(backend.state(), ", drained by hand")

@@ -119,8 +119,8 @@ class Renderer {
   static bool IsPrinted(const Message& message, const FieldDescriptor* field) {
     const Reflection* reflection = message.GetReflection();
     if (field->is_repeated()) {
-      const bool may_be_absent =
-          field->options().HasExtension(config::rules) && !RulesOf(field).required();
+      const bool may_be_absent = field->options().HasExtension(config::rules) &&
+                                 !RulesOf(field).required() && !RulesOf(field).empty_counts();
       return reflection->FieldSize(message, field) > 0 || !may_be_absent;
     }
     return !field->has_presence() || reflection->HasField(message, field);

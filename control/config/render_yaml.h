@@ -5,9 +5,9 @@
 //
 // Keys are the fields' names, in the schema's order. A field that knows whether it was set is
 // printed if it was; any other always, zeros and empty lists included (a list of the configuration
-// only if it has items or may not be left out). Durations, enums and messages that are one oneof
-// are written as config.proto says. A text that another YAML reader could take for a number, a
-// boolean or null is quoted.
+// only if it has items, may not be left out, or would then mean something else). Durations, enums
+// and messages that are one oneof are written as config.proto says. A text that another YAML reader
+// could take for a number, a boolean or null is quoted.
 #ifndef GUIDEWAY_CONTROL_CONFIG_RENDER_YAML_H_
 #define GUIDEWAY_CONTROL_CONFIG_RENDER_YAML_H_
 

@@ -40,10 +40,6 @@ class Support {
     }
   }
 
-  void OfService(const config::Service& service) {
-    if (MinHealthyOf(service) > 0) Inactive(service, "min_healthy");
-  }
-
   void OfConfig(const config::Config& config) {
     if (EffectiveRouting(config) == config::Routing::kernel) {
       constexpr absl::string_view kWhat = "takes next hops from routes only (routing: static)";
@@ -76,7 +72,6 @@ void CheckSupport(const config::Config& config, const Places& places, Findings* 
   Support support(places, findings);
   support.NotYet(config);
   support.OfConfig(config);
-  for (const config::Service& service : config.services()) support.OfService(service);
 }
 
 }  // namespace guideway

@@ -207,6 +207,13 @@ class ServiceValidator {
                            " is longer than the interval of ", FormatConfigDuration(interval),
                            ": a probe without an answer delays the next one"));
     }
+    const config::FlapDamping& damping = check.flap_damping();
+    if (ToDuration(damping.max_hold()) < ToDuration(damping.hold())) {
+      Error(damping, places_.Has(damping, "max_hold") ? "max_hold" : "hold", -1,
+            absl::StrCat("max_hold is ", FormatConfigDuration(ToDuration(damping.max_hold())),
+                         ", less than hold, ", FormatConfigDuration(ToDuration(damping.hold())),
+                         "; allowed: max_hold at least as long as hold"));
+    }
     // With protocol any there is no port to probe but the probe's own.
     const google::protobuf::Reflection* reflection = check.GetReflection();
     const google::protobuf::FieldDescriptor* kind =

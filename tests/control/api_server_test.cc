@@ -66,13 +66,16 @@ class Client {
 
   // Stops early when the other side does not want more.
   Client& Say(const std::string& bytes) {
-    for (size_t sent = 0; sent < bytes.size();) {
-      const ssize_t n = send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+    said_ = 0;
+    while (said_ < bytes.size()) {
+      const ssize_t n = send(fd_, bytes.data() + said_, bytes.size() - said_, MSG_NOSIGNAL);
       if (n <= 0) break;
-      sent += static_cast<size_t>(n);
+      said_ += static_cast<size_t>(n);
     }
     return *this;
   }
+  // How much of the last Say.
+  size_t said() const { return said_; }
   void EndOfRequest() { shutdown(fd_, SHUT_WR); }
 
   // Until the other side closes.
@@ -112,6 +115,7 @@ class Client {
   }
 
   int fd_;
+  size_t said_ = 0;
 };
 
 std::string Get(const std::string& path) {
@@ -315,6 +319,79 @@ TEST_F(ApiServerTest, AClientThatDoesNotTakeItsAnswersIsClosed) {
   ExpectItServes();
 }
 
+// Slowloris: a byte now and then does not make the time longer.
+TEST_F(ApiServerTest, AHeadThatDripsIsCutOff) {
+  Start({.head_timeout = absl::Milliseconds(50)});
+  Client slow(daemon_->socket());
+  slow.Say("GET /v1/status HTTP/1.1\r\nX-A: ");
+  int drops = 0;
+  do {
+    ExpectItServes();  // takes its time
+    slow.Say("x");
+    ASSERT_LT(++drops, 8000) << "and the head would be too long";
+  } while (slow.said() == 1);
+  EXPECT_EQ(slow.ReadAll(), "");
+}
+
+TEST_F(ApiServerTest, WhoIsRefusedAndGoesOnSendingIsCutOff) {
+  Start({.body_timeout = absl::Minutes(10)});
+  for (const char* head : {"POST /v1/drain HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+                           "POST /v1/nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                           "this is no request\r\n\r\n"}) {
+    Client client(daemon_->socket());
+    client.Say(head + std::string(64 << 20, 'x'));
+    EXPECT_LT(client.said(), size_t{8} << 20) << head;
+    EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 4")) << head;
+  }
+  ExpectItServes();
+}
+
+TEST_F(ApiServerTest, ABodyWithoutEndIsCutOff) {
+  Start({.body_timeout = absl::Minutes(10), .large_body_bytes = 1 << 20});
+  for (const char* path : {"/v1/drain", "/v1/apply"}) {
+    std::string endless =
+        absl::StrCat("POST ", path, " HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    const std::string chunk = absl::StrCat("1000\r\n", std::string(4096, 'x'), "\r\n");
+    for (int i = 0; i < 10000; ++i) endless += chunk;
+    Client client(daemon_->socket());
+    EXPECT_LT(client.Say(endless).said(), size_t{8} << 20) << path;
+    EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 413 ")) << path;
+  }
+  // What is no body does not count as one, and has an end all the same.
+  Client client(daemon_->socket());
+  client.Say("POST /v1/drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x=" +
+             std::string(16 << 20, 'x'));
+  EXPECT_LT(client.said(), size_t{8} << 20);
+  EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 400 "));
+}
+
+TEST_F(ApiServerTest, OneAfterTheOtherWithoutWaitingForAnswers) {
+  Start();
+  Client client(daemon_->socket());
+  std::string requests;
+  for (int i = 0; i < 100; ++i) requests += Get("/v1/status");
+  requests += Get("/v1/nothing");
+  const std::string all = client.Say(requests).ReadAll();
+  size_t answers = 0;
+  for (size_t at = 0; (at = all.find("HTTP/1.1 200 OK", at)) != std::string::npos; ++at) ++answers;
+  EXPECT_EQ(answers, 100u);
+  EXPECT_THAT(all, HasSubstr("HTTP/1.1 404 "));
+}
+
+// Texts take time: those who ask while one is made get the next, all the same one.
+TEST_F(ApiServerTest, AnAnswerIsOfNoMomentBeforeItsRequest) {
+  // So many that their text takes longer than to ask for the next.
+  std::string services;
+  for (int i = 0; i < 200; ++i) services += ServiceText(absl::StrCat("web-", i), i, kAb);
+  daemon_.emplace(ConfigText(services));
+  for (int i = 1; i < 20; ++i) {
+    Client other(daemon_->socket());
+    other.Say(Get("/v1/services"));  // may be under way, with a count of before
+    daemon_->Do([&] { daemon_->dataplane().by_service[0].packets = static_cast<uint64_t>(i); });
+    EXPECT_THAT(Answer(Get("/v1/services")), HasSubstr(absl::StrCat("\"packets\":\"", i, "\"")));
+  }
+}
+
 TEST_F(ApiServerTest, OfTooManyConnectionsTheLongestIdleIsClosed) {
   Start({.connections = 4});
   std::vector<Client> idle;
@@ -475,6 +552,45 @@ TEST_F(AccessTest, WithoutReadersAStrangerCannotConnect) {
     EXPECT_EQ(errno, EACCES);
     close(fd);
   });
+}
+
+TEST_F(AccessTest, OneUserCannotPushAnotherOut) {
+  Start("control: { group: daemon, readers: everyone }");
+  if (IsSkipped()) return;
+  Client idle(daemon_->socket());
+  EXPECT_THAT(idle.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 "));
+  AsNobody([&] {
+    std::vector<Client> flood;
+    for (int i = 0; i < 300; ++i) flood.emplace_back(daemon_->socket());
+    EXPECT_THAT(flood.back().Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 "));
+    EXPECT_EQ(flood[0].ReadAll(), "") << "closed";
+    EXPECT_THAT(idle.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 "));
+  });
+}
+
+// A user whose requests all wait for answers is told so, and others are served.
+TEST_F(AccessTest, OneUserCannotHaveAllAnswers) {
+  Start("control: { group: daemon, readers: everyone }");
+  if (IsSkipped()) return;
+  std::promise<void> go;
+  daemon_->Do([&] { daemon_->loop().RunOnHelper([&] { go.get_future().wait(); }, [] {}); });
+  std::vector<Client> flood;
+  int turned_away = 0;
+  for (int i = 0; i < 100; ++i) {
+    Client client(daemon_->socket());
+    client.Say(Post("/v1/drain", R"({"service": "web", "backend": "a"})"));
+    // All of it has been heard when the thread has turned around.
+    for (int turn = 0; turn < 5; ++turn) daemon_->Do([] {});
+    flood.push_back(std::move(client));
+  }
+  for (size_t i = 48; i < flood.size(); ++i) {
+    turned_away += absl::StrContains(flood[i].ReadAnswer(), "too many requests of user 0");
+  }
+  EXPECT_EQ(turned_away, 52);
+  AsNobody([&] { ExpectItServes(); });
+  go.set_value();
+  for (size_t i = 0; i < 48; ++i) EXPECT_THAT(flood[i].ReadAnswer(), StartsWith("HTTP/1.1 200 "));
+  ExpectItServes();
 }
 
 // All of 127.0.0.0/8 is this host's: an address of the test's own needs no port that is free.

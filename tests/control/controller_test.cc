@@ -619,5 +619,147 @@ TEST_F(ControllerTest, CanBeDestroyedWhileACompileIsUnderWay) {
   EXPECT_FALSE(outcome->has_value());
 }
 
+constexpr char kAbcde[] =
+    "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, { name: c, address: 10.0.0.3 "
+    "}, { name: d, address: 10.0.0.4 }, { name: e, address: 10.0.0.5 }";
+
+TEST_F(ControllerTest, WhenTooFewAreHealthyHealthIsIgnored) {
+  MustStart(ConfigText(
+      ServiceText("web", 1, kAbcde, "min_healthy: 30%, slow_start: 1h, " + std::string(kTcpCheck)) +
+      ServiceText("other", 2, kAbcde, "min_healthy: 10%, " + std::string(kTcpCheck))));
+  for (const char* address : {"10.0.0.2", "10.0.0.3", "10.0.0.4"}) {
+    prober_.Fail(address, "connection refused");
+  }
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(controller_->GetServices().services(0).backends_up(), 2u);
+  prober_.Fail("10.0.0.5", "connection refused");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(LastEvent(),
+            "service web: 1 of 5 backends healthy (20 % by weight, less than 30 %): health is "
+            "ignored");
+  EXPECT_TRUE(controller_->GetServices().services(0).health_ignored());
+  EXPECT_EQ(controller_->GetServices().services(0).healthy(), 1u);
+  EXPECT_EQ(controller_->GetServices().services(0).backends_up(), 5u);
+  EXPECT_EQ(controller_->GetServices().services(1).backends_up(), 1u) << "20 % is enough for it";
+  EXPECT_EQ(States()["web/b"], "down") << "what the probes say";
+  EXPECT_TRUE(Get("web", "b").health_ignored());
+  EXPECT_EQ(Get("web", "b").tenths(), 10u) << "at once";
+  EXPECT_NEAR(Get("web", "b").share(), 0.2, 0.05);
+  EXPECT_FALSE(Get("other", "b").health_ignored());
+  EXPECT_EQ(Get("other", "b").share(), 0);
+
+  // It outlives a reload.
+  WriteFile(
+      ConfigText(ServiceText("web", 1, kAbcde, "min_healthy: 35%, " + std::string(kTcpCheck))));
+  controller_->Reload();
+  loop_.Advance(absl::Milliseconds(10));
+  prober_.Heal("10.0.0.2");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_TRUE(controller_->GetServices().services(0).health_ignored()) << "40 % is less than 45 %";
+  prober_.Heal("10.0.0.3");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_EQ(LastEvent(),
+            "service web: 3 of 5 backends healthy (60 % by weight): health counts again");
+  EXPECT_EQ(controller_->GetServices().services(0).backends_up(), 3u);
+  EXPECT_EQ(Get("web", "d").share(), 0);
+}
+
+TEST_F(ControllerTest, WhoIsDrainedCountsNeitherWay) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc, "min_healthy: 60%, " + std::string(kTcpCheck))));
+  prober_.Fail("10.0.0.3", "timeout");
+  loop_.Advance(absl::Seconds(4));
+  EXPECT_FALSE(controller_->GetServices().services(0).health_ignored());
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  EXPECT_TRUE(controller_->GetServices().services(0).health_ignored()) << "1 of 2";
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kUp);
+  ByHand(&Controller::Undrain, "web", "a");
+  loop_.RunAll();
+  EXPECT_TRUE(controller_->GetServices().services(0).health_ignored()) << "2 of 3 is not 70 %";
+}
+
+TEST_F(ControllerTest, WhoFlapsIsHeld) {
+  const std::string kCheck =
+      "health_check: { tcp: {}, rise: 1, fall: 1, flap_damping: { after: 2, hold: 20s, max_hold: "
+      "60s } }";
+  MustStart(ConfigText(ServiceText("web", 1, kAbc, kCheck)));
+  const auto flap = [&] {
+    prober_.Fail("10.0.0.3", "status 503");
+    loop_.Advance(absl::Seconds(2));
+    EXPECT_EQ(States()["web/c"], "down");
+    prober_.Heal("10.0.0.3");
+    loop_.Advance(absl::Seconds(2));
+  };
+  flap();
+  flap();
+  EXPECT_EQ(LastEvent(), "backend web/c up");
+  EXPECT_EQ(States()["web/c"], "up");
+  flap();
+  EXPECT_EQ(LastEvent(), "backend web/c well again and held for 20s: it went down 3 times");
+  EXPECT_EQ(States()["web/c"], "held");
+  EXPECT_EQ(Get("web", "c").health(), "ok");
+  EXPECT_EQ(Get("web", "c").times_down(), 3u);
+  EXPECT_EQ(Get("web", "c").share(), 0);
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kDrain) << "it keeps what it has";
+  const uint32_t seconds = Get("web", "c").held_seconds();
+  EXPECT_GT(seconds, 17u);
+  EXPECT_LE(seconds, 20u);
+  loop_.Advance(absl::Seconds(5));
+  EXPECT_EQ(Get("web", "c").held_seconds(), seconds - 5);
+  loop_.Advance(absl::Seconds(15));
+  EXPECT_EQ(States()["web/c"], "up");
+  EXPECT_EQ(LastEvent(), "backend web/c is not held any longer");
+
+  flap();
+  EXPECT_EQ(LastEvent(), "backend web/c well again and held for 40s: it went down 4 times");
+  prober_.Fail("10.0.0.1", "status 503");
+  prober_.Fail("10.0.0.2", "status 503");
+  loop_.Advance(absl::Seconds(2));
+  EXPECT_EQ(States()["web/c"], "up") << "nobody else is left";
+  EXPECT_EQ(LastEvent(), "service web: nobody is held any more, too few would be left");
+  prober_.Heal("10.0.0.1");
+  loop_.Advance(absl::Seconds(2));
+  EXPECT_EQ(States()["web/c"], "held");
+
+  ByHand(&Controller::Undrain, "web", "c");
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/c"], "up") << "somebody knows better";
+  EXPECT_EQ(Get("web", "c").times_down(), 0u);
+  prober_.Heal("10.0.0.2");
+  for (int i = 0; i < 3; ++i) flap();
+  EXPECT_EQ(States()["web/c"], "held");
+
+  // Another configuration may be more patient.
+  WriteFile(ConfigText(ServiceText(
+      "web", 1, kAbc, "health_check: { tcp: {}, rise: 1, fall: 1, flap_damping: { hold: 0s } }")));
+  controller_->Reload();
+  loop_.Advance(absl::Milliseconds(10));
+  EXPECT_EQ(States()["web/c"], "up");
+}
+
+TEST_F(ControllerTest, OneProbeServesAllThatAskTheSame) {
+  MustStart(ConfigText(
+      ServiceText("web", 1, kAb, "min_healthy: 30%, " + std::string(kTcpCheck)) +
+      ServiceText("other", 2, kAb,
+                  "health_check: { tcp: {}, rise: 2, fall: 3, flap_damping: { after: 1 } }")));
+  EXPECT_EQ(prober_.Count("10.0.0.1"), 1);
+  loop_.Advance(absl::Seconds(100));
+  EXPECT_NEAR(prober_.Count("10.0.0.1"), 100, 5);
+}
+
+TEST_F(ControllerTest, ACompileDelaysNoProbe) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  const std::string text = ConfigText(ServiceText("web", 1, kAbc, kTcpCheck));
+  Apply(text);
+  loop_.RunHelper();  // it is read
+  for (int i = 1; i <= 10; ++i) {
+    loop_.Stall(absl::Seconds(1));
+    loop_.Run();
+    ASSERT_EQ(loop_.helper_work(), 1u) << "it is being compiled";
+    EXPECT_GE(prober_.Count("10.0.0.1"), i) << "asked all the same";
+  }
+}
+
 }  // namespace
 }  // namespace guideway

@@ -226,6 +226,7 @@ TEST_F(MetricsTest, CountsOfServicesAndBackendsAreOfTheRightOnes) {
   EXPECT_EQ(Value(R"(guideway_service_active_connections{service="web"})"), "3");
   EXPECT_EQ(Value(R"(guideway_service_backends{service="web"})"), "2");
   EXPECT_EQ(Value(R"(guideway_service_backends_up{service="web"})"), "1");
+  EXPECT_EQ(Value(R"(guideway_service_health_ignored{service="web"})"), "0");
   EXPECT_EQ(Value(R"(guideway_service_packets_total{service="other"})"), "0");
   EXPECT_EQ(Value(R"(guideway_backend_packets_total{service="web",backend="z"})"), "7");
   EXPECT_EQ(Value(R"(guideway_backend_bytes_total{service="web",backend="z"})"), "700");

@@ -68,11 +68,12 @@ TEST(ControlAccess, WithoutKeysItIsForTheDaemonsOwnGroup) {
 }
 
 TEST(ControlAccess, AGroupThatIsNotThereIsNamedWithItsPlace) {
-  EXPECT_EQ(Access("control: { group: no-such-group }").status().message(),
-            "test.yaml:10:19: control.group: found no-such-group, and this host has no such group; "
-            "allowed: the name of a group (groupadd --system NAME makes one)");
+  EXPECT_EQ(
+      Access("control: { group: no-such-group }").status().message(),
+      "test.yaml:10:19: control.group: found \"no-such-group\", and this host has no such group; "
+      "allowed: the name of a group (groupadd --system NAME makes one)");
   EXPECT_EQ(Access("control: { readers: no-such-group }").status().message(),
-            "test.yaml:10:21: control.readers: found no-such-group, and this host has no such "
+            "test.yaml:10:21: control.readers: found \"no-such-group\", and this host has no such "
             "group; allowed: the name of a group, or everyone (groupadd --system NAME makes one)");
 }
 

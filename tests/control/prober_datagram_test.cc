@@ -5,6 +5,7 @@
 
 #include <boost/asio/post.hpp>
 #include <set>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -203,12 +204,16 @@ TEST_F(DatagramProberTest, OverIpv6) {
   EXPECT_EQ(Ask(Question(ProbeQuestion::Dns{"a.example"}, server.port(), "::1")).reason, "ok");
 }
 
+// The answer comes between the moment when the loop looks for answers and that when it judges the
+// deadline, which is long over: it is read all the same.
 TEST_F(DatagramProberTest, AStallOfTheLoopIsNotTheBackendsFault) {
+  std::optional<DatagramServer> server;
+  server.emplace(io_, [&](const std::string&) -> Datagrams {
+    asio::post(io_, [&] { server->socket().send_to(asio::buffer("y", 1), server->client()); });
+    return {};
+  });
   asio::post(io_, [] { std::this_thread::sleep_for(std::chrono::milliseconds(120)); });
-  EXPECT_EQ(AskUdp(
-                "x", "", [](const std::string&) -> Datagrams { return {"y"}; }, kShort)
-                .reason,
-            "ok");
+  EXPECT_EQ(Ask(Question(ProbeQuestion::Udp{"x", ""}, server->port()), kShort).reason, "ok");
 }
 
 TEST_F(DatagramProberTest, ItsOwnShortageIsNotTheBackendsFault) {

@@ -54,5 +54,8 @@ def set_right(lab):
     for name in lab.programs:
         if not lab.running(name):
             lab.start(name)
+    for backend in lab.ask("get", "backends")["backends"]:
+        if backend["times_down"] and backend["state"] != "drain":  # held for flapping
+            lab.ask("undrain", f"{backend['service']}/{backend['name']}")
     lab.ask("apply", "--discard-overrides", str(lab.config_file("balancer")))
     wait_healthy(lab)

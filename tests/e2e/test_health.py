@@ -76,6 +76,28 @@ def test_a_sick_backend_is_judged_by_its_answer(lab):
     wait_state(lab, "up", "web/web-3")
 
 
+def test_when_too_few_are_healthy_health_is_ignored(lab, tmp_path):
+    """Of web's weights 100, 60 and 40 the last is left, less than 30 %."""
+    text = lab.config_file("balancer").read_text()
+    assert text.count("  - name: web\n") == 1
+    config = tmp_path / "min_healthy.yaml"
+    config.write_text(text.replace("  - name: web\n", "  - name: web\n    min_healthy: 30%\n"))
+    lab.ask("apply", str(config))
+    for name in ("web-1", "web-2"):
+        (lab.folder(name) / "unhealthy").touch()
+    wait_state(lab, "down", "web/web-1", "web/web-2")
+    wait_until(lambda: lab.ask("get", "services")["services"][0]["health_ignored"], "health to be ignored")
+    assert "20 % by weight, less than 30 %): health is ignored" in lab.guideway("status").stdout
+    assert "down, ignored" in lab.guideway("get", "backends").stdout
+    assert "3/3, 1 healthy" in lab.guideway("get", "services").stdout
+    assert unfair(spread(get(lab) for _ in range(1000)), weights(lab)) == []
+
+    (lab.folder("web-2") / "unhealthy").unlink()
+    wait_state(lab, "up", "web/web-2")
+    wait_until(lambda: not lab.ask("get", "services")["services"][0]["health_ignored"], "health to count")
+    assert "web-1" not in spread(get(lab) for _ in range(300))
+
+
 def test_all_backends_dead(lab):
     """Nobody answers; the drops say why; one that returns serves at once."""
     names = [f"web-{n}" for n in (1, 2, 3)]

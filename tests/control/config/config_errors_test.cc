@@ -402,6 +402,11 @@ const Row kRows[] = {
      "    client_prefix: { ipv4: 16 }",
      "11:5: services[web].client_prefix: has no effect without affinity: client_prefix; leave it "
      "out"},
+    {"a longest hold that is shorter than the first", "ports: [80]",
+     "ports: [80]\n"
+     "    health_check: { tcp: {}, flap_damping: { hold: 10m } }",
+     "11:52: services[web].health_check.flap_damping.hold: max_hold is 5m, less than hold, 10m; "
+     "allowed: max_hold at least as long as hold"},
     {"min_healthy without a health check", "ports: [80]",
      "ports: [80]\n"
      "    min_healthy: 30%",
