@@ -97,7 +97,6 @@ class FlowTable {
     // Only time has changed.
     void Touch(Ticks now) {
       const uint64_t word = word_[kWays].load(std::memory_order_relaxed);
-      if (word >> 32 == now) return;
       word_[kWays].store((word & 0xffffffff) | uint64_t{now} << 32, std::memory_order_relaxed);
     }
     // Writes only if something changed: a hit within a tick leaves the line clean.

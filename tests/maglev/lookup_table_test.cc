@@ -450,13 +450,14 @@ TEST(FlowHash, DependsOnEveryFieldAndSpreads) {
   keys[5].protocol = 17;
   keys[6].version = 6;
   for (size_t a = 0; a < keys.size(); ++a) {
-    EXPECT_FALSE(HashFlow(keys[a], 1) == HashFlow(keys[a], 2)) << "the seed counts";
-    for (size_t b = 0; b < a; ++b) EXPECT_FALSE(HashFlow(keys[a], 1) == HashFlow(keys[b], 1));
+    EXPECT_FALSE(FlowHasher(1).Hash(keys[a]) == FlowHasher(2).Hash(keys[a])) << "the seed counts";
+    for (size_t b = 0; b < a; ++b)
+      EXPECT_FALSE(FlowHasher(1).Hash(keys[a]) == FlowHasher(1).Hash(keys[b]));
   }
   std::vector<int> slots(13);
   for (int i = 0; i < 13000; ++i) {
     std::memcpy(key.source, &i, 4);
-    ++slots[SlotOf(HashFlow(key, 5).slot, 13)];
+    ++slots[SlotOf(FlowHasher(5).Hash(key).slot, 13)];
   }
   for (int n : slots) EXPECT_NEAR(n, 1000, 150);
 }
