@@ -62,7 +62,7 @@ class Choosing {
   void LookAhead(Packet& p) {
     if (p.service_id != last_service_) {
       last_service_ = p.service_id;
-      __builtin_prefetch(&counters_.service(p.service_id), 1);
+      __builtin_prefetch(&counters_.service(p.service_id), 0, 2);
     }
     p.entry = flows_.Glance(p.hash);
     if (!p.entry) {
@@ -71,8 +71,8 @@ class Choosing {
     }
     const BackendId id = p.entry.flow().backend;
     p.target = &snapshot_.TargetOf(id);
-    __builtin_prefetch(p.target);
-    __builtin_prefetch(&counters_.backend(id), 1);
+    __builtin_prefetch(p.target, 0, 2);
+    __builtin_prefetch(&counters_.backend(id), 0, 2);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.

@@ -120,7 +120,7 @@ class FlowTable {
   FlowTable(size_t entries, PageSize page_size);
 
   // Brings the line closer in which nine of ten connections are.
-  void Prefetch(const FlowHash& hash) const { __builtin_prefetch(&lines_[FirstLine(hash)]); }
+  void Prefetch(const FlowHash& hash) const { __builtin_prefetch(&lines_[FirstLine(hash)], 0, 2); }
 
   // The entry of this connection if it is in that line. Else brings its other line closer.
   Entry Glance(const FlowHash& hash) {
