@@ -104,14 +104,13 @@ class FlowHasher {
       return _mm_loadu_si128(static_cast<const __m128i*>(from));
     };
     const __m128i round_key = load(&round_key_);
+    const __m128i blocks[] = {load(key.source), load(key.destination),
+                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(&key.source_port))};
     __m128i state = load(&whitening_);
-    const auto take_in = [&] [[gnu::target("aes"), gnu::always_inline]] (__m128i block) {
+    for (const __m128i& block : blocks) {
       state = _mm_xor_si128(state, block);
       for (int round = 0; round < kRounds; ++round) state = _mm_aesenc_si128(state, round_key);
-    };
-    take_in(load(key.source));
-    take_in(load(key.destination));
-    take_in(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&key.source_port)));
+    }
     return Halves(static_cast<uint64_t>(_mm_cvtsi128_si64(state)),
                   static_cast<uint64_t>(_mm_extract_epi64(state, 1)));
   }
