@@ -98,8 +98,7 @@ class Traffic {
       next_buffer_ = (next_buffer_ + 1) % kBuffers;
       WriteHeaders(data, flow(), tcp_flags);
       for (uint32_t at = 0; at < length; at += 64) Demote(data + at);
-      burst.packets[i].frame = {
-          .data = data, .length = length, .headroom = kHeadroom, .interface = 0};
+      burst.packets[i].frame = {.data = data, .length = length, .interface = 0};
     }
   }
 

@@ -1,5 +1,7 @@
 #include "maglev/aes128.h"
 
+#include <bit>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define GUIDEWAY_AES __attribute__((target("aes,sse4.1")))
@@ -80,7 +82,18 @@ Block TimesMatrix(const Block& block, const std::array<uint8_t, 4>& row) {
   return result;
 }
 
-Block MixColumns(const Block& block) { return TimesMatrix(block, {2, 3, 1, 1}); }
+// What a byte of the first row brings to its column when it is substituted and the column times
+// the matrix of encryption, with the first row's part lowest; of row r the same, turned by r bytes.
+constexpr std::array<uint32_t, 256> kColumnOf = [] {
+  std::array<uint32_t, 256> columns = {};
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const uint32_t s = kSubstitution.forward[i];
+    const uint32_t twice = TimesX(kSubstitution.forward[i]);
+    columns[i] = twice | s << 8 | s << 16 | (twice ^ s) << 24;
+  }
+  return columns;
+}();
+
 Block UnmixColumns(const Block& block) { return TimesMatrix(block, {14, 11, 13, 9}); }
 
 RoundKeys ExpandForEncryption(const Block& key) {
@@ -109,8 +122,6 @@ RoundKeys ExpandForDecryption(const RoundKeys& encrypt) {
 
 #if defined(__x86_64__)
 
-bool HasInstructions() { return __builtin_cpu_supports("aes"); }
-
 GUIDEWAY_AES __m128i Load(const Block& block) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.data()));
 }
@@ -135,7 +146,6 @@ GUIDEWAY_AES Block DecryptByInstructions(const RoundKeys& keys, const Block& blo
 
 #else
 
-bool HasInstructions() { return false; }
 Block EncryptByInstructions(const RoundKeys&, const Block& block) { return block; }
 Block DecryptByInstructions(const RoundKeys&, const Block& block) { return block; }
 
@@ -143,24 +153,44 @@ Block DecryptByInstructions(const RoundKeys&, const Block& block) { return block
 
 }  // namespace
 
+bool HasAesInstructions() {
+#if defined(__x86_64__)
+  static const bool has = __builtin_cpu_supports("aes");
+  return has;
+#else
+  return false;
+#endif
+}
+
+Block AesRound(const Block& state, const Block& round_key) {
+  Block result = round_key;
+  for (size_t column = 0; column < 4; ++column) {
+    uint32_t word = 0;
+    for (size_t row = 0; row < 4; ++row) {
+      word ^= std::rotl(kColumnOf[state[(4 * column + 5 * row) % 16]], static_cast<int>(8 * row));
+    }
+    for (size_t row = 0; row < 4; ++row) {
+      result[4 * column + row] ^= static_cast<uint8_t>(word >> (8 * row));
+    }
+  }
+  return result;
+}
+
 Aes128::Aes128(const Block& key)
     : encrypt_(ExpandForEncryption(key)), decrypt_(ExpandForDecryption(encrypt_)) {}
 
 Block Aes128::Encrypt(const Block& block) const {
-  return HasInstructions() ? EncryptByInstructions(encrypt_, block) : EncryptPortably(block);
+  return HasAesInstructions() ? EncryptByInstructions(encrypt_, block) : EncryptPortably(block);
 }
 
 Block Aes128::Decrypt(const Block& block) const {
-  return HasInstructions() ? DecryptByInstructions(decrypt_, block) : DecryptPortably(block);
+  return HasAesInstructions() ? DecryptByInstructions(decrypt_, block) : DecryptPortably(block);
 }
 
 Block Aes128::EncryptPortably(const Block& block) const {
   Block state = block;
   Xor(state, encrypt_[0]);
-  for (int round = 1; round < kRounds; ++round) {
-    state = MixColumns(SubstituteAndShift(state));
-    Xor(state, encrypt_[round]);
-  }
+  for (int round = 1; round < kRounds; ++round) state = AesRound(state, encrypt_[round]);
   state = SubstituteAndShift(state);
   Xor(state, encrypt_[kRounds]);
   return state;

@@ -1,8 +1,8 @@
 // AES-128 (FIPS 197) of single blocks: what quic_lb.h needs to read connection ids.
 //
 // Not a library for secrets. There are no modes, nothing is authenticated, keys are not wiped. With
-// the CPU's AES instructions a block takes the same time whatever it says; without them, a table
-// is looked up at places that depend on the key, and a block takes about a hundred times as long.
+// the CPU's AES instructions a block takes the same time whatever it says; without them, tables
+// are looked up at places that depend on the key, and a block takes far longer.
 //
 // The round keys are expanded once, at construction, for both directions. Those of Decrypt are of
 // FIPS 197's «equivalent inverse cipher», in the order of their use: with them, both directions
@@ -39,6 +39,12 @@ class Aes128 {
   RoundKeys encrypt_;
   RoundKeys decrypt_;
 };
+
+// Whether the CPU has AES instructions.
+bool HasAesInstructions();
+
+// One round but the last of an encryption, as the CPU's AESENC does it, without that instruction.
+Aes128::Block AesRound(const Aes128::Block& state, const Aes128::Block& round_key);
 
 }  // namespace guideway
 

@@ -211,7 +211,7 @@ inline IpAddress DestinationOf(const uint8_t* ip) {
 // Sums of the Internet checksum (RFC 1071): 16-bit words as they lie in memory, in ones' complement
 // arithmetic, in which wider words may be added just as well. An odd last byte counts as the first
 // of a word.
-inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
+inline uint64_t WideSumOf(const void* data, size_t size, uint32_t sum = 0) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   uint64_t wide = sum;
   const auto add = [&](uint64_t word) {
@@ -225,20 +225,23 @@ inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
   }
   if (size >= 2) add(Read<uint16_t>(bytes));
   if (size % 2 == 1) add(NetworkOrder(static_cast<uint16_t>(bytes[size - 1] << 8)));
-  wide = (wide & 0xffffffff) + (wide >> 32);
-  return static_cast<uint32_t>(wide + (wide >> 32));
+  return wide;
+}
+// Folded: the upper half is added to the lower, and the carry to that. Both stand in the upper half
+// of what a sum and the same with its halves swapped add up to.
+inline uint32_t HalfOf(uint64_t sum) {
+  return static_cast<uint32_t>((sum + std::rotl(sum, 32)) >> 32);
 }
 inline uint16_t FoldedSum(uint32_t sum) {
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(sum + (sum >> 16));
+  return static_cast<uint16_t>((sum + std::rotl(sum, 16)) >> 16);
 }
-inline uint16_t FoldedSum(uint64_t sum) {
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  return FoldedSum(static_cast<uint32_t>(sum + (sum >> 32)));
+inline uint16_t FoldedSum(uint64_t sum) { return FoldedSum(HalfOf(sum)); }
+inline uint32_t SumOf(const void* data, size_t size, uint32_t sum = 0) {
+  return HalfOf(WideSumOf(data, size, sum));
 }
 
 // Whether data with this sum, their checksum among them, are undamaged.
-inline bool IsSumOfGoodData(uint32_t sum) { return sum % 0xffff == 0; }
+inline bool IsSumOfGoodData(uint64_t sum) { return sum % 0xffff == 0; }
 
 // The checksum of `size` bytes, to be stored as it is. Over bytes that hold their right checksum it
 // is 0.

@@ -59,6 +59,7 @@ BackendId CountIds(const std::vector<std::shared_ptr<const Service>>& services) 
 
 Snapshot::Snapshot(SnapshotParts parts)
     : parts_(std::move(parts)),
+      flow_hasher_(parts_.hash_seed),
       target_count_(CountIds(parts_.services)),
       targets_(target_count_ + 1, PageSize::kTransparentHuge) {
   if (parts_.routes == nullptr) parts_.routes = std::make_shared<const Routes>();

@@ -23,6 +23,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "maglev/envelope.h"
+#include "maglev/flow_hash.h"
 #include "maglev/lookup_table.h"
 #include "maglev/net.h"
 #include "maglev/pages.h"
@@ -225,6 +226,7 @@ class Snapshot {
 
   uint64_t version() const { return parts_.version; }
   uint64_t hash_seed() const { return parts_.hash_seed; }
+  const FlowHasher& flow_hasher() const { return flow_hasher_; }
   const FlowTimeouts& timeouts() const { return parts_.timeouts; }
   uint32_t replies_per_second() const { return parts_.replies_per_second; }
   const std::vector<std::shared_ptr<const Service>>& services() const { return parts_.services; }
@@ -276,6 +278,7 @@ class Snapshot {
   void AddBackend(const Service& service, const Backend& backend);
 
   SnapshotParts parts_;
+  FlowHasher flow_hasher_;  // of the hash seed
   Vips vips_;
   BackendId target_count_;
   PageArray<Target> targets_;             // by id; behind them, one for ids that nobody has

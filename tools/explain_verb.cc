@@ -53,12 +53,11 @@ class Explanation {
 
   Answer Run() {
     const std::vector<uint8_t> frame = text_.Frame();
-    std::vector<uint8_t> buffer(Burst::kHeadroom + frame.size());
-    std::copy(frame.begin(), frame.end(), buffer.begin() + Burst::kHeadroom);
+    std::vector<uint8_t> buffer(Frame::kHeadroom + frame.size());
+    std::copy(frame.begin(), frame.end(), buffer.begin() + Frame::kHeadroom);
     burst_->size = 1;
-    burst_->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
+    burst_->packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
                                 .length = static_cast<uint32_t>(frame.size()),
-                                .headroom = Burst::kHeadroom,
                                 .interface = 0};
     pipeline_.Process(snapshot_, 0, *burst_);
 

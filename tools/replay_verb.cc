@@ -60,7 +60,7 @@ class Replay {
         out_(std::move(out)),
         shared_(1, offline.flow_entries, PageSize::kLazy),
         pipeline_(shared_, 0),
-        buffer_(Burst::kHeadroom + kLongestCaptured),
+        buffer_(Frame::kHeadroom + kLongestCaptured),
         burst_(std::make_unique<Burst>()) {}
 
   void Receive(const CapturedPacket& packet) {
@@ -68,14 +68,13 @@ class Replay {
     time_ = packet.time_ns;
     TakeHeld(false);  // whose time was up before this packet came
     lines_.emplace_back();
-    uint8_t* data = buffer_.data() + Burst::kHeadroom;
+    uint8_t* data = buffer_.data() + Frame::kHeadroom;
     std::copy(packet.bytes.begin(), packet.bytes.end(), data);
     const bool whole = packet.bytes.size() >= packet.original_length;
     if (!whole) ++cut_;
     burst_->size = 1;
     burst_->packets[0].frame = {.data = data,
                                 .length = whole ? static_cast<uint32_t>(packet.bytes.size()) : 0,
-                                .headroom = Burst::kHeadroom,
                                 .interface = 0,
                                 .number = received_++};
     Run();

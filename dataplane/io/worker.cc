@@ -22,7 +22,7 @@ constexpr uint32_t kRoundsBeforeSleep = 64;
 constexpr uint32_t kFirstSleep_us = 20;
 constexpr uint32_t kLongestSleep_us = 250;
 
-static_assert(RTE_PKTMBUF_HEADROOM >= Burst::kHeadroom);
+static_assert(RTE_PKTMBUF_HEADROOM >= Frame::kHeadroom);
 
 void Sleep(uint32_t microseconds) {
   const timespec time = {0, static_cast<long>(microseconds) * 1000};
@@ -116,10 +116,9 @@ void Worker::ServeBurst(Nanoseconds now) {
 void Worker::ShowFrame(uint32_t i, uint16_t interface) {
   rte_mbuf* buffer = buffers_[i];
   const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
-                     buffer->data_off >= Burst::kHeadroom;
+                     buffer->data_off >= Frame::kHeadroom;
   burst_.packets[i].frame = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
                              .length = whole ? buffer->data_len : 0u,
-                             .headroom = buffer->data_off,
                              .interface = interface,
                              .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
                                                  RTE_MBUF_F_RX_IP_CKSUM_GOOD};

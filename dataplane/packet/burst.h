@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "absl/strings/string_view.h"
@@ -20,13 +21,15 @@ namespace guideway {
 
 // One Ethernet frame in contiguous memory.
 //
-//        headroom bytes        length bytes
+//      kHeadroom or more         length bytes
 //   |----- may be written -----|=============|
 //                              ^ data
 struct Frame {
+  // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
+  static constexpr uint16_t kHeadroom = 96;
+
   uint8_t* data = nullptr;
   uint32_t length = 0;     // without the frame check sequence
-  uint16_t headroom = 0;   // at least Burst::kHeadroom on entry
   uint16_t interface = 0;  // index in the configuration: came in by; after Process: leaves by
   bool ip_checksum_good = false;  // the NIC has checked the IPv4 header checksum
   bool was_held = false;          // a fragment that waited for its first one: not to wait again
@@ -39,13 +42,13 @@ struct ParsedPacket {
   uint16_t ip_offset;         // of the IP header, in bytes from the start of the frame
   uint16_t transport_offset;  // behind the IP header with its options or extension headers
   uint32_t ip_length;         // all of the IP packet, in bytes
-  uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
   uint8_t tcp_flags;          // 0 if not TCP
-  uint8_t icmp_type;          // of ICMP and ICMPv6
   bool has_payload;           // bytes after the TCP or UDP header
+  bool dont_fragment;         // IPv4: the DF bit
+  uint8_t icmp_type;          // of ICMP and ICMPv6, else 0
   bool is_fragment;           // of a larger packet: the first or a later one
   bool is_later_fragment;     // no transport header in it
-  bool dont_fragment;         // IPv4: the DF bit
+  uint32_t fragment_id;       // of a fragment: the identification, as it lies in the header
 
   uint32_t transport_length() const { return ip_length - transport_offset; }
 };
@@ -77,38 +80,41 @@ struct ExtraFrame {
   uint8_t packet;  // index of the packet; leaves behind its frame, by the same interface
 };
 
-// One packet on its way.
-struct Packet {
+// What is decided of a packet on its way, as it is before anything is.
+struct alignas(32) Decision {
   // As an owner: no other worker.
   static constexpr uint16_t kNobody = 0xffff;
   static constexpr Verdict kNoVerdict = Verdict{0xff};
 
-  Frame frame;
-
-  // Parse
-  ParsedPacket parsed;
-  // Match
-  FlowHash hash;
-  // Parse. Match: of an ICMP error about a connection, that connection's, as the client sends it.
-  FlowKey key;
-  const Service* service;  // Match; null: not to a service
-  const Target* target;    // Choose; Match for kFromBackend; null: no backend chosen
-  FlowTable::Entry entry;  // Choose: where it first saw the connection; none: it did not
-  const Backend* by_hash;  // Choose: with no entry, what the lookup table says; may be null
-  ServiceId service_id;    // of `service`: which is far away, and not needed for most packets
+  const Service* service = nullptr;  // Match; null: not to a service
+  const Target* target = nullptr;    // Choose; Match for kFromBackend; null: no backend chosen
+  ServiceId service_id = 0;  // of `service`: which is far away, and not needed for most packets
   // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
   // in bytes from the IP header; else 0.
-  uint16_t quote;
+  uint16_t quote = 0;
   // HandOver: the worker that it was left to and gets its verdict from, or kNobody.
-  uint16_t owner;
-  Direction direction;  // Match
-  FlowLookup lookup;    // Choose; Match for kFromBackend
-  bool to_choose;       // Match: Choose is to find a backend; the hash is known
-  bool opened;          // Choose: it opened a connection
-  bool held;            // Follow: without a verdict as yet; a copy of it will come again
-  bool undecided;       // no stage has decided it yet
-  Verdict verdict;      // what has become of it; kNoVerdict while that is open
-  Reason reason;        // of a kDrop
+  uint16_t owner = kNobody;
+  Direction direction = Direction::kToBackend;  // Match
+  FlowLookup lookup = FlowLookup::kNone;        // Choose; Match for kFromBackend
+  bool to_choose = false;        // Match: Choose is to find a backend; the hash is known
+  bool opened = false;           // Choose: it opened a connection
+  bool held = false;             // Follow: without a verdict as yet; a copy of it will come again
+  bool undecided = true;         // no stage has decided it yet
+  Verdict verdict = kNoVerdict;  // what has become of it; kNoVerdict while that is open
+  Reason reason = {};            // of a kDrop
+};
+static_assert(sizeof(Decision) == 32, "started over by two stores");
+
+// One packet on its way.
+struct Packet : Decision {
+  Frame frame;
+
+  // Parse. Match: of an ICMP error about a connection, that connection's, as the client sends it.
+  alignas(16) FlowKey key;
+  ParsedPacket parsed;        // Parse
+  alignas(16) FlowHash hash;  // Match
+  FlowTable::Entry entry;     // Choose: where it first saw the connection; none: it did not
+  const Backend* by_hash;     // Choose: with no entry, what the lookup table says; may be null
 
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
@@ -116,6 +122,11 @@ struct Packet {
   // The backend chosen, or null.
   const Backend* backend() const { return target == nullptr ? nullptr : target->backend; }
 
+  // Forgets what was decided of the one before in this place.
+  void StartOver() {
+    static constexpr Decision kUndecided;
+    std::memcpy(static_cast<Decision*>(this), &kUndecided, sizeof(kUndecided));
+  }
   void SetService(const Service& s) {
     service = &s;
     service_id = s.id;
@@ -142,12 +153,10 @@ struct Packet {
   bool IsSent() const { return verdict == Verdict::kForward || verdict == Verdict::kReply; }
 };
 
-static_assert(sizeof(Packet) == 160);
+static_assert(sizeof(Packet) == 160, "and 16 bytes of a key or hash never in two cache lines");
 
 struct Burst {
   static constexpr uint32_t kSize = 32;
-  // What the largest outer headers (IPv6, UDP, VXLAN, Ethernet) and a fragment header put in front.
-  static constexpr uint16_t kHeadroom = 96;
 
   uint32_t size = 0;  // packets in it, in order of arrival
   std::array<Packet, kSize> packets;
@@ -160,29 +169,12 @@ struct Burst {
   std::span<Packet> all() { return {packets.data(), size}; }
   std::span<const Packet> all() const { return {packets.data(), size}; }
 
-  // Starts over with all of them undecided.
-  void Begin() {
-    has_fragments = false;
-    extras = {};
-    for (Packet& p : all()) {
-      p.service = nullptr;
-      p.target = nullptr;
-      p.quote = 0;
-      p.owner = Packet::kNobody;
-      p.direction = Direction::kToBackend;
-      p.lookup = FlowLookup::kNone;
-      p.to_choose = p.opened = p.held = false;
-      p.undecided = true;
-      p.verdict = Packet::kNoVerdict;
-    }
-  }
-
   // One stage: calls `decide(packet)` for each undecided packet, in order of arrival. It returns
   // true for a packet that goes on, or sets its verdict (Drop, Finish) and returns false.
   template <typename Decide>
   void ForUndecided(Decide decide) {
     for (Packet& p : all()) {
-      if (p.undecided) p.undecided = decide(p);
+      if (p.undecided && !decide(p)) p.undecided = false;
     }
   }
 };

@@ -57,17 +57,22 @@ class Choosing {
         chooser_(chooser),
         counters_(counters) {}
 
-  // Brings closer what Choose and the stages behind it will want.
+  // Brings closer what Choose and the stages behind it will want: most likely the connection has an
+  // entry, and goes on to its target.
   void LookAhead(Packet& p) {
-    __builtin_prefetch(&counters_.service(p.service_id), 1);
+    if (p.service_id != last_service_) {
+      last_service_ = p.service_id;
+      __builtin_prefetch(&counters_.service(p.service_id), 0, 2);
+    }
     p.entry = flows_.Glance(p.hash);
     if (!p.entry) {
       has_unknown_ = true;
       return;
     }
     const BackendId id = p.entry.flow().backend;
-    __builtin_prefetch(&snapshot_.TargetOf(id));
-    __builtin_prefetch(&counters_.backend(id), 1);
+    p.target = &snapshot_.TargetOf(id);
+    __builtin_prefetch(p.target, 0, 2);
+    __builtin_prefetch(&counters_.backend(id), 0, 2);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
@@ -87,18 +92,19 @@ class Choosing {
     FlowTable::Entry entry = p.entry;
     if (!FlowTable::IsOf(entry, p.hash)) return false;
     const Flow flow = entry.flow();
-    const Target& target = snapshot_.TargetOf(flow.backend);
+    const Target& target = *p.target;
     const bool is_steady = flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
                            (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
-                           target.keeps_all && target.service == p.service_id && p.quote == 0;
+                           target.id == flow.backend && target.keeps_all &&
+                           target.service == p.service_id && p.quote == 0;
     if (!is_steady) return false;
-    entry.Touch(clock_.now);
-    p.target = &target;
+    if (flow.touched != clock_.now) entry.Touch(clock_.now);
     p.lookup = FlowLookup::kHit;
     return true;
   }
 
   [[gnu::noinline]] bool ChooseAnew(Packet& p) {
+    p.target = nullptr;
     if (const Backend* backend = ByQuicId(p)) return SendTo(p, backend);
     if (p.quote != 0) return FollowConnection(p);
     if (const auto entry = flows_.Find(p.hash)) return Continue(p, entry);
@@ -244,6 +250,7 @@ class Choosing {
   Chooser& chooser_;
   WorkerCounters& counters_;
   bool has_unknown_ = false;
+  ServiceId last_service_ = kMaxServices;  // none
 };
 
 }  // namespace
@@ -255,7 +262,9 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, Flow
     if (p.to_choose) choosing.LookAhead(p);
   }
   choosing.LookFurtherAhead(burst);
-  burst.ForUndecided([&](Packet& p) { return !p.to_choose || choosing.Choose(p); });
+  for (Packet& p : burst.all()) {
+    if (p.to_choose && !choosing.Choose(p)) p.undecided = false;
+  }
 }
 
 }  // namespace guideway

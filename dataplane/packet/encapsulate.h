@@ -66,9 +66,10 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
   }
   const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
   // The addresses are in the header and, taken away, in the pseudo header.
-  const uint16_t pseudo = FoldedSum(uint64_t{NetworkOrder32(length)} + NetworkOrder32(protocol));
+  const uint32_t pseudo =
+      uint32_t{NetworkOrder(static_cast<uint16_t>(length))} + NetworkOrder(uint16_t{protocol});
   return uint64_t{Read<uint32_t>(inner.data)} + Read<uint32_t>(inner.data + 4) +
-         static_cast<uint16_t>(~pseudo);
+         (2 * 0xffff - pseudo);
 }
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
@@ -102,19 +103,17 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
 
 // Puts a whole or partial client packet into an envelope with IPv4, or with IPv6, Ethernet
 // included. Returns the outer IP packet. `identification`: of the outer IPv4 header.
-[[gnu::always_inline]] inline IpBytes EncapsulateInIpv4(const Packet& p, uint32_t identification,
-                                                        IpBytes inner) {
-  const Envelope& envelope = p.target->envelope;
-  const uint32_t outer_size = envelope.facts.outer_size();
+[[gnu::always_inline]] inline IpBytes EncapsulateInIpv4(const Packet& p, const EnvelopeFacts facts,
+                                                        uint32_t identification, IpBytes inner) {
+  const uint32_t outer_size = facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
-  uint32_t sum = envelope.facts.sum;
-  const bool spreads_source = envelope.facts.spreads_source, has_udp = envelope.facts.has_udp;
-  CopyEnvelope(envelope.bytes.data(), outer_size + Envelope::kEthernetSize,
-               ip - Envelope::kEthernetSize);
+  uint32_t sum = facts.sum;
   uint8_t traffic_class = inner.data[1];
-  if (p.key.version == 6) [[unlikely]] {
+  const bool is_ipv6_inside = p.key.version == 6;
+  CopyEnvelope(p.target->envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  if (is_ipv6_inside) [[unlikely]] {
     traffic_class = TrafficClassV6(inner.data);
-    sum += AdaptEnvelope(*p.service, envelope.facts, 6, ip);
+    sum += AdaptEnvelope(*p.service, facts, 6, ip);
   }
   const uint32_t length = inner.length + outer_size;
   const uint16_t total_length = NetworkOrder(static_cast<uint16_t>(length));
@@ -128,29 +127,27 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
     outer.fragment = 0;
     sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};
   }
-  if (spreads_source) {
+  if (facts.spreads_source) {
     sum += SpreadSourceV4(p.target->backend->tunnel_source, p.hash, outer.source);
   }
   outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
-  if (has_udp) {
+  if (facts.has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
     udp.source_port = TunnelPort(p.hash);
     udp.length = NetworkOrder(static_cast<uint16_t>(length - sizeof(outer)));
   }
   return {ip, length};
 }
-inline IpBytes EncapsulateInIpv6(const Packet& p, IpBytes inner) {
-  const Envelope& envelope = p.target->envelope;
-  const uint32_t outer_size = envelope.facts.outer_size();
+inline IpBytes EncapsulateInIpv6(const Packet& p, const EnvelopeFacts facts, IpBytes inner) {
+  const uint32_t outer_size = facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
-  uint32_t sum = envelope.facts.sum;
-  const bool spreads_source = envelope.facts.spreads_source, has_udp = envelope.facts.has_udp;
-  CopyEnvelope(envelope.bytes.data(), outer_size + Envelope::kEthernetSize,
-               ip - Envelope::kEthernetSize);
+  uint32_t sum = facts.sum;
   uint8_t traffic_class = TrafficClassV6(inner.data);
-  if (p.key.version == 4) [[unlikely]] {
+  const bool is_ipv4_inside = p.key.version == 4;
+  CopyEnvelope(p.target->envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  if (is_ipv4_inside) [[unlikely]] {
     traffic_class = inner.data[1];
-    sum += AdaptEnvelope(*p.service, envelope.facts, 4, ip);
+    sum += AdaptEnvelope(*p.service, facts, 4, ip);
   }
   const uint32_t length = inner.length + outer_size;
   const uint16_t payload_length = NetworkOrder(static_cast<uint16_t>(length - sizeof(Ipv6Header)));
@@ -159,10 +156,10 @@ inline IpBytes EncapsulateInIpv6(const Packet& p, IpBytes inner) {
   outer.version_class_label =
       NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label);
   outer.payload_length = payload_length;
-  if (spreads_source) {
+  if (facts.spreads_source) {
     sum += SpreadSourceV6(p.target->backend->tunnel_source, p.hash, outer.source);
   }
-  if (has_udp) {
+  if (facts.has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
     const uint16_t port = TunnelPort(p.hash);
     udp.source_port = port;

@@ -8,9 +8,13 @@ namespace {
 
 // How readily an entry is given up: one of rank 0 never, unconfirmed ones by age in ticks, and
 // before them what counts no longer.
-constexpr uint64_t kUnconfirmed = uint64_t{1} << 32;
 constexpr uint64_t kTimedOut = uint64_t{1} << 33;
 constexpr uint64_t kFree = uint64_t{1} << 34;
+
+// A bit for each 32-bit lane that is all ones.
+unsigned MaskOf(__m128i lanes) {
+  return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(lanes)));
+}
 
 }  // namespace
 
@@ -39,58 +43,72 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
   return std::nullopt;
 }
 
-// Without branches on what the entries in use are: nobody can predict it.
+// All four at once: nobody can predict what the entries in use are.
 FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) {
   if (const unsigned free = WaysOf(line, 0); free != 0) return {FirstOf(free), kFree};
-  Candidate best = {0, 0};
-  for (size_t way = 0; way < kWays; ++way) {
-    const uint64_t word = line.words[kWays + way].load(std::memory_order_relaxed);
-    const auto flow = std::bit_cast<Flow>(word);
-    const Ticks age = clock.now - flow.touched;
-    uint64_t rank = flow.unconfirmed ? kUnconfirmed + age : 0;
-    rank = age > clock.timeout[static_cast<size_t>(flow.state)] ? kTimedOut : rank;
-    best = rank > best.rank ? Candidate{way, rank} : best;
+  const auto* flows = reinterpret_cast<const __m128*>(&line.words[kWays]);
+  const __m128i said = _mm_castps_si128(_mm_shuffle_ps(flows[0], flows[1], 0x88));
+  const __m128i touched = _mm_castps_si128(_mm_shuffle_ps(flows[0], flows[1], 0xdd));
+  const __m128i age = _mm_sub_epi32(_mm_set1_epi32(static_cast<int>(clock.now)), touched);
+
+  // The four bytes of the timeout of each one's state, which is above its 24 bits of backend.
+  static_assert(kFlowStates == 4 && sizeof(clock.timeout) == sizeof(__m128i));
+  const __m128i state = _mm_and_si128(_mm_srli_epi32(said, 24), _mm_set1_epi32(0x7f));
+  const __m128i bytes =
+      _mm_add_epi32(_mm_mullo_epi32(state, _mm_set1_epi32(0x04040404)), _mm_set1_epi32(0x03020100));
+  const __m128i timeout = _mm_shuffle_epi8(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(clock.timeout.data())), bytes);
+  const __m128i counts = _mm_cmpeq_epi32(_mm_min_epu32(age, timeout), age);
+  if (const unsigned timed_out = ~MaskOf(counts) & 0xf; timed_out != 0) {
+    return {FirstOf(timed_out), kTimedOut};
   }
-  return best;
+
+  // The topmost bit: unconfirmed.
+  const __m128i rank = _mm_and_si128(_mm_srai_epi32(said, 31), _mm_sub_epi32(age, counts));
+  __m128i highest = _mm_max_epu32(rank, _mm_shuffle_epi32(rank, 0xb1));
+  highest = _mm_max_epu32(highest, _mm_shuffle_epi32(highest, 0x4e));
+  return {FirstOf(MaskOf(_mm_cmpeq_epi32(rank, highest))),
+          static_cast<uint32_t>(_mm_cvtsi128_si32(highest))};
 }
 
 FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
                                       const FlowClock& clock) {
   const uint64_t fingerprint = hash.flow;
   const size_t first = FirstLine(hash);
-  const std::array<size_t, 2> lines = {first, OtherLine(first, fingerprint)};
+  Line& line = lines_[first];
+  Line& other_line = lines_[OtherLine(first, fingerprint)];
   // Gives the place up, if it is in use, to that connection.
   const auto put = [&](Entry entry, uint64_t tag, const Flow& what) {
-    const BackendId evicted = entry.is_free() ? kNoBackend : entry.flow().backend;
-    used_ += entry.is_free() ? 1 : 0;
+    const bool was_free = entry.is_free();
+    const BackendId evicted = was_free ? kNoBackend : entry.flow().backend;
+    used_ += was_free ? 1 : 0;
     entry.Set(tag, what);
     return Inserted{true, evicted};
   };
 
-  std::array<Candidate, 2> best;
-  for (size_t n : {0, 1}) {
-    best[n] = BestOf(lines_[lines[n]], clock);
-    if (best[n].rank >= kTimedOut) {
-      return put(Entry(lines_[lines[n]], best[n].way), fingerprint, flow);
-    }
-  }
-  const size_t older = best[1].rank > best[0].rank ? 1 : 0;
+  const Candidate here = BestOf(line, clock);
+  if (here.rank >= kTimedOut) return put(Entry(line, here.way), fingerprint, flow);
+  const Candidate there = BestOf(other_line, clock);
+  if (there.rank >= kTimedOut) return put(Entry(other_line, there.way), fingerprint, flow);
+  const bool is_there_older = there.rank > here.rank;
+  const Candidate& older = is_there_older ? there : here;
   const bool is_nearly_full = used_ > capacity() - capacity() / 16;
-  if (!is_nearly_full || best[older].rank == 0) {
-    for (size_t line : lines) {
+  if (!is_nearly_full || older.rank == 0) {
+    for (Line* from : {&line, &other_line}) {
       for (size_t way = 0; way < kWays; ++way) {
-        Entry entry(lines_[line], way);
-        Line& other = lines_[OtherLine(line, entry.fingerprint())];
-        const Candidate room = BestOf(other, clock);
+        Entry entry(*from, way);
+        const auto at = static_cast<size_t>(from - &lines_[0]);
+        Line& to = lines_[OtherLine(at, entry.fingerprint())];
+        const Candidate room = BestOf(to, clock);
         if (room.rank < kTimedOut) continue;
-        const Inserted inserted = put(Entry(other, room.way), entry.fingerprint(), entry.flow());
+        const Inserted inserted = put(Entry(to, room.way), entry.fingerprint(), entry.flow());
         entry.Set(fingerprint, flow);
         return inserted;
       }
     }
   }
-  if (best[older].rank == 0) return {false, kNoBackend};
-  Inserted inserted = put(Entry(lines_[lines[older]], best[older].way), fingerprint, flow);
+  if (older.rank == 0) return {false, kNoBackend};
+  Inserted inserted = put(Entry(is_there_older ? other_line : line, older.way), fingerprint, flow);
   inserted.was_live = true;
   return inserted;
 }

@@ -87,11 +87,10 @@ bool Fragments::Hold(const Key& key, const Frame& frame, Nanoseconds now) {
     MakeReady(oldest_);
     SkipToWaiting();
   }
-  uint8_t* data = &memory_[At(next_) * kHeldSize] + Burst::kHeadroom;
+  uint8_t* data = &memory_[At(next_) * kHeldSize] + Frame::kHeadroom;
   std::memcpy(data, frame.data, frame.length);
   held = {.since = now, .frame = frame, .state = State::kWaiting};
   held.frame.data = data;
-  held.frame.headroom = Burst::kHeadroom;
   held.frame.was_held = held.frame.was_handed_over = true;
   keys_[At(next_)] = key;
   if (waiting_++ == 0) oldest_ = next_;

@@ -89,7 +89,7 @@ class Fragments {
   };
   static constexpr size_t kFates = 16384;
   static constexpr size_t kWays = 4;
-  static constexpr size_t kHeldSize = Burst::kHeadroom + kMaxHeldFrame;
+  static constexpr size_t kHeldSize = Frame::kHeadroom + kMaxHeldFrame;
   static_assert(kHeldSize % 64 == 0);
   // Places in the ring: those that wait, and as many that are on their way out.
   static constexpr size_t kRing = 2 * kHeld;

@@ -50,8 +50,8 @@ bool IsOuter(const FlowKey& key) {
 
 class Matcher {
  public:
-  Matcher(const Snapshot& snapshot, const FlowTable& flows)
-      : snapshot_(snapshot), flows_(flows), seed_(snapshot.hash_seed()) {}
+  explicit Matcher(const Snapshot& snapshot)
+      : snapshot_(snapshot), has_access_(snapshot.has_access()) {}
 
   bool Match(Packet& p) {
     const FlowKey& key = p.key;
@@ -72,7 +72,7 @@ class Matcher {
   bool IsRefused(Packet& p) {
     if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
     // Not to put the address together for nothing.
-    return snapshot_.has_access() && snapshot_.IsDenied(p.key.source_address()) &&
+    return has_access_ && snapshot_.IsDenied(p.key.source_address()) &&
            !p.Drop(Reason::kAccessDenied);
   }
 
@@ -80,10 +80,7 @@ class Matcher {
     if (served == nullptr) return p.Drop(Reason::kPortNotServed);
     p.service = served->service;
     p.service_id = served->id;
-    const FlowHash hash = HashFlow(p.key, seed_);
-    p.hash = hash;
     p.to_choose = true;
-    flows_.Prefetch(hash);
     return true;
   }
 
@@ -188,13 +185,29 @@ class Matcher {
   }
 
   const Snapshot& snapshot_;
-  const FlowTable& flows_;
-  const uint64_t seed_;
+  const bool has_access_;
   // Of the last packet with ports to a VIP.
   static constexpr FlowKey kNoKey = {};
   const FlowKey* last_ = &kNoKey;
   const Vip::Served* last_served_ = nullptr;
 };
+
+// Hashes the connections whose backend is to be chosen.
+[[gnu::target("aes")]] void HashByInstructions(const FlowHasher& hasher, const FlowTable& flows,
+                                               Burst& burst) {
+  for (Packet& p : burst.all()) {
+    if (!p.to_choose) continue;
+    p.hash = hasher.HashByInstructions(p.key);
+    flows.Prefetch(p.hash);
+  }
+}
+void HashPortably(const FlowHasher& hasher, const FlowTable& flows, Burst& burst) {
+  for (Packet& p : burst.all()) {
+    if (!p.to_choose) continue;
+    p.hash = hasher.HashPortably(p.key);
+    flows.Prefetch(p.hash);
+  }
+}
 
 }  // namespace
 
@@ -205,8 +218,9 @@ void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
       return true;
     });
   }
-  Matcher matcher(snapshot, flows);
+  Matcher matcher(snapshot);
   burst.ForUndecided([&](Packet& p) { return matcher.Match(p); });
+  (HasAesInstructions() ? HashByInstructions : HashPortably)(snapshot.flow_hasher(), flows, burst);
 }
 
 }  // namespace guideway

@@ -160,6 +160,9 @@ bool ReadTransport(std::span<const uint8_t> p, ParsedPacket& packet, FlowKey& ke
   return true;
 }
 
+// IPv4 addresses from here up are multicast, reserved or broadcast.
+constexpr uint8_t kFirstUnusualIpv4 = 0xe0;
+
 // Multicast or broadcast.
 bool HasImpossibleSource(const uint8_t* ip, uint8_t version) {
   if (version == 6) return ip[offsetof(Ipv6Header, source)] == 0xff;
@@ -212,7 +215,6 @@ bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   using IpHeader = std::conditional_t<version == 4, Ipv4Header, Ipv6Header>;
   constexpr uint32_t kIpOffset = sizeof(EthernetHeader);
   constexpr uint32_t kTransportOffset = sizeof(IpHeader);
-  if (frame.length < kIpOffset + kTransportOffset + sizeof(TcpHeader)) return false;
   const uint8_t* ip_at = frame.data + kIpOffset;
   const auto& ip = HeaderAt<IpHeader>(ip_at);
   uint32_t ip_length;
@@ -220,19 +222,19 @@ bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   bool dont_fragment = true;  // IPv6: by routers
   if constexpr (version == 4) {
     if (ip.version_and_length != 0x45 || (ip.fragment & ~kDontFragment) != 0) return false;
-    if (!frame.ip_checksum_good && !IsSumOfGoodData(SumOf(ip_at, sizeof(ip)))) return false;
+    if (ip.source[0] >= kFirstUnusualIpv4) return false;
+    if (!frame.ip_checksum_good && !IsSumOfGoodData(WideSumOf(ip_at, sizeof(ip)))) return false;
     ip_length = NetworkOrder(ip.total_length);
     protocol = ip.protocol;
     dont_fragment = ip.fragment != 0;
     key.SetAddressesV4(ip.source, ip.destination);
   } else {
-    if (ip_at[0] >> 4 != 6) return false;
+    if (ip_at[0] >> 4 != 6 || HasImpossibleSource(ip_at, version)) return false;
     ip_length = kTransportOffset + NetworkOrder(ip.payload_length);
     protocol = ip.next_header;
     std::memcpy(key.source, ip.source, sizeof(ip.source));
     std::memcpy(key.destination, ip.destination, sizeof(ip.destination));
   }
-  if (HasImpossibleSource(ip_at, version)) return false;
   if (ip_length > frame.length - kIpOffset || ip_length < kTransportOffset + sizeof(TcpHeader)) {
     return false;
   }
@@ -242,7 +244,7 @@ bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   uint32_t headers = sizeof(UdpHeader);
   if (protocol == kProtocolTcp) {
     const auto& tcp = HeaderAt<TcpHeader>(transport);
-    headers = (tcp.data_offset >> 4) * 4u;
+    headers = (tcp.data_offset >> 2) & 0x3c;
     if (headers < sizeof(tcp) || headers > transport_length) return false;
     tcp_flags = tcp.flags;
   } else if (protocol != kProtocolUdp ||
@@ -250,27 +252,34 @@ bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
     return false;
   }
   key.SetRest(Read<uint32_t>(transport), protocol, version);
-  packet = {.ip_offset = kIpOffset,
-            .transport_offset = kTransportOffset,
-            .ip_length = ip_length,
-            .tcp_flags = tcp_flags,
-            .has_payload = headers != transport_length,
-            .dont_fragment = dont_fragment};
+  packet.ip_offset = kIpOffset;
+  packet.transport_offset = kTransportOffset;
+  packet.ip_length = ip_length;
+  packet.tcp_flags = tcp_flags;
+  packet.has_payload = headers != transport_length;
+  packet.dont_fragment = dont_fragment;
+  packet.icmp_type = 0;
+  packet.is_fragment = packet.is_later_fragment = false;
   frame.length = kIpOffset + ip_length;
   return true;
 }
 
 bool ParsePlain(Frame& frame, ParsedPacket& packet, FlowKey& key) {
-  if (frame.length < sizeof(EthernetHeader)) return false;
+  constexpr uint32_t kLeast = sizeof(EthernetHeader) + sizeof(TcpHeader);
+  if (frame.length < kLeast + sizeof(Ipv4Header)) return false;
   const uint16_t type = HeaderAt<EthernetHeader>(frame.data).type;
   if (type == kEtherTypeIpv4) return ParsePlainIp<4>(frame, packet, key);
-  return type == kEtherTypeIpv6 && ParsePlainIp<6>(frame, packet, key);
+  return type == kEtherTypeIpv6 && frame.length >= kLeast + sizeof(Ipv6Header) &&
+         ParsePlainIp<6>(frame, packet, key);
 }
 
-// The line with the headers, and the one in front, where outer headers go.
+constexpr uint32_t kCacheLine = 64;  // bytes
+
+// The lines with the headers, and the one in front, where outer headers go.
 void PrefetchFrame(const Frame& frame) {
   __builtin_prefetch(frame.data);
-  __builtin_prefetch(frame.data - 64, 1);
+  __builtin_prefetch(frame.data - kCacheLine, 1);
+  if (frame.length > kCacheLine) __builtin_prefetch(frame.data + kCacheLine);
 }
 // How many packets ahead: as many as a core fetches at a time.
 constexpr uint32_t kAhead = 12;
@@ -294,15 +303,17 @@ bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const F
 }
 
 void Parse(Burst& burst) {
-  bool has_fragments = false;
+  burst.has_fragments = false;
+  burst.extras = {};
   const std::span<Packet> all = burst.all();
-  for (Packet& p : all.first(std::min<size_t>(all.size(), kAhead))) PrefetchFrame(p.frame);
-  size_t ahead = kAhead;
-  burst.ForUndecided([&](Packet& p) {
-    if (ahead < all.size()) PrefetchFrame(all[ahead++].frame);
-    return ParsePlain(p.frame, p.parsed, p.key) || ParseAny(p, has_fragments);
-  });
-  burst.has_fragments = has_fragments;
+  const Packet* const end = all.data() + all.size();
+  const Packet* ahead = all.data() + std::min<size_t>(all.size(), kAhead);
+  for (const Packet* p = all.data(); p != ahead; ++p) PrefetchFrame(p->frame);
+  for (Packet& p : all) {
+    if (ahead < end) PrefetchFrame((ahead++)->frame);
+    p.StartOver();
+    if (!ParsePlain(p.frame, p.parsed, p.key)) p.undecided = ParseAny(p, burst.has_fragments);
+  }
 }
 
 }  // namespace guideway

@@ -15,7 +15,6 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
       rewrite_(worker, shared.workers()) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
-  burst.Begin();
   Parse(burst);
   HandOver(snapshot, worker_, shared_.workers(), burst);
   Match(snapshot, flows_, burst);
@@ -37,17 +36,21 @@ class ServiceTotals {
       Flush();
       service_ = service;
     }
-    ++packets_;
     bytes_ += bytes;
-    forwarded_ += verdict == Verdict::kForward;
-    dropped_ += verdict == Verdict::kDrop;
+    if (verdict == Verdict::kForward) {
+      ++forwarded_;
+    } else {
+      ++others_;
+      dropped_ += verdict == Verdict::kDrop;
+    }
   }
 
  private:
   void Flush() {
-    if (packets_ == 0) return;
+    const uint64_t packets = forwarded_ + std::exchange(others_, 0);
+    if (packets == 0) return;
     WorkerCounters::PerService& s = counters_.service(service_);
-    s.packets.Add(std::exchange(packets_, 0));
+    s.packets.Add(packets);
     s.bytes.Add(std::exchange(bytes_, 0));
     s.forwarded.Add(std::exchange(forwarded_, 0));
     s.dropped.Add(std::exchange(dropped_, 0));
@@ -55,7 +58,7 @@ class ServiceTotals {
 
   WorkerCounters& counters_;
   ServiceId service_ = 0;
-  uint64_t packets_ = 0, bytes_ = 0, forwarded_ = 0, dropped_ = 0;
+  uint64_t bytes_ = 0, forwarded_ = 0, others_ = 0, dropped_ = 0;
 };
 
 bool IsSentToBackend(const Packet& p) {
@@ -69,10 +72,10 @@ void Pipeline::Account(const Burst& burst) {
   ServiceTotals services(counters_);
   uint64_t forwarded = 0;
   for (const Packet& p : burst.all()) {
-    if (!p.IsDecided()) continue;
     if (p.verdict == Verdict::kForward) {
       ++forwarded;
     } else {
+      if (!p.IsDecided()) continue;
       ++counts.verdicts[static_cast<size_t>(p.verdict)];
       if (p.verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(p.reason)];
     }

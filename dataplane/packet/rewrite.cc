@@ -29,7 +29,8 @@ class Rewriting {
         now_(now),
         path_mtus_(path_mtus),
         state_(state),
-        first_(burst.packets.data()) {}
+        first_(burst.packets.data()),
+        any_path_mtu_(path_mtus.any()) {}
 
   bool Rewrite(Packet& p) {
     switch (p.direction) {
@@ -47,7 +48,7 @@ class Rewriting {
     const EnvelopeFacts envelope = p.target->envelope.facts;
     const uint32_t outer_size = envelope.outer_size();
     uint32_t mtu = envelope.mtu;
-    if (path_mtus_.any() && outer_size != 0) {
+    if (any_path_mtu_ && outer_size != 0) {
       mtu = path_mtus_.Limit(p.backend()->address, mtu, now_);
     }
     if (packet.ip_length + outer_size > mtu) return DoesNotFit(p, mtu);
@@ -62,24 +63,25 @@ class Rewriting {
       return p.Finish(Verdict::kForward);
     }
     if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p);
-    const IpBytes outer = IntoTunnel(p, !packet.dont_fragment);
+    const IpBytes outer = IntoTunnel(p, envelope, !packet.dont_fragment);
     frame.data = outer.data - Envelope::kEthernetSize;
     frame.length = outer.length + Envelope::kEthernetSize;
-    frame.headroom = static_cast<uint16_t>(frame.headroom - outer_size);
     frame.interface = envelope.interface;
     return p.Finish(Verdict::kForward);
   }
 
   [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p) {
     const Tags tags(p.frame, p.parsed);
-    const IpBytes outer = IntoTunnel(p, !p.parsed.dont_fragment);
+    const IpBytes outer = IntoTunnel(p, p.target->envelope.facts, !p.parsed.dont_fragment);
     return Send(p, Verdict::kForward, p.backend()->next_hop, tags, outer);
   }
 
-  [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, bool may_be_fragmented) {
-    if (p.target->envelope.facts.is_ipv6) return EncapsulateInIpv6(p, Bytes(p));
+  [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, const EnvelopeFacts facts,
+                                            bool may_be_fragmented) {
+    if (facts.is_ipv6) return EncapsulateInIpv6(p, facts, Bytes(p));
     return EncapsulateInIpv4(
-        p, may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented, Bytes(p));
+        p, facts, may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented,
+        Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
@@ -92,7 +94,7 @@ class Rewriting {
     const Tags tags(p.frame, packet);
     IpBytes bytes = Bytes(p);
     if (outer_size != 0) {
-      bytes = IntoTunnel(p, true);
+      bytes = IntoTunnel(p, p.target->envelope.facts, true);
     } else if (p.service->forwarding == Forwarding::kNat) {
       TranslateToBackend(backend, p.quote, packet, p.key, bytes);
     }
@@ -138,6 +140,7 @@ class Rewriting {
     const IpAddress backend = is_v4 ? IpAddress::V4(quoted + offsetof(Ipv4Header, destination))
                                     : IpAddress::V6(quoted + offsetof(Ipv6Header, destination));
     path_mtus_.Learn(backend, is_v4 ? mtu & 0xffff : mtu, now_);
+    any_path_mtu_ = path_mtus_.any();
   }
 
   // The sender is told that its packets may have `mtu` bytes and no more.
@@ -203,7 +206,6 @@ class Rewriting {
     Frame& frame = p.frame;
     uint8_t* start = bytes.data - link_size;
     WriteEthernet(hop, tags, bytes.version(), start);
-    frame.headroom = static_cast<uint16_t>(frame.headroom - (frame.data - start));
     frame.data = start;
     frame.length = link_size + bytes.length;
     frame.interface = hop.interface;
@@ -235,6 +237,7 @@ class Rewriting {
   PathMtus& path_mtus_;
   RewriteState& state_;
   const Packet* const first_;  // of the burst
+  bool any_path_mtu_;
 };
 
 }  // namespace

@@ -16,8 +16,9 @@
 
 namespace guideway {
 
-// Finds the headers and judges them.
-//   Reads: frame. Writes: parsed, key, has_fragments; cuts off padding behind the IP packet.
+// Starts a burst over: finds the headers of its packets and judges them.
+//   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; cuts off padding
+//   behind the IP packet.
 //   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
 void Parse(Burst& burst);
 

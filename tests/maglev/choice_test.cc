@@ -238,7 +238,7 @@ FlowHash HashOf(const IpAddress& client, uint16_t port) {
   key.source_port = port;
   key.protocol = 6;
   key.version = client.is_v4() ? 4 : 6;
-  return HashFlow(key, kSeed);
+  return FlowHasher(kSeed).Hash(key);
 }
 
 TEST(Hash, IsTheAssignmentsMemberAtTheSlot) {

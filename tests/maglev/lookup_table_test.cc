@@ -450,15 +450,68 @@ TEST(FlowHash, DependsOnEveryFieldAndSpreads) {
   keys[5].protocol = 17;
   keys[6].version = 6;
   for (size_t a = 0; a < keys.size(); ++a) {
-    EXPECT_FALSE(HashFlow(keys[a], 1) == HashFlow(keys[a], 2)) << "the seed counts";
-    for (size_t b = 0; b < a; ++b) EXPECT_FALSE(HashFlow(keys[a], 1) == HashFlow(keys[b], 1));
+    EXPECT_FALSE(FlowHasher(1).Hash(keys[a]) == FlowHasher(2).Hash(keys[a])) << "the seed counts";
+    for (size_t b = 0; b < a; ++b)
+      EXPECT_FALSE(FlowHasher(1).Hash(keys[a]) == FlowHasher(1).Hash(keys[b]));
   }
   std::vector<int> slots(13);
   for (int i = 0; i < 13000; ++i) {
     std::memcpy(key.source, &i, 4);
-    ++slots[SlotOf(HashFlow(key, 5).slot, 13)];
+    ++slots[SlotOf(FlowHasher(5).Hash(key).slot, 13)];
   }
   for (int n : slots) EXPECT_NEAR(n, 1000, 150);
+}
+
+FlowKey SomeKey(uint32_t seed) {
+  std::mt19937 random(seed);
+  FlowKey key;
+  for (auto* byte = reinterpret_cast<uint8_t*>(&key); byte != reinterpret_cast<uint8_t*>(&key + 1);
+       ++byte) {
+    *byte = static_cast<uint8_t>(random());
+  }
+  return key;
+}
+
+TEST(FlowHash, IsTheSameWithAndWithoutInstructions) {
+  if (!HasAesInstructions()) GTEST_SKIP() << "this CPU has no AES instructions";
+  for (uint32_t seed = 0; seed < 2000; ++seed) {
+    const FlowHasher hasher(seed);
+    const FlowKey key = SomeKey(seed);
+    EXPECT_EQ(hasher.HashPortably(key), hasher.HashByInstructions(key)) << "seed " << seed;
+  }
+}
+
+// Balancers of different builds have to agree: these may not change.
+TEST(FlowHash, IsAFormat) {
+  const FlowHasher hasher(11400714819323198485u);
+  const FlowHash hash = hasher.Hash(SomeKey(1));
+  EXPECT_EQ(hash.slot, 4658692852421826702u);
+  EXPECT_EQ(hash.flow, 114659025587820254u);
+  const FlowHash none = hasher.Hash(FlowKey{});
+  EXPECT_EQ(none.slot, 3079401375321098645u);
+  EXPECT_EQ(none.flow, 5617414276566267769u);
+}
+
+// Each bit of a key changes each bit of the hash for half of all keys.
+TEST(FlowHash, SpreadsEveryBitOverAll) {
+  const FlowHasher hasher(7);
+  for (size_t bit = 0; bit < 8 * sizeof(FlowKey); ++bit) {
+    std::array<int, 128> changed = {};
+    for (uint32_t seed = 0; seed < 400; ++seed) {
+      FlowKey key = SomeKey(seed);
+      const FlowHash before = hasher.Hash(key);
+      reinterpret_cast<uint8_t*>(&key)[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+      const FlowHash after = hasher.Hash(key);
+      for (size_t i = 0; i < 64; ++i) {
+        changed[i] += static_cast<int>((before.slot ^ after.slot) >> i & 1);
+        changed[64 + i] += static_cast<int>((before.flow ^ after.flow) >> i & 1);
+      }
+    }
+    for (size_t i = 0; i < changed.size(); ++i) {
+      EXPECT_NEAR(changed[i], 200, 65)
+          << "bit " << bit << " of the key, bit " << i << " of the hash";
+    }
+  }
 }
 
 }  // namespace

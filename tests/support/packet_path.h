@@ -58,13 +58,12 @@ class Path {
     burst->size = static_cast<uint32_t>(frames.size());
     for (uint32_t i = 0; i < burst->size; ++i) {
       // With bytes around it that must not matter, and whose change ASan or the last check sees.
-      buffers.emplace_back(Burst::kHeadroom, 0xee);
+      buffers.emplace_back(Frame::kHeadroom, 0xee);
       buffers[i].insert(buffers[i].end(), frames[i].begin(), frames[i].end());
     }
     for (uint32_t i = 0; i < burst->size; ++i) {
-      burst->packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
+      burst->packets[i].frame = {.data = buffers[i].data() + Frame::kHeadroom,
                                  .length = static_cast<uint32_t>(frames[i].size()),
-                                 .headroom = Burst::kHeadroom,
                                  .interface = 7,
                                  .ip_checksum_good = ip_checksum_good,
                                  .was_handed_over = true,  // this is the worker that owns it
@@ -124,7 +123,6 @@ class Path {
         const Frame& frame = burst.packets[i].frame;
         outcome.frames.emplace_back(frame.data, frame.data + frame.length);
         EXPECT_EQ(frame.interface, 0) << "leaves by the next hop's interface";
-        EXPECT_LE(frame.headroom, Burst::kHeadroom + 14 + 8 + 65535);
       }
       for (; extra != burst.extras.end() && extra->packet == i; ++extra) {
         EXPECT_TRUE(burst.packets[i].IsSent()) << "fragments of a packet that is not sent";

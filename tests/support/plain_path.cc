@@ -581,7 +581,7 @@ class PlainStep {
     const Service* service = Served(connection.protocol, connection.destination_port);
     if (service == nullptr) return Decided(Drop(Reason::kPortNotServed));
     so_far_.service = service->name;
-    const FlowHash hash = HashFlow(connection.key(), snapshot_.hash_seed());
+    const FlowHash hash = snapshot_.flow_hasher().Hash(connection.key());
     Reason reason = Reason::kNoBackend;
     const Backend* backend =
         Choose(*service, connection.source, BytesOfKey(connection.key()), hash, reason);

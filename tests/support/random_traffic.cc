@@ -898,13 +898,12 @@ RealPath::Outcomes RealPath::Send(const std::vector<Batch::Packet>& packets, uin
     std::vector<std::unique_ptr<uint8_t[]>> memory;
     for (uint32_t i = 0; i < burst.size; ++i) {
       const Batch::Packet& packet = packets[first + i];
-      memory.push_back(std::make_unique<uint8_t[]>(Burst::kHeadroom + packet.frame.size()));
-      std::memset(memory[i].get(), 0xee, Burst::kHeadroom);
-      uint8_t* data = memory[i].get() + Burst::kHeadroom;
+      memory.push_back(std::make_unique<uint8_t[]>(Frame::kHeadroom + packet.frame.size()));
+      std::memset(memory[i].get(), 0xee, Frame::kHeadroom);
+      uint8_t* data = memory[i].get() + Frame::kHeadroom;
       std::copy(packet.frame.begin(), packet.frame.end(), data);
       burst.packets[i].frame = {.data = data,
                                 .length = static_cast<uint32_t>(packet.frame.size()),
-                                .headroom = Burst::kHeadroom,
                                 .interface = 7,
                                 .ip_checksum_good = packet.ip_checksum_good,
                                 .number = number + first + i};

@@ -44,11 +44,10 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
       for (uint32_t i = 0; i < burst.size; ++i) {
         const Bytes frame =
             Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
-        buffers[i].assign(Burst::kHeadroom, 0);
+        buffers[i].assign(Frame::kHeadroom, 0);
         buffers[i].insert(buffers[i].end(), frame.begin(), frame.end());
-        burst.packets[i].frame = {.data = buffers[i].data() + Burst::kHeadroom,
-                                  .length = static_cast<uint32_t>(frame.size()),
-                                  .headroom = Burst::kHeadroom};
+        burst.packets[i].frame = {.data = buffers[i].data() + Frame::kHeadroom,
+                                  .length = static_cast<uint32_t>(frame.size())};
       }
       pipeline.Process(*reader.Load(), port * kTick, burst);
       pipeline.Account(burst);
@@ -87,14 +86,13 @@ TEST(PipelineThreads, WorkersReadEachOthersConnections) {
   const auto run = [&](int worker) {
     Burst burst;
     for (uint16_t port = 1; port <= 300; ++port) {
-      Bytes buffer(Burst::kHeadroom, 0);
+      Bytes buffer(Frame::kHeadroom, 0);
       const Bytes frame =
           Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = 2}.Around({})));
       buffer.insert(buffer.end(), frame.begin(), frame.end());
       burst.size = 1;
-      burst.packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                                .length = static_cast<uint32_t>(frame.size()),
-                                .headroom = Burst::kHeadroom};
+      burst.packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
+                                .length = static_cast<uint32_t>(frame.size())};
       pipelines[worker].Process(*snapshot, 0, burst);
       pipelines[worker].Account(burst);
     }

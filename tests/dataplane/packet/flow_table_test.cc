@@ -14,7 +14,7 @@ FlowHash Hash(uint64_t i) {
   FlowKey key = {};
   key.version = 4;
   std::memcpy(key.source, &i, 4);
-  return HashFlow(key, 1);
+  return FlowHasher(1).Hash(key);
 }
 
 Flow Established(BackendId backend, Ticks touched, bool unconfirmed = false) {

@@ -170,12 +170,11 @@ TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
   // Two connections at the other worker: the second turn's backend is not the first's.
   auto burst = std::make_unique<Burst>();
   for (uint16_t port = 1; port <= 8; ++port) {
-    Bytes buffer = Joined(Bytes(Burst::kHeadroom),
+    Bytes buffer = Joined(Bytes(Frame::kHeadroom),
                           Framed(Ipv4{}.With(Tcp{.source_port = port, .flags = kSyn})));
     burst->size = 1;
-    burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                               .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                               .headroom = Burst::kHeadroom};
+    burst->packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
+                               .length = static_cast<uint32_t>(buffer.size() - Frame::kHeadroom)};
     other.Process(*snapshot, path.now_ns(), *burst);
     const std::string backend = burst->packets[0].backend()->name;
     const Outcome outcome = path.Send(Error4(3, port));

@@ -111,11 +111,10 @@ TEST(Limits, HoldForAllWorkersTogether) {
   auto burst = std::make_unique<Burst>();
   int forwarded = 0;
   for (uint16_t port = 1; port <= 40; ++port) {
-    Bytes buffer = Joined(Bytes(Burst::kHeadroom), Syn(port));
+    Bytes buffer = Joined(Bytes(Frame::kHeadroom), Syn(port));
     burst->size = 1;
-    burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                               .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                               .headroom = Burst::kHeadroom};
+    burst->packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
+                               .length = static_cast<uint32_t>(buffer.size() - Frame::kHeadroom)};
     Pipeline& pipeline = port % 3 == 0 ? first : second;
     pipeline.Process(*snapshot, kSecond * 100, *burst);
     pipeline.Account(*burst);
@@ -136,11 +135,10 @@ TEST(Limits, AnswersAreEachWorkersOwn) {
     Pipeline pipeline(shared, worker);
     int replies = 0;
     for (int n = 0; n < 20; ++n) {
-      Bytes buffer = Joined(Bytes(Burst::kHeadroom), Framed(Ipv4{}.With(Icmp{})));
+      Bytes buffer = Joined(Bytes(Frame::kHeadroom), Framed(Ipv4{}.With(Icmp{})));
       burst->size = 1;
-      burst->packets[0].frame = {.data = buffer.data() + Burst::kHeadroom,
-                                 .length = static_cast<uint32_t>(buffer.size() - Burst::kHeadroom),
-                                 .headroom = Burst::kHeadroom};
+      burst->packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
+                                 .length = static_cast<uint32_t>(buffer.size() - Frame::kHeadroom)};
       pipeline.Process(*snapshot, kSecond * 100, *burst);
       replies += burst->packets[0].verdict == Verdict::kReply ? 1 : 0;
     }
