@@ -22,6 +22,7 @@
 #include "control/api/api.pb.h"
 #include "control/controller.h"
 #include "control/event_loop.h"
+#include "control/inspect.h"
 #include "control/metrics.h"
 #include "glog/logging.h"
 
@@ -81,6 +82,7 @@ class Socket {
 };
 
 int HttpStatus(const absl::Status& status) {
+  if (absl::IsInvalidArgument(status)) return 400;
   if (absl::IsNotFound(status)) return 404;
   if (absl::IsFailedPrecondition(status)) return 409;
   return 500;
@@ -137,7 +139,10 @@ SocketLock::~SocketLock() {
 class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(boost::asio::io_context& io, Controller* controller)
-      : io_(io), controller_(controller), scrapes_(NewEventLoop(io)) {}
+      : io_(io),
+        controller_(controller),
+        scrapes_(NewEventLoop(io)),
+        inspections_(NewEventLoop(io)) {}
 
   absl::Status ListenOnSocket(const std::string& path, HttpLimits limits);
   absl::Status ListenReadOnly(const Endpoint& endpoint, HttpLimits limits);
@@ -148,6 +153,13 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<HttpRoute> ReadOnlyRoutes();
 
   void Metrics(HttpReply reply);
+  void Flows(const HttpRequest& request, const HttpReply& reply);
+  void FlowEntries(const HttpRequest& request, const HttpReply& reply);
+  template <typename Message>
+  void OfPacket(absl::StatusOr<Message> (*look)(const Inspection&, const std::string&),
+                const HttpRequest& request, HttpReply reply);
+  // Has `answer` made on the helper thread for inspections.
+  void Inspect(std::function<HttpAnswer()> answer, HttpReply reply);
   void Apply(HttpRequest request, const HttpReply& reply);
   void OnBackend(void (Controller::*change)(const std::string&, const std::string&,
                                             Controller::Done),
@@ -164,6 +176,8 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::string path_;
   // Its helper thread makes the texts of scrapes: a Compile must not wait for them.
   std::unique_ptr<EventLoop> scrapes_;
+  // And this one's reads flow tables, so that neither waits for the other.
+  std::unique_ptr<EventLoop> inspections_;
   std::vector<HttpReply> waiting_for_metrics_;  // for the text that is being made
   std::unique_ptr<HttpServer> socket_, read_only_;
 };
@@ -175,6 +189,30 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        AtOnce([this] { return JsonAnswer(controller_->GetServices()); })},
       {"/v1/backends", Method::kGet,
        AtOnce([this] { return JsonAnswer(controller_->GetBackends()); })},
+      {"/v1/flows",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) { Flows(request, reply); },
+       false,
+       {"service", "backend"}},
+      {"/v1/flows/entries",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) { FlowEntries(request, reply); },
+       false,
+       {"service", "backend"}},
+      {"/v1/flows/lookup",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) {
+         OfPacket(LookUpFlow, request, reply);
+       },
+       false,
+       {"packet"}},
+      {"/v1/explain",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) {
+         OfPacket(Explain, request, reply);
+       },
+       false,
+       {"packet"}},
       {"/v1/apply", Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Apply(std::move(request), reply); },
        true},
@@ -221,6 +259,73 @@ void ApiServer::Impl::Metrics(HttpReply reply) {
           reply({200, scrape->text, kMetricsContentType});
         }
       });
+}
+
+void ApiServer::Impl::Inspect(std::function<HttpAnswer()> answer, HttpReply reply) {
+  auto made = std::make_shared<HttpAnswer>();
+  inspections_->RunOnHelper([made, answer = std::move(answer)] { *made = answer(); },
+                            [made, reply = std::move(reply)] { reply(std::move(*made)); });
+}
+
+namespace {
+
+absl::StatusOr<FlowFilter> FilterOf(const HttpRequest& request, const Inspection& inspection) {
+  const auto parameter = [&](const char* name) {
+    const auto found = request.parameters.find(name);
+    return found == request.parameters.end() ? "" : found->second;
+  };
+  return FlowFilter::Make(*inspection.snapshot, parameter("service"), parameter("backend"));
+}
+
+}  // namespace
+
+void ApiServer::Impl::Flows(const HttpRequest& request, const HttpReply& reply) {
+  Inspection inspection = controller_->Inspect();
+  const absl::StatusOr<FlowFilter> filter = FilterOf(request, inspection);
+  if (!filter.ok()) {
+    return reply(ErrorAnswer(HttpStatus(filter.status()), filter.status().message()));
+  }
+  Inspect([inspection = std::move(inspection),
+           filter = *filter] { return JsonAnswer(CountFlows(inspection, filter)); },
+          reply);
+}
+
+// A piece is made when the client has taken the one before: a table is never in memory as text.
+void ApiServer::Impl::FlowEntries(const HttpRequest& request, const HttpReply& reply) {
+  Inspection inspection = controller_->Inspect();
+  const absl::StatusOr<FlowFilter> filter = FilterOf(request, inspection);
+  if (!filter.ok()) {
+    return reply(ErrorAnswer(HttpStatus(filter.status()), filter.status().message()));
+  }
+  HttpAnswer answer = {200, nullptr, "application/x-ndjson"};
+  answer.pieces = [weak = weak_from_this(), stream = std::make_shared<FlowStream>(
+                                                std::move(inspection), *filter)](auto piece) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    auto text = std::make_shared<std::string>();
+    auto more = std::make_shared<bool>();
+    self->inspections_->RunOnHelper([stream, text, more] { *more = stream->Next(text.get()); },
+                                    [piece, text, more] { piece(*more ? text : nullptr); });
+  };
+  reply(std::move(answer));
+}
+
+template <typename Message>
+void ApiServer::Impl::OfPacket(absl::StatusOr<Message> (*look)(const Inspection&,
+                                                               const std::string&),
+                               const HttpRequest& request, HttpReply reply) {
+  const auto packet = request.parameters.find("packet");
+  if (packet == request.parameters.end()) {
+    return reply(ErrorAnswer(
+        400, "the query has no packet: ?packet=tcp+203.0.113.7:40000+%3E+198.51.100.10:80"));
+  }
+  Inspect(
+      [look, inspection = controller_->Inspect(), text = packet->second] {
+        const absl::StatusOr<Message> message = look(inspection, text);
+        if (message.ok()) return JsonAnswer(*message);
+        return ErrorAnswer(HttpStatus(message.status()), message.status().message());
+      },
+      std::move(reply));
 }
 
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {

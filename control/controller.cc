@@ -20,6 +20,7 @@
 #include "control/compile.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
+#include "control/inspect.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
 #include "control/revision.h"
@@ -117,6 +118,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
   MetricsFacts GetMetrics() const;
+  Inspection Inspect() const;
 
   bool stopping_ = false;
 
@@ -664,6 +666,14 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   return facts;
 }
 
+Inspection Controller::Impl::Inspect() const {
+  Inspection inspection = {.snapshot = now_.snapshot, .dataplane = dataplane_, .workers = {}};
+  for (const WorkerStatus& worker : dataplane_->workers()) {
+    inspection.workers.push_back({worker.core, worker.flow_capacity});
+  }
+  return inspection;
+}
+
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
@@ -726,5 +736,6 @@ api::Status Controller::GetStatus() const { return impl_->GetStatus(); }
 api::ServiceList Controller::GetServices() const { return impl_->GetServices(); }
 api::BackendList Controller::GetBackends() const { return impl_->GetBackends(); }
 MetricsFacts Controller::GetMetrics() const { return impl_->GetMetrics(); }
+Inspection Controller::Inspect() const { return impl_->Inspect(); }
 
 }  // namespace guideway

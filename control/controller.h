@@ -49,6 +49,7 @@ class BackendList;
 class ServiceList;
 class Status;
 }  // namespace api
+struct Inspection;
 struct MetricsFacts;
 
 class Controller {
@@ -95,6 +96,8 @@ class Controller {
   api::ServiceList GetServices() const;
   api::BackendList GetBackends() const;
   MetricsFacts GetMetrics() const;
+  // For a look into the packet path, on another thread.
+  Inspection Inspect() const;
 
  private:
   class Impl;

@@ -11,6 +11,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/chunk_encode.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/span_body.hpp>
@@ -18,11 +19,15 @@
 #include <boost/beast/http/write.hpp>
 #include <chrono>
 #include <list>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "control/api/api.pb.h"
 #include "glog/logging.h"
 
@@ -42,6 +47,48 @@ constexpr char kFileHeader[] = "Guideway-File";
 bool IsBadRequest(const error_code& e) {
   return e.category() == http::make_error_code(http::error::bad_version).category() &&
          e != http::error::end_of_stream && e != http::error::partial_message;
+}
+
+// Undoes percent-encoding and plus signs. False if it is none, or hides what is not printable.
+bool Decode(absl::string_view text, std::string* out) {
+  out->clear();
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i] == '+' ? ' ' : text[i];
+    if (c == '%') {
+      if (i + 2 >= text.size() || !absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) ||
+          !absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 2]))) {
+        return false;
+      }
+      c = absl::HexStringToBytes(text.substr(i + 1, 2))[0];
+      i += 2;
+    }
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) return false;
+    *out += c;
+  }
+  return true;
+}
+
+// NAME=VALUE&NAME=VALUE. The error is a sentence for the client.
+absl::StatusOr<std::map<std::string, std::string>> ReadQuery(
+    absl::string_view query, const std::vector<absl::string_view>& allowed) {
+  std::map<std::string, std::string> parameters;
+  for (absl::string_view part : absl::StrSplit(query, '&', absl::SkipEmpty())) {
+    const std::pair<absl::string_view, absl::string_view> pair =
+        absl::StrSplit(part, absl::MaxSplits('=', 1));
+    std::string name, value;
+    if (!Decode(pair.first, &name) || !Decode(pair.second, &value)) {
+      return absl::InvalidArgumentError("the query is not percent-encoded, or not of ASCII");
+    }
+    if (std::find(allowed.begin(), allowed.end(), absl::string_view(name)) == allowed.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "there is no such parameter in the query here; there ",
+          allowed.empty() ? "are none" : absl::StrCat("are ", absl::StrJoin(allowed, ", "))));
+    }
+    if (!parameters.emplace(name, value).second) {
+      return absl::InvalidArgumentError(absl::StrCat("the parameter ", name, " is there twice"));
+    }
+  }
+  return parameters;
 }
 
 absl::string_view NameOf(HttpRoute::Method method) {
@@ -135,7 +182,8 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (IsBadRequest(e)) return NotHttp(e);
     if (e) return;  // gone, or too slow
 
-    const absl::string_view path(parser_->get().target().data(), parser_->get().target().size());
+    const absl::string_view target(parser_->get().target().data(), parser_->get().target().size());
+    const absl::string_view path = target.substr(0, target.find('?'));
     absl::string_view allowed;
     for (const HttpRoute& r : server_->routes_) {
       if (r.path != path) continue;
@@ -155,6 +203,9 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
       allow_ = std::string(allowed);
       return Refuse(405, absl::StrCat(path, " is for the method ", allowed));
     }
+    auto parameters = ReadQuery(absl::ClippedSubstr(target, path.size() + 1), route_->parameters);
+    if (!parameters.ok()) return Refuse(400, parameters.status().message());
+    parameters_ = *std::move(parameters);
     body_limit_ = route_->large_body ? limits.large_body_bytes : limits.body_bytes;
     const auto length = parser_->content_length();
     if (length && *length > body_limit_) return TooLarge(body_limit_);
@@ -197,6 +248,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     for (char& c : request.file) {
       if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
     }
+    request.parameters = std::exchange(parameters_, {});
     request.body = std::move(parser_->get().body());
     std::exchange(route_, nullptr)
         ->handler(std::move(request), [self = shared_from_this()](HttpAnswer answer) {
@@ -226,16 +278,56 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
                   beast::string_view(answer.type.data(), answer.type.size()));
     if (!allow_.empty()) response_.set(http::field::allow, allow_);
     response_.keep_alive(keep_alive_);
+    if (answer.pieces != nullptr) return WriteInPieces(std::move(answer.pieces));
     body_ = std::move(answer.body);
     response_.body() = {body_->data(), body_->size()};
     response_.prepare_payload();
     http::async_write(stream_, response_, [self = shared_from_this()](error_code e, size_t) {
       self->response_ = {};
       self->body_.reset();
-      if (e || self->server_->stopped_) return;
-      if (self->keep_alive_) return self->ReadHead();
-      self->Linger();
+      self->AnswerIsWritten(e);
     });
+  }
+  void AnswerIsWritten(error_code e) {
+    if (e || server_->stopped_) return;
+    if (keep_alive_) return ReadHead();
+    Linger();
+  }
+
+  void WriteInPieces(HttpPieces pieces) {
+    pieces_ = std::move(pieces);
+    response_.chunked(true);
+    auto head = std::make_shared<http::response_serializer<http::span_body<const char>>>(response_);
+    http::async_write_header(
+        stream_, *head,
+        [self = shared_from_this(), head](error_code e, size_t) { self->NextPiece(e); });
+  }
+  // The client has taken all so far.
+  void NextPiece(error_code e) {
+    if (e || server_->stopped_) return;
+    stream_.expires_never();
+    Move(server_->busy_, true);
+    pieces_([self = shared_from_this()](std::shared_ptr<const std::string> piece) {
+      self->WritePiece(std::move(piece));
+    });
+  }
+  void WritePiece(std::shared_ptr<const std::string> piece) {
+    if (server_->stopped_) return Close();
+    // An empty chunk would be the last.
+    if (piece != nullptr && piece->empty()) return NextPiece({});
+    WaitForClient(server_->limits_.body_timeout);
+    body_ = std::move(piece);
+    if (body_ == nullptr) {
+      pieces_ = nullptr;
+      asio::async_write(stream_, http::make_chunk_last(),
+                        [self = shared_from_this()](error_code e, size_t) {
+                          self->response_ = {};
+                          self->AnswerIsWritten(e);
+                        });
+      return;
+    }
+    asio::async_write(stream_, http::make_chunk(asio::buffer(*body_)),
+                      [self = shared_from_this()](error_code e, size_t) { self->NextPiece(e); });
   }
 
   // Lets a client that is still sending read the answer before the connection goes away.
@@ -273,9 +365,11 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
-  std::shared_ptr<const std::string> body_;  // of response_
+  std::shared_ptr<const std::string> body_;  // of response_, or the piece of it that is written
+  HttpPieces pieces_;                        // of response_, while it is written in pieces
   const HttpRoute* route_ = nullptr;         // of the request that is being read
   size_t body_limit_ = 0;                    // the same
+  std::map<std::string, std::string> parameters_;  // the same
   std::string allow_;
   bool keep_alive_ = false;
   bool large_body_ = false;

@@ -4,8 +4,10 @@
 // (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
 // time, each until it is answered); requests must arrive and answers be taken within a time; and of
 // more than `connections` connections the one that has waited longest for its client is closed.
-// What is no request (400), goes nowhere (404), has the wrong method (405) or too large a body
-// (413) is answered here with an api::Error, and ends the connection.
+// A body in pieces keeps no more than one of them in memory, and its client has that time for each.
+// What is no request or has parameters that the route does not take (400), goes nowhere (404), has
+// the wrong method (405) or too large a body (413) is answered here with an api::Error, and ends
+// the connection.
 //
 // Thread contract: the control thread's. A route's handler answers once, at once or later, on the
 // same thread; an answer that comes after the server was destroyed is dropped. The server must be
@@ -15,6 +17,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,13 +46,20 @@ struct HttpLimits {
 
 struct HttpRequest {
   std::string body;
+  // Of the query, by name: those of the route that were given. Printable ASCII.
+  std::map<std::string, std::string> parameters;
   std::string file;  // the header Guideway-File; what is not printable ASCII is a question mark
 };
+
+// Gives the next piece of a body to its callback, once, at once or later, on the control thread; a
+// null one ends the body. The next is asked for when the client has taken the last.
+using HttpPieces = std::function<void(std::function<void(std::shared_ptr<const std::string>)>)>;
 
 struct HttpAnswer {
   int status = 200;
   std::shared_ptr<const std::string> body;  // many answers may share one
   absl::string_view type;                   // Content-Type; a constant
+  HttpPieces pieces = nullptr;              // instead of `body`, for one that is never whole
 };
 
 HttpAnswer TextAnswer(int status, std::string text);
@@ -64,10 +74,11 @@ using HttpReply = std::function<void(HttpAnswer)>;
 struct HttpRoute {
   enum class Method { kGet, kPost };
 
-  absl::string_view path;  // a constant; the whole target
+  absl::string_view path;  // a constant
   Method method = Method::kGet;
   std::function<void(HttpRequest, HttpReply)> handler;
   bool large_body = false;
+  std::vector<absl::string_view> parameters = {};  // that may be in the query
 };
 
 class HttpServer {

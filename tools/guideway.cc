@@ -327,13 +327,20 @@ constexpr struct {
   int (*run)(const Call& call);
 } kThings[] = {
     {"services", GetServices}, {"backends", GetBackends}, {"interfaces", GetInterfaces},
-    {"workers", GetWorkers},   {"events", GetEvents},
+    {"workers", GetWorkers},   {"flows", GetFlows},       {"events", GetEvents},
 };
 
 int RunGet(const Call& call) {
   std::vector<std::string> known;
   for (const auto& thing : kThings) {
-    if (thing.name == absl::string_view(call.args[0])) return thing.run(call);
+    if (thing.name == absl::string_view(call.args[0])) {
+      if (thing.run != GetFlows && !call.options.empty()) {
+        return WrongCall(
+            absl::StrCat("--", call.options.begin()->first, " has no effect with get ", thing.name),
+            "get");
+      }
+      return thing.run(call);
+    }
     known.emplace_back(thing.name);
   }
   return WrongCall(absl::StrCat("there is no \"", call.args[0], "\" to get; there are ",
@@ -456,7 +463,7 @@ const Verb kVerbs[] = {
      "interfaces and the latest changes of state.\n\n"
      "  guideway status\n"
      "  guideway status -o json --socket /run/guideway/other.sock"},
-    {"get", "services|backends|interfaces|workers|events", true, 1, RunGet,
+    {"get", "services|backends|interfaces|workers|flows|events", true, 1, RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
      "  services    VIPs, backends that take new connections, packets, connections opened and "
@@ -464,8 +471,16 @@ const Verb kVerbs[] = {
      "  backends    state, last answer to a probe, share of new connections, counters\n"
      "  interfaces  link, address, packets received, sent and missed\n"
      "  workers     cores, packets, how full the flow tables are\n"
-     "  events      the latest changes of state, oldest first\n\n"
-     "  guideway get backends"},
+     "  flows       what the flow tables hold, by service, backend, state and age; with --entries\n"
+     "              each entry, with --flow the one of a packet (exit status 1: there is none)\n"
+     "  events      the latest changes of state, oldest first\n"
+     "A flow's age is the time since its last packet; of one that is unconfirmed, that is, was "
+     "seen\n"
+     "within one second only, since its first.\n\n"
+     "  guideway get backends\n"
+     "  guideway get flows --backend web/web-1\n"
+     "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
+     FlowOptions()},
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
      "until undrain, or until the backend leaves the configuration.\n\n"
@@ -506,7 +521,7 @@ void PrintRow(std::ostream& out, absl::string_view left, absl::string_view right
 
 void PrintVerbs(std::ostream& out, bool live) {
   for (const Verb& verb : kVerbs) {
-    if (verb.live != live) continue;
+    if (verb.live != live && !(live && verb.also_live)) continue;
     PrintRow(out, absl::StrCat(verb.name, " ", verb.arguments), verb.summary);
   }
 }
@@ -589,7 +604,9 @@ int Main(int argc, char** argv) {
     for (const Option& option : verb.options) {
       const std::string name(option.name);
       if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
-      options.add_options()(name.c_str(), po::value<Strings>(), "");
+      auto* const value = po::value<Strings>();
+      if (option.argument.empty()) value->zero_tokens()->implicit_value({""}, "");
+      options.add_options()(name.c_str(), value, "");
     }
   }
   po::positional_options_description words;

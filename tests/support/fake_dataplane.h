@@ -2,8 +2,10 @@
 #ifndef GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 #define GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,6 +31,17 @@ class FakeDataplane final : public Dataplane {
     return it == by_backend.end() ? BackendCounts() : it->second;
   }
 
+  void ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                 std::vector<FlowEntry>* entries) const override {
+    for (const auto& [place, entry] : flows.at(worker)) {
+      if (place >= first && place < last) entries->push_back(entry);
+    }
+  }
+  absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
+                                      absl::string_view packet) const override {
+    return explain(snapshot, std::string(packet));
+  }
+
   // The one in force.
   const Snapshot& snapshot() const { return *published.back(); }
 
@@ -45,6 +58,14 @@ class FakeDataplane final : public Dataplane {
   std::vector<WorkerStatus> worker_status = {{.core = 1, .flow_capacity = 1024}};
   std::map<ServiceId, ServiceCounts> by_service;
   std::map<BackendId, BackendCounts> by_backend;
+  // By worker, then by place. The test does not change it while the daemon looks.
+  std::vector<std::map<uint64_t, FlowEntry>> flows = {{}};
+  std::function<absl::StatusOr<Explanation>(const Snapshot&, const std::string&)> explain =
+      [](const Snapshot&, const std::string& packet) {
+        Explanation explanation;
+        explanation.packet = packet;
+        return explanation;
+      };
 };
 
 }  // namespace guideway
