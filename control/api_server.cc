@@ -161,6 +161,7 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   // Has `answer` made on the helper thread for inspections.
   void Inspect(std::function<HttpAnswer()> answer, HttpReply reply);
   void Apply(HttpRequest request, const HttpReply& reply);
+  void Plan(HttpRequest request, const HttpReply& reply);
   void OnBackend(void (Controller::*change)(const std::string&, const std::string&,
                                             Controller::Done),
                  const HttpRequest& request, const HttpReply& reply);
@@ -213,8 +214,13 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        },
        false,
        {"packet"}},
-      {"/v1/apply", Method::kPost,
+      {"/v1/apply",
+       Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Apply(std::move(request), reply); },
+       true,
+       {"max_moved"}},
+      {"/v1/plan", Method::kPost,
+       [this](HttpRequest request, const HttpReply& reply) { Plan(std::move(request), reply); },
        true},
       {"/v1/drain", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) {
@@ -328,13 +334,37 @@ void ApiServer::Impl::OfPacket(absl::StatusOr<Message> (*look)(const Inspection&
       std::move(reply));
 }
 
+namespace {
+
+// What a configuration that came in a body is called in what is said of it.
+std::string FileOf(const HttpRequest& request) {
+  return request.file.empty() ? "configuration" : request.file;
+}
+
+// A handler's reply: the message, or why there is none.
+template <typename Message>
+auto OrRefusal(const HttpReply& reply) {
+  return [reply](const absl::StatusOr<Message>& result) {
+    if (result.ok()) return reply(JsonAnswer(*result));
+    reply(ErrorAnswer(422, result.status().message()));
+  };
+}
+
+}  // namespace
+
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
-  controller_->Apply(request.file.empty() ? "configuration" : std::move(request.file),
-                     std::move(request.body),
-                     [reply](const absl::StatusOr<api::ApplyResult>& result) {
-                       if (result.ok()) return reply(JsonAnswer(*result));
-                       reply(ErrorAnswer(422, result.status().message()));
-                     });
+  double max_moved = 1;
+  const auto given = request.parameters.find("max_moved");
+  if (given != request.parameters.end() &&
+      !(absl::SimpleAtod(given->second, &max_moved) && max_moved >= 0 && max_moved <= 1)) {
+    return reply(ErrorAnswer(400, "max_moved is not a share from 0 to 1"));
+  }
+  controller_->Apply(FileOf(request), std::move(request.body), OrRefusal<api::ApplyResult>(reply),
+                     max_moved);
+}
+
+void ApiServer::Impl::Plan(HttpRequest request, const HttpReply& reply) {
+  controller_->Plan(FileOf(request), std::move(request.body), OrRefusal<api::Plan>(reply));
 }
 
 void ApiServer::Impl::OnBackend(void (Controller::*change)(const std::string&, const std::string&,

@@ -46,10 +46,14 @@ struct BackendFacts {
   BackendId id = kNoBackend;
   BackendState state = BackendState::kUp;
   Share share = kFullShare;
+
+  friend bool operator==(const BackendFacts&, const BackendFacts&) = default;
 };
 struct ServiceFacts {
   ServiceId id = 0;
   std::vector<BackendFacts> backends;  // in the order of the configuration
+
+  friend bool operator==(const ServiceFacts&, const ServiceFacts&) = default;
 };
 
 struct CompileInput {

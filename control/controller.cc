@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -23,6 +24,7 @@
 #include "control/inspect.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
+#include "control/plan.h"
 #include "control/revision.h"
 #include "control/slow_start.h"
 #include "glog/logging.h"
@@ -47,6 +49,10 @@ struct Change {
   std::string name;                 // for error messages
   std::optional<std::string> text;  // nothing: read the file `name`
   Controller::ApplyDone done;       // may be null
+  double max_moved = 1;
+  Controller::PlanDone planned = nullptr;  // not null: it is not to be put in force
+
+  bool is_plan() const { return planned != nullptr; }
 };
 
 // Calls both; either may be null.
@@ -59,12 +65,42 @@ Controller::ApplyDone Both(Controller::ApplyDone first, Controller::ApplyDone se
   };
 }
 
+// Comes from 2.0 % to «2%», from 12.34 to «12.3%».
+std::string PercentText(double share) { return absl::StrFormat("%.3g%%", share * 100); }
+
+// FailedPrecondition with the services of which more would move than may.
+absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved) {
+  constexpr size_t kShown = 8;
+  constexpr double kRounding = 1e-9;
+  std::vector<std::string> moved;
+  for (const api::ServicePlan& service : plan.services()) {
+    if (service.moved() <= max_moved + kRounding) continue;
+    moved.push_back(
+        absl::StrCat(PercentText(service.moved()), " of service ", service.name(), "'s"));
+  }
+  if (moved.empty()) return absl::OkStatus();
+  const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
+  moved.resize(moved.size() - more);
+  if (more > 0) moved.push_back(absl::StrCat("too much of ", more, " more services'"));
+  return absl::FailedPreconditionError(
+      absl::StrCat(name, " is not applied: ", absl::StrJoin(moved, ", "),
+                   " new connections would move, and no more than ", PercentText(max_moved),
+                   " may; `guideway plan` tells what moves and why"));
+}
+
 // What one visit to the helper thread takes along and brings back.
 struct Round {
   std::optional<Change> change;
   std::vector<Controller::Done> waiting;  // for what is wanted to be in force
   std::shared_ptr<const Revision> revision;
   CompileInput input;
+  // For a plan: `input` with the health of the moment, backends that are new being up; what is in
+  // force, and how many connections its backends have open.
+  std::optional<CompileInput> plan_input;
+  InForce before;
+  absl::flat_hash_map<BackendId, uint64_t> open_connections;
+
+  api::Plan plan;
 
   absl::StatusOr<LoadedConfig> loaded = absl::UnknownError("");
   absl::StatusOr<uint64_t> hash_seed = absl::UnknownError("");
@@ -76,6 +112,30 @@ struct Round {
     const auto begun = std::chrono::steady_clock::now();
     snapshot = Compile(input, &stats);
     compile_time = std::chrono::steady_clock::now() - begun;
+  }
+
+  // The plan, and what becomes of it.
+  void RunPlan() {
+    const CompileInput actual = std::exchange(input, *std::move(plan_input));
+    RunCompile();
+    if (!snapshot.ok()) return;
+    plan = MakePlan({&before.revision->config(), before.snapshot.get()},
+                    {&revision->config(), snapshot->get()}, [this](BackendId id) {
+                      const auto found = open_connections.find(id);
+                      return found == open_connections.end() ? 0 : found->second;
+                    });
+    for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
+    if (change->is_plan()) return;
+    if (absl::Status s = CheckMoved(plan, change->name, change->max_moved); !s.ok()) {
+      snapshot = s;
+      return;
+    }
+    if (input.services == actual.services) return;  // the same Snapshot
+    const CompileStats first = stats;
+    input = actual;
+    input.previous = *snapshot;  // has its tables
+    RunCompile();
+    stats.tables_built += first.tables_built;
   }
 };
 
@@ -133,6 +193,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(
       std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
+  void FillPlanInput(Round& round) const;
   void Commit(Round& round);
   void CountCompile(const Round& round);
   uint64_t SumNewFlows(const Revision::Service& service) const;
@@ -256,7 +317,7 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
     status = absl::FailedPreconditionError(absl::StrJoin(round->loaded->unsupported, "\n"));
   }
   if (status.ok()) status = round->hash_seed.status();
-  if (status.ok()) {
+  if (status.ok() && !round->change->is_plan()) {  // a plan says what needs a restart
     status = CheckUnchanged(*now_.revision, round->loaded->config, *round->hash_seed);
   }
   if (status.ok()) {
@@ -274,10 +335,13 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
 }
 
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
-  round->waiting = std::exchange(waiting_, {});
-  dirty_ = false;
+  if (!round->change || !round->change->is_plan()) {
+    round->waiting = std::exchange(waiting_, {});
+    dirty_ = false;
+  }
   FillInput(*round);
-  loop_->RunOnHelper([round] { round->RunCompile(); },
+  if (round->change && round->change->text) FillPlanInput(*round);
+  loop_->RunOnHelper([round] { round->plan_input ? round->RunPlan() : round->RunCompile(); },
                      [weak = weak_from_this(), round] {
                        if (auto self = weak.lock()) self->Compiled(round);
                      });
@@ -285,6 +349,16 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   busy_ = false;
+  if (round->change && round->change->is_plan()) {
+    service_ids_.Abort();
+    backend_ids_.Abort();
+    if (round->snapshot.ok()) {
+      round->change->planned(std::move(round->plan));
+    } else {
+      round->change->planned(round->snapshot.status());
+    }
+    return NextRound();
+  }
   CountCompile(*round);
   if (round->snapshot.ok()) {
     Commit(*round);
@@ -394,6 +468,38 @@ void Controller::Impl::FillInput(Round& round) const {
   }
 }
 
+// Whoever is in force keeps the state that it has there, so that what moves is the change's doing.
+void Controller::Impl::FillPlanInput(Round& round) const {
+  const Revision& revision = *round.revision;
+  CompileInput& input = round.plan_input.emplace(round.input);
+  for (size_t s = 0; s < revision.services.size(); ++s) {
+    for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      BackendFacts& facts = input.services[s].backends[b];
+      const auto before = now_.revision->places.find(revision.NameOf(place));
+      const bool is_drained = IsDrained(revision, place);
+      if (before == now_.revision->places.end() ||
+          now_.revision->at(before->second).address != revision.at(place).address) {
+        facts.state = is_drained ? BackendState::kDrain : BackendState::kUp;
+        facts.share = kFullShare;
+      } else if (is_drained == IsDrained(*now_.revision, before->second)) {
+        const Backend* backend = now_.snapshot->FindBackend(facts.id);
+        facts.state = backend->state;
+        facts.share = backend->share;
+      } else if (facts.state == BackendState::kUp) {
+        facts.share = kFullShare;  // when its slow start is over
+      }
+    }
+  }
+  round.before = now_;
+  for (const Revision::Service& service : now_.revision->services) {
+    for (const Revision::Backend& backend : service.backends) {
+      const uint64_t open = dataplane_->backend_counts(backend.id).active_flows;
+      if (open > 0) round.open_connections.emplace(backend.id, open);
+    }
+  }
+}
+
 void Controller::Impl::Commit(Round& round) {
   const bool is_new = round.revision != now_.revision;
   // In file order. With the health of this moment: it may have changed since the Compile began.
@@ -438,6 +544,7 @@ void Controller::Impl::Commit(Round& round) {
     api::ApplyResult result;
     result.set_revision(revision_);
     for (const std::string& warning : now_.revision->loaded->warnings) result.add_warnings(warning);
+    *result.mutable_plan() = std::move(round.plan);
     round.change->done(std::move(result));
   }
   for (Done& done : round.waiting) done(absl::OkStatus());
@@ -478,6 +585,7 @@ void Controller::Impl::ArmStepTimer() {
 }
 
 void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
+  if (change.is_plan()) return change.planned(why);
   config_error_ = std::string(why.message());
   for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
   Event(absl::StrCat("configuration ", change.name, " refused, revision ", revision_,
@@ -717,8 +825,12 @@ void Controller::Reload(ApplyDone done) {
   impl_->Take({impl_->options().config_file, std::nullopt, std::move(done)});
 }
 
-void Controller::Apply(std::string name, std::string text, ApplyDone done) {
-  impl_->Take({std::move(name), std::move(text), std::move(done)});
+void Controller::Apply(std::string name, std::string text, ApplyDone done, double max_moved) {
+  impl_->Take({std::move(name), std::move(text), std::move(done), max_moved});
+}
+
+void Controller::Plan(std::string name, std::string text, PlanDone done) {
+  impl_->Take({std::move(name), std::move(text), nullptr, 1, std::move(done)});
 }
 
 void Controller::Drain(const std::string& service, const std::string& backend, Done done) {

@@ -14,7 +14,10 @@
 //      in force, and `config_error` says why until the next one succeeds.
 //   3. A request is answered when the Snapshot that carries it is published, or when it is refused.
 //   4. A drain by hand holds until it is undone or its backend leaves the configuration.
-//   5. A backend keeps its health when its question changes, until the answers to the new one bring
+//   5. A plan is made like a change, by a Compile of its own, and leaves no trace. The change that
+//   it
+//      is of and the one that is then put in force cannot differ: one round does both.
+//   6. A backend keeps its health when its question changes, until the answers to the new one bring
 //      it down or up.
 //
 // What is fixed while the process runs: interfaces, workers, flows_per_worker, hugepages, idle, the
@@ -46,6 +49,7 @@ namespace guideway {
 namespace api {
 class ApplyResult;
 class BackendList;
+class Plan;
 class ServiceList;
 class Status;
 }  // namespace api
@@ -78,8 +82,13 @@ class Controller {
   using ApplyDone = std::function<void(absl::StatusOr<api::ApplyResult>)>;
   void Reload(ApplyDone done = nullptr);
 
-  // Puts `text` in force, a configuration whose errors are told as of a file `name`.
-  void Apply(std::string name, std::string text, ApplyDone done);
+  // Puts `text` in force, a configuration whose errors are told as of a file `name`. It is refused,
+  // too, if more than the share `max_moved` of any service's new connections would move by it.
+  void Apply(std::string name, std::string text, ApplyDone done, double max_moved = 1);
+
+  // What Apply would change. Changes nothing, and takes its turn among the changes.
+  using PlanDone = std::function<void(absl::StatusOr<api::Plan>)>;
+  void Plan(std::string name, std::string text, PlanDone done);
 
   // Takes a backend out of new connections by hand, or puts it back. NotFound names what there is;
   // FailedPrecondition: it is the file that drains this backend.

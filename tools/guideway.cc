@@ -4,15 +4,18 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "control/config/diagnostics.h"
@@ -430,20 +433,44 @@ int RunUndrain(const Call& call) { return ByHand(call, false); }
 
 // --- apply ---------------------------------------------------------------------------------------
 
+// «2%», «0.5%»: the share as a query has it. Nothing if it is none.
+std::optional<std::string> ReadPercent(absl::string_view text) {
+  double percent = 0;
+  if (!absl::ConsumeSuffix(&text, "%") || !absl::SimpleAtod(text, &percent) ||
+      !(percent >= 0 && percent <= 100)) {
+    return std::nullopt;
+  }
+  return absl::StrFormat("%.17g", percent / 100);
+}
+
 int RunApply(const Call& call) {
+  std::string path = "/v1/apply";
+  for (const std::string& value : call.Values("max-moved")) {
+    const std::optional<std::string> share = ReadPercent(value);
+    if (!share) {
+      return WrongCall(absl::StrCat("--max-moved \"", value, "\" is not a share from 0% to 100%"),
+                       "apply");
+    }
+    absl::StrAppend(&path, "?", QueryPart("max_moved", *share));
+  }
   absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
   if (!text.ok()) return No(text.status());
   api::ApplyResult result;
   if (absl::Status s =
-          ApiClient(call.socket).PostFile("/v1/apply", call.args[0], *std::move(text), &result);
+          ApiClient(call.socket).PostFile(path, call.args[0], *std::move(text), &result);
       !s.ok()) {
     return No(s);
   }
   ShowWarnings(result.warnings());
   if (ShowMessage(call, result)) return kYes;
   std::cout << call.args[0] << " is in force as revision " << result.revision() << "\n";
+  if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
   return kYes;
 }
+
+constexpr Option kApplyOptions[] = {
+    {"max-moved", "SHARE", "refuse if more of a service's new connections would move: 2%"},
+};
 
 // --- the call ------------------------------------------------------------------------------------
 
@@ -493,7 +520,11 @@ const Verb kVerbs[] = {
      "refused nothing changes and the exit status is 1. The file the daemon was started with "
      "stays\n"
      "as it is: a SIGHUP or restart goes back to that one.\n\n"
-     "  guideway apply new.yaml"},
+     "With --max-moved the daemon plans the change first, and refuses it if a larger share of the\n"
+     "new connections of any service would go to another backend than before.\n\n"
+     "  guideway apply new.yaml\n"
+     "  guideway apply --max-moved 2% new.yaml",
+     kApplyOptions},
 };
 
 // Options that every verb takes.

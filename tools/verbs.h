@@ -16,6 +16,10 @@
 
 namespace guideway {
 
+namespace api {
+class Plan;
+}
+
 // Exit statuses.
 inline constexpr int kYes = 0;
 inline constexpr int kNo = 1;
@@ -67,6 +71,9 @@ Verb ExplainVerb();     // explain_verb.cc
 Verb PlanVerb();        // plan_verb.cc
 Verb ReplayVerb();      // replay_verb.cc
 Verb TableVerb();       // table_verb.cc
+
+// A plan in a line, without its end (plan_verb.cc).
+std::string PlanSummary(const api::Plan& plan);
 
 // `get flows` (flows_verb.cc), and the options of `get` that are for it alone.
 int GetFlows(const Call& call);
