@@ -92,6 +92,7 @@ absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double m
 struct Round {
   std::optional<Change> change;
   std::vector<Controller::Done> waiting;  // for what is wanted to be in force
+  bool was_dirty = false;                 // there is such
   std::shared_ptr<const Revision> revision;
   CompileInput input;
   // For a plan: `input` with the health of the moment, backends that are new being up; what is in
@@ -337,7 +338,7 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   if (!round->change || !round->change->is_plan()) {
     round->waiting = std::exchange(waiting_, {});
-    dirty_ = false;
+    round->was_dirty = std::exchange(dirty_, false);
   }
   FillInput(*round);
   if (round->change && round->change->text) FillPlanInput(*round);
@@ -369,7 +370,7 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
     // What else this round took along is still wanted, under the old configuration.
     waiting_.insert(waiting_.begin(), std::make_move_iterator(round->waiting.begin()),
                     std::make_move_iterator(round->waiting.end()));
-    dirty_ = true;
+    dirty_ |= round->was_dirty;
   } else {
     // The configuration compiled before, so this is not about it. The next event tries again.
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();

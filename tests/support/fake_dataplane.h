@@ -2,6 +2,7 @@
 #ifndef GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 #define GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -33,8 +34,10 @@ class FakeDataplane final : public Dataplane {
 
   void ReadFlows(size_t worker, uint64_t first, uint64_t last,
                  std::vector<FlowEntry>* entries) const override {
-    for (const auto& [place, entry] : flows.at(worker)) {
-      if (place >= first && place < last) entries->push_back(entry);
+    ++*reads;
+    const auto& table = flows.at(worker);
+    for (auto it = table.lower_bound(first); it != table.end() && it->first < last; ++it) {
+      entries->push_back(it->second);
     }
   }
   absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
@@ -60,6 +63,8 @@ class FakeDataplane final : public Dataplane {
   std::map<BackendId, BackendCounts> by_backend;
   // By worker, then by place. The test does not change it while the daemon looks.
   std::vector<std::map<uint64_t, FlowEntry>> flows = {{}};
+  // Counts the calls of ReadFlows.
+  std::shared_ptr<std::atomic<uint64_t>> reads = std::make_shared<std::atomic<uint64_t>>();
   std::function<absl::StatusOr<Explanation>(const Snapshot&, const std::string&)> explain =
       [](const Snapshot&, const std::string& packet) {
         Explanation explanation;

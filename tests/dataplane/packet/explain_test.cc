@@ -40,6 +40,15 @@ std::vector<TestService> ThreeServices(BackendState first = BackendState::kUp) {
            .scheduler = Scheduler::kRoundRobin}};
 }
 
+Flow FlowOf(BackendId backend, FlowState state, bool unconfirmed, Ticks touched) {
+  Flow flow;
+  flow.backend = backend & 0xffffff;
+  flow.state = state;
+  flow.unconfirmed = unconfirmed;
+  flow.touched = touched;
+  return flow;
+}
+
 class ExplainTest : public ::testing::Test {
  protected:
   explicit ExplainTest() : shared_(2, 64, PageSize::kLazy) {}
@@ -58,10 +67,7 @@ class ExplainTest : public ::testing::Test {
     ASSERT_TRUE(shared_.flows(worker).Insert(hash, flow, {now_, snapshot_->timeouts()}).stored);
   }
   Flow Established(BackendId backend, Ticks ago) const {
-    return {.backend = backend,
-            .state = FlowState::kTcpEstablished,
-            .unconfirmed = false,
-            .touched = now_ - ago};
+    return FlowOf(backend, FlowState::kTcpEstablished, false, now_ - ago);
   }
   // The backend that the hash does not choose, of the two of web.
   BackendId Other(const std::string& packet) { return Offline(packet).backend == "web-1" ? 1 : 0; }
@@ -79,7 +85,7 @@ TEST_F(ExplainTest, WithEmptyTablesItSaysWhatItSaysOffline) {
         "tcp 198.51.100.10:1 > 198.51.100.10:80", "tcp 203.0.113.7:1 > 198.51.100.99:80 syn"}) {
     const Explanation offline = Offline(packet);
     const Explanation live = Live(packet);
-    EXPECT_EQ(live.packet, packet);
+    EXPECT_EQ(live.packet, PacketText::Parse(packet)->ToString());
     EXPECT_EQ(live.verdict, offline.verdict) << packet;
     EXPECT_EQ(live.reason, offline.reason) << packet;
     EXPECT_EQ(live.service, offline.service) << packet;
@@ -128,8 +134,7 @@ TEST_F(ExplainTest, EveryProtocolAndFamilyFindsItsEntry) {
   for (const char* packet : {"udp 203.0.113.7:1 > 198.51.100.53:53",
                              "udp [2001:db8::7]:65535 > [2001:db8:100::53]:53"}) {
     const BackendId other = Offline(packet).backend == "dns-1" ? 3 : 2;
-    Know(packet,
-         {.backend = other, .state = FlowState::kUdp, .unconfirmed = true, .touched = now_});
+    Know(packet, FlowOf(other, FlowState::kUdp, true, now_));
     const Explanation live = Live(packet);
     EXPECT_EQ(live.flow, "hit") << packet;
     EXPECT_EQ(live.backend, other == 2 ? "dns-1" : "dns-2");
@@ -154,10 +159,7 @@ TEST_F(ExplainTest, SaysWhyAConnectionIsNotKept) {
        "web-1 takes no new connections, and a syn opens one: a backend is chosen anew"},
       {BackendState::kDown, Established(0, 1), kAck, "new",
        "web-1 is down: a backend is chosen anew"},
-      {BackendState::kUp,
-       {.backend = 0, .state = FlowState::kTcpClosing, .unconfirmed = false, .touched = now_},
-       kSyn,
-       "new",
+      {BackendState::kUp, FlowOf(0, FlowState::kTcpClosing, false, now_), kSyn, "new",
        "a syn on a connection that is closing opens another one: a backend is chosen anew"},
       {BackendState::kUp, Established(77, 1), kAck, "new",
        "that backend is not the service's any more: a backend is chosen anew"},
@@ -209,9 +211,8 @@ TEST_F(ExplainTest, NoLimitIsTouched) {
 
 // A worker's clock may be ahead of the one who asks.
 TEST_F(ExplainTest, NoEntryIsFromTheFuture) {
-  Know(kAck, {.backend = 0, .state = FlowState::kUdp, .unconfirmed = false, .touched = now_ + 1});
-  EXPECT_EQ(EntryOf({.backend = 1, .touched = now_ + 1}, now_ * (kSecond / 4)).age_ms, 0u);
-  EXPECT_EQ(EntryOf({.backend = 1, .touched = now_ - 3}, now_ * (kSecond / 4)).age_ms, 750u);
+  EXPECT_EQ(EntryOf(Established(1, Ticks{0} - 1), now_ * (kSecond / 4)).age_ms, 0u);
+  EXPECT_EQ(EntryOf(Established(1, 3), now_ * (kSecond / 4)).age_ms, 750u);
 }
 
 }  // namespace

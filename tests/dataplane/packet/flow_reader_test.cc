@@ -34,7 +34,9 @@ TEST(FlowReader, AgreesWithAPlainModel) {
   const FlowClock clock(100, FlowTimeouts());
   std::map<BackendId, int> model;
   for (uint32_t i = 0; i < 2000; ++i) {
-    if (table.Insert(Hash(i), Of(i, 100 - i % 50), clock).stored) ++model[i % 1000];
+    const FlowTable::Inserted inserted = table.Insert(Hash(i), Of(i, 100 - i % 50), clock);
+    if (inserted.stored) ++model[i % 1000];
+    if (inserted.evicted != kNoBackend) --model[inserted.evicted];
   }
   // Some go again.
   for (size_t line = 0; line < table.lines(); line += 3) {
