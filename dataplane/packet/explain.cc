@@ -211,8 +211,7 @@ class Explaining {
       return;
     }
     if (answer_.known.empty()) {
-      Step(absl::StrCat("no flow table of ", live_->workers.size(), " worker",
-                        live_->workers.size() == 1 ? "" : "s", " has the connection",
+      Step(absl::StrCat("no worker's flow table has the connection",
                         answer_.flow == "new" ? ": a new one is entered" : ""));
       return;
     }
@@ -283,10 +282,22 @@ class Explaining {
     } else if (home == now) {
       absl::StrAppend(&step, ", whose home is ", name(home));
     } else {
-      absl::StrAppend(&step, ", whose home, ", name(home), ", takes no new connections; ",
+      absl::StrAppend(&step, ", whose home, ", name(home), StateText(service, pool.first + home),
+                      ", takes no new connections; ",
                       now == LookupTable::kNoMember ? "nobody" : name(now), " stands in");
     }
     Step(step);
+  }
+
+  // « (down)», of a live backend.
+  absl::string_view StateText(const Service& service, size_t backend) const {
+    if (live_ == nullptr) return "";
+    switch (service.backends[backend].state) {
+      case BackendState::kUp: return " (in slow start)";
+      case BackendState::kDrain: return " (drained, or new and not checked yet)";
+      case BackendState::kDown: return " (down)";
+    }
+    return "";
   }
 
   void ExplainEnd() {

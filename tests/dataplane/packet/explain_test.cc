@@ -100,7 +100,7 @@ TEST_F(ExplainTest, WithEmptyTablesItSaysWhatItSaysOffline) {
       if (live.steps[i] == offline.steps[i]) continue;
       EXPECT_THAT(
           live.steps[i],
-          ::testing::AnyOf("no flow table of 2 workers has the connection: a new one is entered",
+          ::testing::AnyOf("no worker's flow table has the connection: a new one is entered",
                            HasSubstr("the worker that gets the packet may pick another")));
     }
   }
@@ -176,6 +176,9 @@ TEST_F(ExplainTest, SaysWhyAConnectionIsNotKept) {
     const Explanation live = Live(row.packet);
     EXPECT_EQ(live.flow, row.flow_says) << row.step;
     EXPECT_THAT(live.steps, Contains(row.step));
+    if (row.state == BackendState::kDown && live.home == "web-1") {
+      EXPECT_THAT(live.steps, Contains(HasSubstr("whose home, web-1 (down), takes no new")));
+    }
     // As the packet path does.
     Path path(snapshot_);
     path.now = now_;
