@@ -477,18 +477,17 @@ void Controller::Impl::FillPlanInput(Round& round) const {
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       BackendFacts& facts = input.services[s].backends[b];
-      const auto before = now_.revision->places.find(revision.NameOf(place));
-      const bool is_drained = IsDrained(revision, place);
-      if (before == now_.revision->places.end() ||
-          now_.revision->at(before->second).address != revision.at(place).address) {
-        facts.state = is_drained ? BackendState::kDrain : BackendState::kUp;
+      const Backend* before = now_.snapshot->FindBackend(facts.id);
+      const BackendState if_well =
+          IsDrained(revision, place) ? BackendState::kDrain : BackendState::kUp;
+      if (before == nullptr || before->address != revision.at(place).address) {
+        facts.state = if_well;
         facts.share = kFullShare;
-      } else if (is_drained == IsDrained(*now_.revision, before->second)) {
-        const Backend* backend = now_.snapshot->FindBackend(facts.id);
-        facts.state = backend->state;
-        facts.share = backend->share;
-      } else if (facts.state == BackendState::kUp) {
-        facts.share = kFullShare;  // when its slow start is over
+      } else if (before->state != BackendState::kDrain) {
+        facts.state = before->state == BackendState::kDown ? BackendState::kDown : if_well;
+        facts.share = before->share;
+      } else {
+        facts.share = kFullShare;  // of one that is put back, when its slow start is over
       }
     }
   }

@@ -335,6 +335,17 @@ TEST_F(ControllerTest, APlanTakesNewBackendsToBeUp) {
       "web", 1, "{ name: a, address: 10.0.0.1, state: drain }, { name: b, address: 10.0.0.2 }",
       kTcpCheck)));
   EXPECT_NEAR(drained.services(0).moved(), 0.5, 0.05);
+  // And the way back: who is put back is well, and past its slow start.
+  ByHand(&Controller::Drain, "web", "b");
+  const std::string a_drained =
+      "{ name: a, address: 10.0.0.1, state: drain }, { name: b, address: 10.0.0.2 }, { name: c, "
+      "address: 10.0.0.3 }";
+  const std::string slow = absl::StrCat(kTcpCheck, ", slow_start: 1h");
+  Apply(ConfigText(ServiceText("web", 1, a_drained, slow)));
+  loop_.Advance(absl::Hours(2));
+  ASSERT_EQ(States()["web/a"], "drain");
+  const api::Plan back = MustPlan(ConfigText(ServiceText("web", 1, kAbc, slow)));
+  EXPECT_NEAR(back.services(0).moved_necessary(), 0.5, 0.05) << "from c to a; b stays drained";
 }
 
 TEST_F(ControllerTest, APlanTakesItsTurn) {
