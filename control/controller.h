@@ -15,8 +15,7 @@
 //   3. A request is answered when the Snapshot that carries it is published, or when it is refused.
 //   4. A drain by hand holds until it is undone or its backend leaves the configuration.
 //   5. A plan is made like a change, by a Compile of its own, and leaves no trace. The change that
-//   it
-//      is of and the one that is then put in force cannot differ: one round does both.
+//      it is of and the one that is put in force cannot differ: one round does both.
 //   6. A backend keeps its health when its question changes, until the answers to the new one bring
 //      it down or up.
 //
