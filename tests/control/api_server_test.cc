@@ -538,13 +538,14 @@ TEST_F(ApiServerTest, TakesTheParametersOfARoute) {
 
 // What a client takes of a long answer in pieces.
 TEST_F(ApiServerTest, StreamsEntriesAsTheClientTakesThem) {
-  constexpr uint64_t kPlaces = 40 * 4096;
+  constexpr uint64_t kPlaces = 40 * 4096, kLast = (4 << 20) - 1;
   Start();
   auto pieces = std::make_shared<std::atomic<uint64_t>>();
   daemon_->Do([&] {
-    daemon_->dataplane().worker_status[0].flow_capacity = kPlaces;
+    daemon_->dataplane().worker_status[0].flow_capacity = kLast + 1;
     auto& flows = daemon_->dataplane().flows[0];
     for (uint64_t place = 0; place < kPlaces; ++place) flows[place] = {.backend = place % 2 != 0};
+    flows[kLast] = {.backend = 0};  // behind millions of places that are free
     daemon_->dataplane().reads = pieces;
   });
   {
@@ -557,7 +558,7 @@ TEST_F(ApiServerTest, StreamsEntriesAsTheClientTakesThem) {
   const std::string answer = client.Say(Get("/v1/flows/entries")).ReadUntil("\r\n0\r\n\r\n");
   EXPECT_THAT(answer.substr(0, 200), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(answer.substr(0, 200), HasSubstr("Transfer-Encoding: chunked"));
-  EXPECT_EQ(std::count(answer.begin(), answer.end(), '{'), static_cast<ptrdiff_t>(kPlaces));
+  EXPECT_EQ(std::count(answer.begin(), answer.end(), '{'), static_cast<ptrdiff_t>(kPlaces + 1));
   EXPECT_THAT(client.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 OK\r\n"))
       << "the connection can go on";
 }
