@@ -18,6 +18,7 @@
 #include "control/config/diagnostics.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
+#include "tools/live_view.h"
 #include "tools/verbs.h"
 
 namespace guideway {
@@ -149,7 +150,7 @@ void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int 
   for (int i = std::max(0, first); i < list.size(); ++i) {
     // To the second: 2026-01-02T03:04:05
     std::cout << Coloured(list[i].time().substr(0, 19), Colour::kDim, terminal) << "  "
-              << list[i].text() << "\n";
+              << Printable(list[i].text()) << "\n";
   }
 }
 
@@ -172,7 +173,7 @@ int RunStatus(const Call& call) {
   if (!status.config_error().empty()) {
     std::cout << Coloured("the last change was refused:", Colour::kRed, terminal) << "\n";
     for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
-      std::cout << "  " << line << "\n";
+      std::cout << "  " << Printable(line) << "\n";
     }
   }
   for (const std::string& warning : status.warnings()) {
@@ -248,7 +249,7 @@ int GetBackends(const Call& call) {
                {"ADDRESS"},
                {"STATE"},
                {"HEALTH"},
-               {"WEIGHT", Align::kRight},
+               {"WEIGHT", Align::kRight, true},
                {"SHARE", Align::kRight},
                {"PACKETS", Align::kRight, true},
                {"BYTES", Align::kRight, true},
@@ -455,7 +456,8 @@ const Verb kVerbs[] = {
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state.\n\n"
      "  guideway status\n"
-     "  guideway status -o json --socket /run/guideway/other.sock"},
+     "  guideway status -o json --socket /run/guideway/other.sock",
+     kWatchOptions},
     {"get", "services|backends|interfaces|workers|events", true, 1, RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
@@ -465,7 +467,10 @@ const Verb kVerbs[] = {
      "  interfaces  link, address, packets received, sent and missed\n"
      "  workers     cores, packets, how full the flow tables are\n"
      "  events      the latest changes of state, oldest first\n\n"
-     "  guideway get backends"},
+     "  guideway get backends\n"
+     "  guideway get backends --watch --interval 2s",
+     kWatchOptions},
+    TopVerb(),
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
      "until undrain, or until the backend leaves the configuration.\n\n"
@@ -589,7 +594,12 @@ int Main(int argc, char** argv) {
     for (const Option& option : verb.options) {
       const std::string name(option.name);
       if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
-      options.add_options()(name.c_str(), po::value<Strings>(), "");
+      // One without an argument has an empty value where it is given.
+      options.add_options()(name.c_str(),
+                            option.argument.empty()
+                                ? po::value<Strings>()->zero_tokens()->implicit_value({""}, "")
+                                : po::value<Strings>(),
+                            "");
     }
   }
   po::positional_options_description words;
@@ -653,7 +663,14 @@ int Main(int argc, char** argv) {
   if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
-  const int status = verb->run(call);
+  if (!call.Has("watch") && verb->options.data() == kWatchOptions) {
+    for (const char* option : {"interval", "count"}) {
+      if (call.Has(option)) {
+        return WrongCall(absl::StrCat("--", option, " has no effect without --watch"), verb->name);
+      }
+    }
+  }
+  const int status = call.Has("watch") ? Watch(call, *verb) : verb->run(call);
   std::cout.flush();
   if (std::cout) return status;
   std::cerr << "guideway: the output could not be written\n";

@@ -27,7 +27,8 @@ enum class Format { kTable, kJson, kYaml };
 // so it is a second time if it does not repeat. Verbs may share a name.
 struct Option {
   absl::string_view name;      // without the dashes
-  absl::string_view argument;  // as --help shows it; shell completion goes by it (completion.h)
+  absl::string_view argument;  // empty: it takes none; as --help shows it; shell completion goes by
+                               // it (completion.h)
   absl::string_view help;
   bool repeats = false;
   char letter = 0;  // -o is short for --output; 0: nothing is
@@ -65,6 +66,7 @@ Verb ExplainVerb();     // explain_verb.cc
 Verb PlanVerb();        // plan_verb.cc
 Verb ReplayVerb();      // replay_verb.cc
 Verb TableVerb();       // table_verb.cc
+Verb TopVerb();         // top_verb.cc
 
 // For verbs whose JSON and YAML are just the message: shows it, unless a table is wanted.
 bool ShowMessage(const Call& call, const google::protobuf::Message& message);
