@@ -351,13 +351,19 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
   // is known: all are taken for up, as the balancer's peers do and as it did itself before a
   // restart, so that connections find the backends they have.
   if (now_.revision == nullptr) return {Health::kUp, ""};
-  // A machine that served goes on while a new question about it is open.
-  auto before = now_.revision->places.find(revision.NameOf(place));
-  if (before == now_.revision->places.end() ||
-      now_.revision->at(before->second).address != backend.address) {
-    return {Health::kChecking, ""};
+  // A machine that served goes on while a new question about it is open. Whoever asks the same
+  // question presumes the same: it will have one answer.
+  Health presumed = Health::kChecking;
+  for (const Revision::Place& asker : revision.askers.at(*backend.target)) {
+    auto before = now_.revision->places.find(revision.NameOf(asker));
+    if (before == now_.revision->places.end() ||
+        now_.revision->at(before->second).address != backend.address) {
+      continue;
+    }
+    const Health was = HealthOf(*now_.revision, before->second).health;
+    if (presumed != Health::kUp && was != Health::kChecking) presumed = was;
   }
-  return {HealthOf(*now_.revision, before->second).health, ""};
+  return {presumed, ""};
 }
 
 bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
