@@ -663,7 +663,10 @@ int Main(int argc, char** argv) {
   if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
-  if (!call.Has("watch") && verb->options.data() == kWatchOptions) {
+  const bool watches =
+      std::any_of(verb->options.begin(), verb->options.end(),
+                  [](const Option& option) { return option.name == kWatchOption.name; });
+  if (watches && !call.Has("watch")) {
     for (const char* option : {"interval", "count"}) {
       if (call.Has(option)) {
         return WrongCall(absl::StrCat("--", option, " has no effect without --watch"), verb->name);

@@ -206,10 +206,7 @@ class Simulator {
   // A new process: nothing of the one before is there but the file.
   void Boot() {
     controller_.reset();
-    if (loop_ != nullptr) {
-      loop_->RunAll();  // what was under way comes to nothing
-      while (loop_->helper_computed() > 0) loop_->EndHelper();
-    }
+    if (loop_ != nullptr) HelperFinishes();  // what was under way comes to nothing
     for (const RequestPtr& request : requests_) request->dropped = !request->answered;
     requests_.clear();
     answers_.clear();
@@ -521,8 +518,8 @@ class Simulator {
 
   // Nothing happens any more: everything comes to its end.
   void Rest() {
-    loop_->RunAll();
-    while (loop_->helper_computed() > 0) loop_->EndHelper();
+    HelperFinishes();
+    if (!trouble_.empty()) return;
     sick_.clear();
     loop_->Advance(absl::Seconds(20));
     Check();
@@ -718,8 +715,11 @@ class Simulator {
   void HelperEnds() {
     if (loop_->helper_computed() > 0) loop_->EndHelper();
   }
+  // Until nothing is left to do: what can be wanted at one moment is done in a few rounds.
   void HelperFinishes() {
-    while (loop_->helper_work() + loop_->helper_computed() > 0) {
+    for (int rounds = 0; loop_->helper_work() + loop_->helper_computed() > 0; ++rounds) {
+      Expect(rounds < 100, "rounds without end");
+      if (!trouble_.empty()) return;
       HelperWorks();
       HelperEnds();
     }
