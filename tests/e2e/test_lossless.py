@@ -165,6 +165,7 @@ def test_a_thousand_changes_lose_nothing(lab):
         assert losses(api) == before
         assert "Socket errors" not in said and "Non-2xx" not in said, said
         assert "requests in" in said, said
+        print(f"memory: {warm} kB after {WARM_UP} changes, {memory_kb(pid)} kB after {APPLIES}")
         assert memory_kb(pid) - warm < GROWTH_KB
         assert api.ask("/v1/status")["pid"] == pid
     assert get(lab).status == 200

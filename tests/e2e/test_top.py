@@ -53,6 +53,13 @@ def test_it_fits_the_terminal_and_follows_it(daemon):
         assert there.wait_end() == 0
 
 
+def test_a_new_size_does_not_wait_for_the_next_look(daemon):
+    with tty(call(daemon, "top", "--interval", "1h"), rows=24, columns=80) as there:
+        there.wait_frame(lambda text: "counted from now on" in text, "the first screen")
+        there.resize(7, 30)
+        there.wait_frame(lambda text: fits(text, 7, 30) and "q quits" in text, "a small screen")
+
+
 def test_colour_on_a_terminal(daemon):
     with tty(top(daemon), NO_COLOR="") as there:
         there.wait_frame(lambda text: "\x1b[32mserving\x1b[0m" in text, "colour")
