@@ -210,6 +210,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void Tidy();
   void Event(std::string text);
 
+  double UptimeSeconds() const { return absl::ToDoubleSeconds(loop_->Now() - started_); }
   ServiceCounts CountsOf(ServiceId id) const;
   BackendCounts CountsOfBackend(BackendId id) const;
 
@@ -427,13 +428,19 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
   // is known: all are taken for up, as the balancer's peers do and as it did itself before a
   // restart, so that connections find the backends they have.
   if (now_.revision == nullptr) return {Health::kUp, ""};
-  // A machine that served goes on while a new question about it is open.
-  auto before = now_.revision->places.find(revision.NameOf(place));
-  if (before == now_.revision->places.end() ||
-      now_.revision->at(before->second).address != backend.address) {
-    return {Health::kChecking, ""};
+  // A machine that served goes on while a new question about it is open. Whoever asks the same
+  // question presumes the same: it will have one answer.
+  Health presumed = Health::kChecking;
+  for (const Revision::Place& asker : revision.askers.at(*backend.target)) {
+    auto before = now_.revision->places.find(revision.NameOf(asker));
+    if (before == now_.revision->places.end() ||
+        now_.revision->at(before->second).address != backend.address) {
+      continue;
+    }
+    const Health was = HealthOf(*now_.revision, before->second).health;
+    if (presumed != Health::kUp && was != Health::kChecking) presumed = was;
   }
-  return {HealthOf(*now_.revision, before->second).health, ""};
+  return {presumed, ""};
 }
 
 bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
@@ -672,7 +679,7 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_state(stopping_ ? "stopping" : "serving");
   status.set_version(options_.version);
   status.set_pid(getpid());
-  status.set_uptime_seconds(absl::ToDoubleSeconds(loop_->Now() - started_));
+  status.set_uptime_seconds(UptimeSeconds());
   status.set_config_file(options_.config_file);
   status.set_revision(revision_);
   status.set_applied_file(applied_file_);
@@ -687,6 +694,10 @@ api::Status Controller::Impl::GetStatus() const {
     out->set_flows(worker.flows);
     out->set_flow_capacity(worker.flow_capacity);
     out->set_flows_not_stored(worker.flows_not_stored);
+    out->set_flows_evicted(worker.flows_evicted);
+    out->set_busy_seconds(static_cast<double>(worker.busy_ns) / 1e9);
+    out->set_idle_seconds(static_cast<double>(worker.idle_ns) / 1e9);
+    out->set_rounds(worker.rounds);
   }
   Fill(sum, status.mutable_packets());
   for (const InterfaceStatus& interface : dataplane_->interfaces()) {
@@ -705,6 +716,7 @@ api::Status Controller::Impl::GetStatus() const {
 
 api::ServiceList Controller::Impl::GetServices() const {
   api::ServiceList list;
+  list.set_uptime_seconds(UptimeSeconds());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& planned = now_.revision->services[s];
     const config::Service& config = now_.revision->config().services(static_cast<int>(s));
@@ -725,14 +737,14 @@ api::ServiceList Controller::Impl::GetServices() const {
     out->set_bytes(counts.bytes);
     out->set_forwarded(counts.forwarded);
     out->set_dropped(counts.dropped);
-    BackendCounts sum;
+    uint64_t new_flows = carried_new_flows_.at(planned.id), active_flows = 0;
     for (const Revision::Backend& backend : planned.backends) {
       const BackendCounts one = CountsOfBackend(backend.id);
-      sum.new_flows += one.new_flows;
-      sum.active_flows += one.active_flows;
+      new_flows += one.new_flows;
+      active_flows += one.active_flows;
     }
-    out->set_new_flows(sum.new_flows);
-    out->set_active_flows(sum.active_flows);
+    out->set_new_flows(new_flows);
+    out->set_active_flows(active_flows);
   }
   return list;
 }
@@ -784,6 +796,7 @@ Inspection Controller::Impl::Inspect() const {
 
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
+  list.set_uptime_seconds(UptimeSeconds());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const config::Service& config = now_.revision->config().services(static_cast<int>(s));
     const Service& service = *now_.snapshot->services()[s];

@@ -126,16 +126,7 @@ int OfPacket(const Call& call) {
   return status;
 }
 
-constexpr Option kOptions[] = {
-    {"service", "NAME", "flows: of this service"},
-    {"backend", "SERVICE/BACKEND", "flows: of this backend"},
-    {"entries", "", "flows: every entry on a line, not counts"},
-    {"flow", "PACKET", "flows: the entry of this packet's connection"},
-};
-
 }  // namespace
-
-absl::Span<const Option> FlowOptions() { return kOptions; }
 
 int GetFlows(const Call& call) {
   if (!call.Has("flow")) return call.Has("entries") ? Entries(call) : Counts(call);

@@ -21,6 +21,7 @@
 #include "control/config/diagnostics.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
+#include "tools/live_view.h"
 #include "tools/verbs.h"
 
 namespace guideway {
@@ -152,7 +153,7 @@ void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int 
   for (int i = std::max(0, first); i < list.size(); ++i) {
     // To the second: 2026-01-02T03:04:05
     std::cout << Coloured(list[i].time().substr(0, 19), Colour::kDim, terminal) << "  "
-              << list[i].text() << "\n";
+              << Printable(list[i].text()) << "\n";
   }
 }
 
@@ -175,7 +176,7 @@ int RunStatus(const Call& call) {
   if (!status.config_error().empty()) {
     std::cout << Coloured("the last change was refused:", Colour::kRed, terminal) << "\n";
     for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
-      std::cout << "  " << line << "\n";
+      std::cout << "  " << Printable(line) << "\n";
     }
   }
   for (const std::string& warning : status.warnings()) {
@@ -251,7 +252,7 @@ int GetBackends(const Call& call) {
                {"ADDRESS"},
                {"STATE"},
                {"HEALTH"},
-               {"WEIGHT", Align::kRight},
+               {"WEIGHT", Align::kRight, true},
                {"SHARE", Align::kRight},
                {"PACKETS", Align::kRight, true},
                {"BYTES", Align::kRight, true},
@@ -331,6 +332,16 @@ constexpr struct {
 } kThings[] = {
     {"services", GetServices}, {"backends", GetBackends}, {"interfaces", GetInterfaces},
     {"workers", GetWorkers},   {"flows", GetFlows},       {"events", GetEvents},
+};
+
+constexpr Option kGetOptions[] = {
+    {"service", "NAME", "flows: of this service"},
+    {"backend", "SERVICE/BACKEND", "flows: of this backend"},
+    {"entries", "", "flows: every entry on a line, not counts"},
+    {"flow", "PACKET", "flows: the entry of this packet's connection"},
+    kWatchOption,
+    kIntervalOption,
+    kCountOption,
 };
 
 int RunGet(const Call& call) {
@@ -489,7 +500,8 @@ const Verb kVerbs[] = {
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state.\n\n"
      "  guideway status\n"
-     "  guideway status -o json --socket /run/guideway/other.sock"},
+     "  guideway status -o json --socket /run/guideway/other.sock",
+     kWatchOptions},
     {"get", "services|backends|interfaces|workers|flows|events", true, 1, RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
@@ -505,9 +517,11 @@ const Verb kVerbs[] = {
      "seen\n"
      "within one second only, since its first.\n\n"
      "  guideway get backends\n"
+     "  guideway get backends --watch --interval 2s\n"
      "  guideway get flows --backend web/web-1\n"
      "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
-     FlowOptions()},
+     kGetOptions},
+    TopVerb(),
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over reloads and applies\n"
      "until undrain, or until the backend leaves the configuration.\n\n"
@@ -635,9 +649,12 @@ int Main(int argc, char** argv) {
     for (const Option& option : verb.options) {
       const std::string name(option.name);
       if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
-      auto* const value = po::value<Strings>();
-      if (option.argument.empty()) value->zero_tokens()->implicit_value({""}, "");
-      options.add_options()(name.c_str(), value, "");
+      // One without an argument has an empty value where it is given.
+      options.add_options()(name.c_str(),
+                            option.argument.empty()
+                                ? po::value<Strings>()->zero_tokens()->implicit_value({""}, "")
+                                : po::value<Strings>(),
+                            "");
     }
   }
   po::positional_options_description words;
@@ -701,7 +718,17 @@ int Main(int argc, char** argv) {
   if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
-  const int status = verb->run(call);
+  const bool watches =
+      std::any_of(verb->options.begin(), verb->options.end(),
+                  [](const Option& option) { return option.name == kWatchOption.name; });
+  if (watches && !call.Has("watch")) {
+    for (const char* option : {"interval", "count"}) {
+      if (call.Has(option)) {
+        return WrongCall(absl::StrCat("--", option, " has no effect without --watch"), verb->name);
+      }
+    }
+  }
+  const int status = call.Has("watch") ? Watch(call, *verb) : verb->run(call);
   std::cout.flush();
   if (std::cout) return status;
   std::cerr << "guideway: the output could not be written\n";

@@ -71,13 +71,13 @@ Verb ExplainVerb();     // explain_verb.cc
 Verb PlanVerb();        // plan_verb.cc
 Verb ReplayVerb();      // replay_verb.cc
 Verb TableVerb();       // table_verb.cc
+Verb TopVerb();         // top_verb.cc
 
 // A plan in a line, without its end (plan_verb.cc).
 std::string PlanSummary(const api::Plan& plan);
 
-// `get flows` (flows_verb.cc), and the options of `get` that are for it alone.
+// `get flows` (flows_verb.cc).
 int GetFlows(const Call& call);
-absl::Span<const Option> FlowOptions();
 
 // For verbs whose JSON and YAML are just the message: shows it, unless a table is wanted.
 bool ShowMessage(const Call& call, const google::protobuf::Message& message);

@@ -158,6 +158,19 @@ TEST_F(ControllerTest, WithoutAHealthCheckABackendIsUp) {
   EXPECT_THAT(prober_.asked, IsEmpty());
 }
 
+TEST_F(ControllerTest, WhoAsksTheSamePresumesTheSame) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  prober_.silent = true;
+  // Both are asked for the first time; of web's machine it is known that it served.
+  const auto outcome =
+      Apply(ConfigText(ServiceText("new", 2, "{ name: x, address: 10.0.0.1 }", kTcpCheck) +
+                       ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }", kTcpCheck)));
+  loop_.RunAll();
+  ASSERT_EQ(*outcome, absl::OkStatus());
+  EXPECT_EQ(States()["web/a"], "up");
+  EXPECT_EQ(States()["new/x"], "up");
+}
+
 TEST_F(ControllerTest, AHealthChangeIsPublishedAndLogged) {
   MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
   prober_.Fail("10.0.0.2", "timeout after 500ms");

@@ -18,6 +18,7 @@ class FakeDataplane final : public Dataplane {
  public:
   void Publish(std::shared_ptr<const Snapshot> snapshot) override {
     published.push_back(std::move(snapshot));
+    if (on_publish) on_publish(*published.back());
   }
   void Reclaim() override { ++reclaims; }
   uint64_t SweptVersion() const override { return swept_version; }
@@ -49,6 +50,7 @@ class FakeDataplane final : public Dataplane {
   const Snapshot& snapshot() const { return *published.back(); }
 
   std::vector<std::shared_ptr<const Snapshot>> published;
+  std::function<void(const Snapshot&)> on_publish;
   int reclaims = 0;
   uint64_t swept_version = 0;
   std::vector<InterfaceStatus> interface_status = {{

@@ -88,7 +88,7 @@ TEST_F(GuidewayTest, HelpIsEverywhere) {
   const Result all = Run("--help");
   EXPECT_EQ(all.exit_status, 0);
   EXPECT_THAT(all.err, IsEmpty());
-  for (const char* verb : {"check", "table", "status", "get", "drain", "undrain", "apply"}) {
+  for (const char* verb : {"check", "table", "status", "get", "top", "drain", "undrain", "apply"}) {
     EXPECT_THAT(all.out, HasSubstr(absl::StrCat("\n  ", verb, " ")));
     const Result one = Run(absl::StrCat(verb, " --help"));
     EXPECT_EQ(one.exit_status, 0) << verb;
@@ -119,6 +119,9 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"status -o xml", "\"xml\""},
       {"status -o json -o yaml", "output"},
       {"get", "services|backends|interfaces|workers|flows|events"},
+      {"status --count 3", "--count has no effect without --watch"},
+      {"top --interval 1", "--interval 1 is not a time from 100ms to 24h, such as 2s"},
+      {"top --count -1", "--count -1 is not a number from 1 up"},
       {"get everything", "\"everything\""},
       {"drain", "SERVICE/BACKEND"},
       {"drain web", "\"web\""},
@@ -393,6 +396,32 @@ TEST_F(GuidewayTest, GetPartsOfStatus) {
   EXPECT_THAT(Live("get interfaces -o yaml").out, StartsWith("interfaces:\n"));
   EXPECT_THAT(Live("get events").out, HasSubstr("revision 1 in force"));
   EXPECT_THAT(Live("get events -o json").out, StartsWith("{\n \"events\": ["));
+}
+
+TEST_F(GuidewayTest, WatchedIntoAPipe) {
+  const Result tables = Live("get services --watch --interval 100ms --count 2");
+  EXPECT_EQ(tables.exit_status, 0) << tables.err;
+  EXPECT_THAT(tables.out, AllOf(StartsWith("SERVICE  VIPS"), HasSubstr("\n\nSERVICE  VIPS")));
+  EXPECT_THAT(tables.out, Not(HasSubstr("\033")));
+  EXPECT_THAT(Live("get services --watch --interval 100ms --count 2 -o yaml").out,
+              HasSubstr("\n---\nservices:\n"));
+  // What cannot be shown once is not tried again.
+  EXPECT_EQ(Run("status --watch --socket /nowhere").exit_status, 1);
+  EXPECT_EQ(Live("get backend --watch").exit_status, 2);
+}
+
+TEST_F(GuidewayTest, TopIntoAPipe) {
+  daemon_.Do([&] { daemon_.dataplane().worker_status[0].flows = 900; });
+  const Result blocks = Live("top --interval 100ms --count 2");
+  EXPECT_EQ(blocks.exit_status, 0) << blocks.err;
+  EXPECT_THAT(blocks.out, AllOf(StartsWith("guidewayd test  serving"),
+                                HasSubstr("! the worker on core 1 stands still\n"),
+                                HasSubstr("! the flow table of core 1 is 87.9% full\n")));
+  const Result json = Live("top --interval 100ms --count 2 -o json");
+  EXPECT_EQ(std::count(json.out.begin(), json.out.end(), '\n'), 2);
+  EXPECT_THAT(json.out, AllOf(StartsWith("{\"uptime_seconds\":"),
+                              HasSubstr("\"bits_per_second\":0"), HasSubstr("\"malformed\":0")));
+  EXPECT_EQ(Run("top --socket /nowhere").exit_status, 1);
 }
 
 TEST_F(GuidewayTest, DrainAndUndrain) {
