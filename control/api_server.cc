@@ -22,6 +22,7 @@
 #include "control/api/api.pb.h"
 #include "control/controller.h"
 #include "control/event_loop.h"
+#include "control/inspect.h"
 #include "control/metrics.h"
 #include "glog/logging.h"
 
@@ -81,6 +82,7 @@ class Socket {
 };
 
 int HttpStatus(const absl::Status& status) {
+  if (absl::IsInvalidArgument(status)) return 400;
   if (absl::IsNotFound(status)) return 404;
   if (absl::IsFailedPrecondition(status)) return 409;
   return 500;
@@ -208,6 +210,7 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
       : io_(io),
         controller_(controller),
         texts_(NewEventLoop(io)),
+        inspections_(NewEventLoop(io)),
         metrics_(std::make_shared<SlowAnswer>(
             texts_.get(),
             [controller]() -> SlowAnswer::Text {
@@ -227,8 +230,16 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<HttpRoute> SocketRoutes();
   std::vector<HttpRoute> ReadOnlyRoutes();
 
+  void Flows(const HttpRequest& request, const HttpReply& reply);
+  void FlowEntries(const HttpRequest& request, const HttpReply& reply);
+  template <typename Message>
+  void OfPacket(absl::StatusOr<Message> (*look)(const Inspection&, const std::string&),
+                const HttpRequest& request, HttpReply reply);
+  // Has `answer` made on the helper thread for inspections.
+  void Inspect(std::function<HttpAnswer()> answer, HttpReply reply);
   void History(const HttpRequest& request, const HttpReply& reply);
   void Apply(HttpRequest request, const HttpReply& reply);
+  void Plan(HttpRequest request, const HttpReply& reply);
   void Rollback(const HttpRequest& request, const HttpReply& reply);
   void SetWeight(const HttpRequest& request, const HttpReply& reply);
   void OnBackend(void (Controller::*change)(Controller::BackendRequest, Controller::Done),
@@ -253,11 +264,34 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
+  // A handler for a long message: this thread copies what is so now, another makes JSON of it. Of
+  // ten thousand backends that takes a tenth of a second, in which no probe would be started.
+  template <typename Facts>
+  auto InJson(const Facts& facts) {
+    return [this, facts](const HttpRequest&, const HttpReply& reply) {
+      struct Text {
+        decltype(facts()) message;
+        HttpAnswer answer;
+      };
+      auto text = std::make_shared<Text>(Text{facts(), {}});
+      texts_->RunOnHelper(
+          [text] {
+            text->answer = JsonAnswer(text->message);
+            text->message = {};  // takes long as well
+          },
+          [weak = weak_from_this(), text, reply] {
+            if (weak.lock() != nullptr) reply(std::move(text->answer));
+          });
+    };
+  }
+
   boost::asio::io_context& io_;
   Controller* const controller_;
   std::string path_;
   // Its helper thread makes texts: a Compile must not wait for them.
   std::unique_ptr<EventLoop> texts_;
+  // And this one's reads flow tables, so that neither waits for the other.
+  std::unique_ptr<EventLoop> inspections_;
   std::shared_ptr<SlowAnswer> metrics_, services_, backends_;
   std::unique_ptr<HttpServer> socket_, read_only_;
 };
@@ -267,11 +301,35 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
       {"/v1/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
       {"/v1/services", Method::kGet, Later(services_)},
       {"/v1/backends", Method::kGet, Later(backends_)},
+      {"/v1/flows",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) { Flows(request, reply); },
+       false,
+       {"service", "backend"}},
+      {"/v1/flows/entries",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) { FlowEntries(request, reply); },
+       false,
+       {"service", "backend"}},
+      {"/v1/flows/lookup",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) {
+         OfPacket(LookUpFlow, request, reply);
+       },
+       false,
+       {"packet"}},
+      {"/v1/explain",
+       Method::kGet,
+       [this](const HttpRequest& request, const HttpReply& reply) {
+         OfPacket(Explain, request, reply);
+       },
+       false,
+       {"packet"}},
       {"/v1/apply",
        Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Apply(std::move(request), reply); },
        true,
-       {"discard_overrides"}},
+       {"discard_overrides", "max_moved"}},
       {"/v1/history",
        Method::kGet,
        [this](const HttpRequest& request, const HttpReply& reply) { History(request, reply); },
@@ -281,6 +339,9 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        [this](const HttpRequest& request, const HttpReply& reply) { Rollback(request, reply); }},
       {"/v1/weight", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) { SetWeight(request, reply); }},
+      {"/v1/plan", Method::kPost,
+       [this](HttpRequest request, const HttpReply& reply) { Plan(std::move(request), reply); },
+       true},
       {"/v1/drain", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) {
          OnBackend(&Controller::Drain, request, reply);
@@ -301,6 +362,95 @@ std::vector<HttpRoute> ApiServer::Impl::ReadOnlyRoutes() {
          return controller_->stopping() ? TextAnswer(503, "stopping\n") : TextAnswer(200, "ok\n");
        })},
   };
+}
+
+void ApiServer::Impl::Inspect(std::function<HttpAnswer()> answer, HttpReply reply) {
+  auto made = std::make_shared<HttpAnswer>();
+  inspections_->RunOnHelper([made, answer = std::move(answer)] { *made = answer(); },
+                            [made, reply = std::move(reply)] { reply(std::move(*made)); });
+}
+
+namespace {
+
+absl::StatusOr<FlowFilter> FilterOf(const HttpRequest& request, const Inspection& inspection) {
+  const auto parameter = [&](const char* name) {
+    const auto found = request.parameters.find(name);
+    return found == request.parameters.end() ? "" : found->second;
+  };
+  return FlowFilter::Make(*inspection.snapshot, parameter("service"), parameter("backend"));
+}
+
+}  // namespace
+
+void ApiServer::Impl::Flows(const HttpRequest& request, const HttpReply& reply) {
+  Inspection inspection = controller_->Inspect();
+  const absl::StatusOr<FlowFilter> filter = FilterOf(request, inspection);
+  if (!filter.ok()) {
+    return reply(ErrorAnswer(HttpStatus(filter.status()), filter.status().message()));
+  }
+  Inspect([inspection = std::move(inspection),
+           filter = *filter] { return JsonAnswer(CountFlows(inspection, filter)); },
+          reply);
+}
+
+// A piece is made when the client has taken the one before: a table is never in memory as text.
+void ApiServer::Impl::FlowEntries(const HttpRequest& request, const HttpReply& reply) {
+  Inspection inspection = controller_->Inspect();
+  const absl::StatusOr<FlowFilter> filter = FilterOf(request, inspection);
+  if (!filter.ok()) {
+    return reply(ErrorAnswer(HttpStatus(filter.status()), filter.status().message()));
+  }
+  HttpAnswer answer = {200, nullptr, "application/x-ndjson"};
+  answer.pieces = [weak = weak_from_this(), stream = std::make_shared<FlowStream>(
+                                                std::move(inspection), *filter)](auto piece) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    auto text = std::make_shared<std::string>();
+    auto more = std::make_shared<bool>();
+    self->inspections_->RunOnHelper([stream, text, more] { *more = stream->Next(text.get()); },
+                                    [piece, text, more] { piece(*more ? text : nullptr); });
+  };
+  reply(std::move(answer));
+}
+
+template <typename Message>
+void ApiServer::Impl::OfPacket(absl::StatusOr<Message> (*look)(const Inspection&,
+                                                               const std::string&),
+                               const HttpRequest& request, HttpReply reply) {
+  const auto packet = request.parameters.find("packet");
+  if (packet == request.parameters.end()) {
+    return reply(ErrorAnswer(
+        400, "the query has no packet: ?packet=tcp+203.0.113.7:40000+%3E+198.51.100.10:80"));
+  }
+  Inspect(
+      [look, inspection = controller_->Inspect(), text = packet->second] {
+        const absl::StatusOr<Message> message = look(inspection, text);
+        if (message.ok()) return JsonAnswer(*message);
+        return ErrorAnswer(HttpStatus(message.status()), message.status().message());
+      },
+      std::move(reply));
+}
+
+namespace {
+
+// What a configuration that came in a body is called in what is said of it.
+std::string FileOf(const HttpRequest& request) {
+  return request.file.empty() ? "configuration" : request.file;
+}
+
+// A handler's reply: the message, or why there is none.
+template <typename Message>
+auto OrRefusal(const HttpReply& reply) {
+  return [reply](const absl::StatusOr<Message>& result) {
+    if (result.ok()) return reply(JsonAnswer(*result));
+    reply(ErrorAnswer(422, result.status().message()));
+  };
+}
+
+}  // namespace
+
+void ApiServer::Impl::Plan(HttpRequest request, const HttpReply& reply) {
+  controller_->Plan(FileOf(request), std::move(request.body), OrRefusal<api::Plan>(reply));
 }
 
 void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply) {

@@ -11,8 +11,11 @@
 // Scrapes of /metrics: the control thread copies counters, a thread of the server's own makes the
 // text, and whoever asks meanwhile gets the same one.
 //
-// Thread contract: the control thread's; the server must be destroyed before its Controller and
-// its io_context. Connections end with it.
+// What looks into flow tables is read and written on another thread of the server's own; the stream
+// of entries a piece at a time, as its client takes it.
+//
+// Thread contract: the control thread's; the server must be destroyed before its Controller, that
+// one's Dataplane and its io_context. Connections end with it.
 #ifndef GUIDEWAY_CONTROL_API_SERVER_H_
 #define GUIDEWAY_CONTROL_API_SERVER_H_
 

@@ -48,10 +48,14 @@ struct BackendFacts {
   BackendState state = BackendState::kUp;
   Share share = kFullShare;
   std::optional<uint32_t> weight = std::nullopt;  // instead of the configuration's
+
+  friend bool operator==(const BackendFacts&, const BackendFacts&) = default;
 };
 struct ServiceFacts {
   ServiceId id = 0;
   std::vector<BackendFacts> backends;  // in the order of the configuration
+
+  friend bool operator==(const ServiceFacts&, const ServiceFacts&) = default;
 };
 
 struct CompileInput {

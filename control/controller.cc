@@ -12,6 +12,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "control/api/api.pb.h"
@@ -19,8 +21,10 @@
 #include "control/flap_damper.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
+#include "control/inspect.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
+#include "control/plan.h"
 #include "control/revision.h"
 #include "control/service_health.h"
 #include "control/slow_start.h"
@@ -60,7 +64,10 @@ struct Change {
   std::optional<Overrides> overrides;        // instead of those in force
   uint64_t rolled_back_to = 0;               // the revision of `kept`
   Controller::ApplyDone done;                // may be null
+  double max_moved = 1;
+  Controller::PlanDone planned = nullptr;  // not null: it is not to be put in force
 
+  bool is_plan() const { return planned != nullptr; }
   bool IsReload() const { return !text && kept == nullptr; }
 };
 
@@ -82,13 +89,44 @@ Controller::ApplyDone Both(Controller::ApplyDone first, Controller::ApplyDone se
   };
 }
 
+// Comes from 2.0 % to «2%», from 12.34 to «12.3%».
+std::string PercentText(double share) { return absl::StrFormat("%.3g%%", share * 100); }
+
+// FailedPrecondition with the services of which more would move than may.
+absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved) {
+  constexpr size_t kShown = 8;
+  constexpr double kRounding = 1e-9;
+  std::vector<std::string> moved;
+  for (const api::ServicePlan& service : plan.services()) {
+    if (service.moved() <= max_moved + kRounding) continue;
+    moved.push_back(
+        absl::StrCat(PercentText(service.moved()), " of service ", service.name(), "'s"));
+  }
+  if (moved.empty()) return absl::OkStatus();
+  const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
+  moved.resize(moved.size() - more);
+  if (more > 0) moved.push_back(absl::StrCat("too much of ", more, " more services'"));
+  return absl::FailedPreconditionError(
+      absl::StrCat(name, " is not applied: ", absl::StrJoin(moved, ", "),
+                   " new connections would move, and no more than ", PercentText(max_moved),
+                   " may; `guideway plan` tells what moves and why"));
+}
+
 // What one visit to the helper thread takes along and brings back.
 struct Round {
   std::optional<Change> change;
   std::vector<Waiting> waiting;  // for what is wanted to be in force
+  bool was_dirty = false;        // there is such
   std::shared_ptr<const Revision> revision;
   CompileInput input;
   std::vector<ServiceHealth> health;  // that `input` goes by
+  // For a plan: `input` with the health of the moment, backends that are new being up; what is in
+  // force, and how many connections its backends have open.
+  std::optional<CompileInput> plan_input;
+  InForce before;
+  absl::flat_hash_map<BackendId, uint64_t> open_connections;
+
+  api::Plan plan;
 
   absl::StatusOr<LoadedSource> loaded = absl::UnknownError("");
   std::shared_ptr<const ConfigSource> source;         // of `loaded`
@@ -102,6 +140,30 @@ struct Round {
     const auto begun = std::chrono::steady_clock::now();
     snapshot = Compile(input, &stats);
     compile_time = std::chrono::steady_clock::now() - begun;
+  }
+
+  // The plan, and what becomes of it.
+  void RunPlan() {
+    const CompileInput actual = std::exchange(input, *std::move(plan_input));
+    RunCompile();
+    if (!snapshot.ok()) return;
+    plan = MakePlan({&before.revision->config(), before.snapshot.get()},
+                    {&revision->config(), snapshot->get()}, [this](BackendId id) {
+                      const auto found = open_connections.find(id);
+                      return found == open_connections.end() ? 0 : found->second;
+                    });
+    for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
+    if (change->is_plan()) return;
+    if (absl::Status s = CheckMoved(plan, change->name, change->max_moved); !s.ok()) {
+      snapshot = s;
+      return;
+    }
+    if (input.services == actual.services) return;  // the same Snapshot
+    const CompileStats first = stats;
+    input = actual;
+    input.previous = *snapshot;  // has its tables
+    RunCompile();
+    stats.tables_built += first.tables_built;
   }
 };
 
@@ -150,6 +212,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   MetricsFacts GetMetrics() const;
   api::RevisionList GetHistory() const;
   void GetRevision(uint64_t number, RevisionDone done) const;
+  Inspection Inspect() const;
 
   bool stopping_ = false;
 
@@ -164,6 +227,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(
       std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
   void FillInput(Round& round) const;
+  void FillPlanInput(Round& round) const;
   void Commit(Round& round);
   void CommitConfiguration(Round& round);
   Overrides OfSomebody(const Overrides& overrides, bool tell);
@@ -190,6 +254,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void Tidy();
   void Event(std::string text);
 
+  double UptimeSeconds() const { return absl::ToDoubleSeconds(loop_->Now() - started_); }
   ServiceCounts CountsOf(ServiceId id) const;
   BackendCounts CountsOfBackend(BackendId id) const;
 
@@ -312,7 +377,7 @@ void Controller::Impl::Load(std::shared_ptr<Round> round) {
 
 void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
   absl::Status status = round->loaded.status();
-  if (status.ok()) {
+  if (status.ok() && !round->change->is_plan()) {  // a plan says what needs a restart
     status = CheckUnchanged(*now_.revision, round->loaded->config.config, round->loaded->hash_seed);
   }
   if (status.ok()) {
@@ -332,14 +397,17 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
 }
 
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
-  round->waiting = std::exchange(waiting_, {});
-  dirty_ = false;
+  if (!round->change || !round->change->is_plan()) {
+    round->waiting = std::exchange(waiting_, {});
+    round->was_dirty = std::exchange(dirty_, false);
+  }
   if (round->change && round->change->overrides) {
     round->overrides_before = overrides_;
     overrides_ = std::make_shared<const Overrides>(*std::move(round->change->overrides));
   }
   FillInput(*round);
-  loop_->RunOnHelper([round] { round->RunCompile(); },
+  if (round->change && !round->change->IsReload()) FillPlanInput(*round);
+  loop_->RunOnHelper([round] { round->plan_input ? round->RunPlan() : round->RunCompile(); },
                      [weak = weak_from_this(), round] {
                        if (auto self = weak.lock()) self->Compiled(round);
                      });
@@ -347,6 +415,16 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   busy_ = false;
+  if (round->change && round->change->is_plan()) {
+    service_ids_.Abort();
+    backend_ids_.Abort();
+    if (round->snapshot.ok()) {
+      round->change->planned(std::move(round->plan));
+    } else {
+      round->change->planned(round->snapshot.status());
+    }
+    return NextRound();
+  }
   CountCompile(*round);
   if (!round->snapshot.ok() && round->overrides_before != nullptr &&
       overrides_ == round->overrides) {
@@ -361,7 +439,7 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
     // What else this round took along is still wanted, under the old configuration.
     waiting_.insert(waiting_.begin(), std::make_move_iterator(round->waiting.begin()),
                     std::make_move_iterator(round->waiting.end()));
-    dirty_ = true;
+    dirty_ |= round->was_dirty;
   } else {
     // The configuration compiled before, so this is not about it. The next event tries again.
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
@@ -418,13 +496,19 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
   // is known: all are taken for up, as the balancer's peers do and as it did itself before a
   // restart, so that connections find the backends they have.
   if (now_.revision == nullptr) return {Health::kUp, ""};
-  // A machine that served goes on while a new question about it is open.
-  auto before = now_.revision->places.find(revision.NameOf(place));
-  if (before == now_.revision->places.end() ||
-      now_.revision->at(before->second).address != backend.address) {
-    return {Health::kChecking, ""};
+  // A machine that served goes on while a new question about it is open. Whoever asks the same
+  // question presumes the same: it will have one answer.
+  Health presumed = Health::kChecking;
+  for (const Revision::Place& asker : revision.askers.at(*backend.target)) {
+    auto before = now_.revision->places.find(revision.NameOf(asker));
+    if (before == now_.revision->places.end() ||
+        now_.revision->at(before->second).address != backend.address) {
+      continue;
+    }
+    const Health was = HealthOf(*now_.revision, before->second).health;
+    if (presumed != Health::kUp && was != Health::kChecking) presumed = was;
   }
-  return {HealthOf(*now_.revision, before->second).health, ""};
+  return {presumed, ""};
 }
 
 bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
@@ -482,6 +566,37 @@ void Controller::Impl::FillInput(Round& round) const {
     // The others are to take load off those that are left, and at once.
     for (BackendFacts& backend : facts.backends) {
       if (health.health_ignored) backend.share = kFullShare;
+    }
+  }
+}
+
+// Whoever is in force keeps the state that it has there, so that what moves is the change's doing.
+void Controller::Impl::FillPlanInput(Round& round) const {
+  const Revision& revision = *round.revision;
+  CompileInput& input = round.plan_input.emplace(round.input);
+  for (size_t s = 0; s < revision.services.size(); ++s) {
+    for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      BackendFacts& facts = input.services[s].backends[b];
+      const Backend* before = now_.snapshot->FindBackend(facts.id);
+      const BackendState if_well =
+          IsDrained(revision, place) ? BackendState::kDrain : BackendState::kUp;
+      if (before == nullptr || before->address != revision.at(place).address) {
+        facts.state = if_well;
+        facts.share = kFullShare;
+      } else if (before->state != BackendState::kDrain) {
+        facts.state = before->state == BackendState::kDown ? BackendState::kDown : if_well;
+        facts.share = before->share;
+      } else {
+        facts.share = kFullShare;  // of one that is put back, when its slow start is over
+      }
+    }
+  }
+  round.before = now_;
+  for (const Revision::Service& service : now_.revision->services) {
+    for (const Revision::Backend& backend : service.backends) {
+      const uint64_t open = dataplane_->backend_counts(backend.id).active_flows;
+      if (open > 0) round.open_connections.emplace(backend.id, open);
     }
   }
 }
@@ -550,6 +665,7 @@ void Controller::Impl::CommitConfiguration(Round& round) {
   const uint64_t expected = history_->next_number();
   result.set_revision(expected);
   if (round.change) result.set_rolled_back_to(round.change->rolled_back_to);
+  if (round.change && !round.change->IsReload()) *result.mutable_plan() = std::move(round.plan);
   Event(absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
                      ", backends ", now_.revision->places.size(),
                      applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
@@ -672,6 +788,7 @@ void Controller::Impl::TellOfHealth(const InForce& before) {
 }
 
 void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
+  if (change.is_plan()) return change.planned(why);
   config_error_ = std::string(why.message());
   for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
   Event(absl::StrCat("configuration ", change.name, " refused, revision ", revision_,
@@ -848,7 +965,7 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_state(stopping_ ? "stopping" : "serving");
   status.set_version(options_.version);
   status.set_pid(getpid());
-  status.set_uptime_seconds(absl::ToDoubleSeconds(loop_->Now() - started_));
+  status.set_uptime_seconds(UptimeSeconds());
   status.set_config_file(options_.config_file);
   status.set_revision(revision_);
   status.set_applied_file(applied_file_);
@@ -877,6 +994,10 @@ api::Status Controller::Impl::GetStatus() const {
     out->set_flows(worker.flows);
     out->set_flow_capacity(worker.flow_capacity);
     out->set_flows_not_stored(worker.flows_not_stored);
+    out->set_flows_evicted(worker.flows_evicted);
+    out->set_busy_seconds(static_cast<double>(worker.busy_ns) / 1e9);
+    out->set_idle_seconds(static_cast<double>(worker.idle_ns) / 1e9);
+    out->set_rounds(worker.rounds);
   }
   Fill(sum, status.mutable_packets());
   for (const InterfaceStatus& interface : dataplane_->interfaces()) {
@@ -895,6 +1016,7 @@ api::Status Controller::Impl::GetStatus() const {
 
 api::ServiceList Controller::Impl::GetServices() const {
   api::ServiceList list;
+  list.set_uptime_seconds(UptimeSeconds());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& planned = now_.revision->services[s];
     const config::Service& config = now_.revision->config().services(static_cast<int>(s));
@@ -915,14 +1037,14 @@ api::ServiceList Controller::Impl::GetServices() const {
     out->set_bytes(counts.bytes);
     out->set_forwarded(counts.forwarded);
     out->set_dropped(counts.dropped);
-    BackendCounts sum;
+    uint64_t new_flows = carried_new_flows_.at(planned.id), active_flows = 0;
     for (const Revision::Backend& backend : planned.backends) {
       const BackendCounts one = CountsOfBackend(backend.id);
-      sum.new_flows += one.new_flows;
-      sum.active_flows += one.active_flows;
+      new_flows += one.new_flows;
+      active_flows += one.active_flows;
     }
-    out->set_new_flows(sum.new_flows);
-    out->set_active_flows(sum.active_flows);
+    out->set_new_flows(new_flows);
+    out->set_active_flows(active_flows);
     out->set_health_ignored(now_.health[s].health_ignored);
     out->set_healthy(now_.health[s].healthy);
   }
@@ -985,8 +1107,17 @@ void Controller::Impl::GetRevision(uint64_t number, RevisionDone done) const {
   });
 }
 
+Inspection Controller::Impl::Inspect() const {
+  Inspection inspection = {.snapshot = now_.snapshot, .dataplane = dataplane_, .workers = {}};
+  for (const WorkerStatus& worker : dataplane_->workers()) {
+    inspection.workers.push_back({worker.core, worker.flow_capacity});
+  }
+  return inspection;
+}
+
 api::BackendList Controller::Impl::GetBackends() const {
   api::BackendList list;
+  list.set_uptime_seconds(UptimeSeconds());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const config::Service& config = now_.revision->config().services(static_cast<int>(s));
     const Service& service = *now_.snapshot->services()[s];
@@ -1053,7 +1184,12 @@ void Controller::Apply(ApplyRequest request, ApplyDone done) {
                .who = std::move(request.who),
                .how = "apply",
                .overrides = request.discard_overrides ? std::optional(Overrides()) : std::nullopt,
-               .done = std::move(done)});
+               .done = std::move(done),
+               .max_moved = request.max_moved});
+}
+
+void Controller::Plan(std::string name, std::string text, PlanDone done) {
+  impl_->Take({.name = std::move(name), .text = std::move(text), .planned = std::move(done)});
 }
 
 void Controller::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
@@ -1083,5 +1219,6 @@ api::RevisionList Controller::GetHistory() const { return impl_->GetHistory(); }
 void Controller::GetRevision(uint64_t number, RevisionDone done) const {
   impl_->GetRevision(number, std::move(done));
 }
+Inspection Controller::Inspect() const { return impl_->Inspect(); }
 
 }  // namespace guideway

@@ -16,7 +16,9 @@
 //      (control/history.h). A request is answered when the Snapshot that carries it is published
 //      and the history has it, or could not keep it; or when it is refused.
 //   4. An override by hand holds until it is undone or its backend leaves the configuration.
-//   5. A backend keeps its health when its question changes, until the answers to the new one bring
+//   5. A plan is made like a change, by a Compile of its own, and leaves no trace. The change that
+//      it is of and the one that is put in force cannot differ: one round does both.
+//   6. A backend keeps its health when its question changes, until the answers to the new one bring
 //      it down or up.
 //
 // What is fixed while the process runs: interfaces, workers, flows_per_worker, hugepages, idle, the
@@ -51,11 +53,13 @@ namespace guideway {
 namespace api {
 class ApplyResult;
 class BackendList;
+class Plan;
 class RevisionList;
 class RevisionText;
 class ServiceList;
 class Status;
 }  // namespace api
+struct Inspection;
 struct MetricsFacts;
 
 class Controller {
@@ -85,14 +89,20 @@ class Controller {
   using ApplyDone = std::function<void(absl::StatusOr<api::ApplyResult>)>;
   void Reload(ApplyDone done = nullptr);
 
-  // Puts a text in force, a configuration.
+  // Puts a text in force, a configuration. It is refused, too, if more than the share `max_moved`
+  // of any service's new connections would move by it.
   struct ApplyRequest {
     std::string name;  // of the file it is from, for errors
     std::string text;
     std::string who;
     bool discard_overrides = false;
+    double max_moved = 1;
   };
   void Apply(ApplyRequest request, ApplyDone done);
+
+  // What Apply would change. Changes nothing, and takes its turn among the changes.
+  using PlanDone = std::function<void(absl::StatusOr<api::Plan>)>;
+  void Plan(std::string name, std::string text, PlanDone done);
 
   // Puts a revision in force again: its configuration and its overrides. Without a number, the
   // newest with another configuration than the one in force. NotFound names the numbers there are.
@@ -125,6 +135,8 @@ class Controller {
   // NotFound names the numbers there are.
   using RevisionDone = std::function<void(absl::StatusOr<api::RevisionText>)>;
   void GetRevision(uint64_t number, RevisionDone done) const;
+  // For a look into the packet path, on another thread.
+  Inspection Inspect() const;
 
  private:
   class Impl;

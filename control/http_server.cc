@@ -13,6 +13,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/chunk_encode.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/span_body.hpp>
@@ -326,16 +327,56 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
                   beast::string_view(answer.type.data(), answer.type.size()));
     if (!allow_.empty()) response_.set(http::field::allow, allow_);
     response_.keep_alive(keep_alive_);
+    if (answer.pieces != nullptr) return WriteInPieces(std::move(answer.pieces));
     body_ = std::move(answer.body);
     response_.body() = {body_->data(), body_->size()};
     response_.prepare_payload();
     http::async_write(stream_, response_, [self = shared_from_this()](error_code e, size_t) {
       self->response_ = {};
       self->body_.reset();
-      if (e || self->server_->stopped_) return;
-      if (self->keep_alive_) return self->ReadHead();
-      self->Linger();
+      self->AnswerIsWritten(e);
     });
+  }
+  void AnswerIsWritten(error_code e) {
+    if (e || server_->stopped_) return;
+    if (keep_alive_) return ReadHead();
+    Linger();
+  }
+
+  void WriteInPieces(HttpPieces pieces) {
+    pieces_ = std::move(pieces);
+    response_.chunked(true);
+    auto head = std::make_shared<http::response_serializer<http::span_body<const char>>>(response_);
+    http::async_write_header(
+        stream_, *head,
+        [self = shared_from_this(), head](error_code e, size_t) { self->NextPiece(e); });
+  }
+  // The client has taken all so far.
+  void NextPiece(error_code e) {
+    if (e || server_->stopped_) return;
+    stream_.expires_never();
+    Move(server_->busy_, true);
+    pieces_([self = shared_from_this()](std::shared_ptr<const std::string> piece) {
+      self->WritePiece(std::move(piece));
+    });
+  }
+  void WritePiece(std::shared_ptr<const std::string> piece) {
+    if (server_->stopped_) return Close();
+    // An empty chunk would be the last.
+    if (piece != nullptr && piece->empty()) return NextPiece({});
+    WaitForClient(server_->limits_.body_timeout);
+    body_ = std::move(piece);
+    if (body_ == nullptr) {
+      pieces_ = nullptr;
+      asio::async_write(stream_, http::make_chunk_last(),
+                        [self = shared_from_this()](error_code e, size_t) {
+                          self->response_ = {};
+                          self->AnswerIsWritten(e);
+                        });
+      return;
+    }
+    asio::async_write(stream_, http::make_chunk(asio::buffer(*body_)),
+                      [self = shared_from_this()](error_code e, size_t) { self->NextPiece(e); });
   }
 
   // Lets a client that is still sending read the answer before the connection goes away.
@@ -377,9 +418,10 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
-  std::shared_ptr<const std::string> body_;        // of response_
-  const HttpRoute* route_ = nullptr;               // of the request that is being read
-  size_t body_limit_ = 0;                          // the same
+  std::shared_ptr<const std::string> body_;  // of response_, or the piece of it that is written
+  HttpPieces pieces_;                        // of response_, while it is written in pieces
+  const HttpRoute* route_ = nullptr;         // of the request that is being read
+  size_t body_limit_ = 0;                    // the same
   std::map<std::string, std::string> parameters_;  // the same
   std::string allow_;
   bool keep_alive_ = false;

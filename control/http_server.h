@@ -5,7 +5,8 @@
 // time, each until it is answered); requests must arrive and answers be taken within a time. Of
 // more than `connections` connections the one that has waited longest for its client is closed, and
 // one client (a user of this host, or an address) has three quarters of them at most, and closes
-// its own; where all of them wait for answers the next one gets 503. What is not allowed (403), is
+// its own; where all of them wait for answers the next one gets 503. A body in pieces keeps no more
+// than one of them in memory, and its client has that time for each. What is not allowed (403), is
 // no request or has parameters that the route does not take (400), goes nowhere (404), has the
 // wrong method (405) or too large a body (413) is answered here with an api::Error, and ends the
 // connection; of what its client sends after that little is read.
@@ -55,10 +56,15 @@ struct HttpRequest {
   std::optional<Peer> peer;  // who asks, on a Unix socket
 };
 
+// Gives the next piece of a body to its callback, once, at once or later, on the control thread; a
+// null one ends the body. The next is asked for when the client has taken the last.
+using HttpPieces = std::function<void(std::function<void(std::shared_ptr<const std::string>)>)>;
+
 struct HttpAnswer {
   int status = 200;
   std::shared_ptr<const std::string> body;  // many answers may share one
   absl::string_view type;                   // Content-Type; a constant
+  HttpPieces pieces = nullptr;              // instead of `body`, for one that is never whole
 };
 
 HttpAnswer TextAnswer(int status, std::string text);

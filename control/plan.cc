@@ -182,7 +182,9 @@ class Identities {
   std::map<std::pair<std::string, IpAddress>, int> known_;
 };
 
-using Shares = std::map<int, double>;
+// By identity; kNobody's is not among them.
+using Shares = std::vector<double>;
+double ShareOf(const Shares& shares, size_t id) { return id < shares.size() ? shares[id] : 0; }
 
 // What a client in this region gets: the slots of the table that serves it.
 class SlotsOf {
@@ -196,8 +198,15 @@ class SlotsOf {
     return member == LookupTable::kNoMember ? Identities::kNobody : ids_[pool_.first + member];
   }
   Shares shares() const {
+    std::vector<uint32_t> slots;  // how many each has
+    for (uint32_t slot = 0; slot < size(); ++slot) {
+      const int id = (*this)[slot];
+      if (id == Identities::kNobody) continue;
+      if (static_cast<size_t>(id) >= slots.size()) slots.resize(id + 1);
+      ++slots[id];
+    }
     Shares shares;
-    for (uint32_t slot = 0; slot < size(); ++slot) shares[(*this)[slot]] += 1.0 / size();
+    for (const uint32_t n : slots) shares.push_back(static_cast<double>(n) / size());
     return shares;
   }
 
@@ -225,21 +234,17 @@ double MovedOf(const SlotsOf& before, const SlotsOf& after) {
 // The same where every connection is hashed anew: it stays by chance.
 double MovedByChance(const Shares& before, const Shares& after) {
   double served = 0, stays = 0;
-  for (const auto& [id, share] : before) {
-    if (id == Identities::kNobody) continue;
-    served += share;
-    const auto now = after.find(id);
-    if (now != after.end()) stays += share * now->second;
+  for (size_t id = 0; id < before.size(); ++id) {
+    served += before[id];
+    stays += before[id] * ShareOf(after, id);
   }
   return served - stays;
 }
 
 double MovedAtLeast(const Shares& before, const Shares& after) {
   double lost = 0;
-  for (const auto& [id, share] : before) {
-    if (id == Identities::kNobody) continue;
-    const auto now = after.find(id);
-    lost += std::max(0.0, share - (now == after.end() ? 0 : now->second));
+  for (size_t id = 0; id < before.size(); ++id) {
+    lost += std::max(0.0, before[id] - ShareOf(after, id));
   }
   return lost;
 }
@@ -253,12 +258,17 @@ size_t RegionNamed(const Service& service, const std::string& name) {
 
 Shares ByConnection(const Service& service, const std::vector<int>& ids) {
   Shares shares;
-  for (size_t i = 0; i < ids.size(); ++i) shares[ids[i]] += service.connection_shares[i];
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto id = static_cast<size_t>(ids[i]);
+    if (id >= shares.size()) shares.resize(id + 1);
+    shares[id] += service.connection_shares[i];
+  }
   return shares;
 }
 
 // Fills in what moves of a service that is on both sides.
 void FillMoved(const Service& before, const Service& after, bool new_seed, api::ServicePlan* plan) {
+  if (&before == &after && !new_seed) return;  // one that Compile has shared
   Identities identities;
   const std::vector<int> was = identities.Of(before), is = identities.Of(after);
   const bool by_table = ChoosesByTable(after.scheduler);

@@ -1,16 +1,23 @@
 // The seam between control and the packets: control hands down Snapshots and reads counters, and
 // that is all it knows of workers, queues and DPDK.
 //
-// All of it is called by the control thread alone, and none of it waits for a worker.
+// All of it is called by the control thread alone, and none of it waits for a worker. What looks
+// into the flow tables may be called by any thread: it reads while the workers write, and changes
+// nothing.
 #ifndef GUIDEWAY_DATAPLANE_DATAPLANE_H_
 #define GUIDEWAY_DATAPLANE_DATAPLANE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
+#include "dataplane/explanation.h"
+#include "dataplane/flow_entry.h"
 #include "maglev/net.h"
 #include "maglev/snapshot.h"
 
@@ -62,6 +69,18 @@ class Dataplane {
   // Of all workers together, since the start of the process; ids that were never used count 0.
   virtual ServiceCounts service_counts(ServiceId id) const = 0;
   virtual BackendCounts backend_counts(BackendId id) const = 0;
+
+  // Appends the entries at the places [first, last) of the flow table of one worker, by its place
+  // in `workers()`; there are `flow_capacity` places. Entries that are timed out are there until
+  // they are swept. One that is moved meanwhile may be told twice, or not at all.
+  virtual void ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                         std::vector<FlowEntry>* entries) const = 0;
+
+  // Where this packet would go now by `snapshot` and the flow tables, and what they know of its
+  // connection. `packet` is as people write it (dataplane/packet/packet_text.h); an InvalidArgument
+  // says what is wrong with it.
+  virtual absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
+                                              absl::string_view packet) const = 0;
 };
 
 }  // namespace guideway

@@ -38,7 +38,7 @@ FOREIGN = {
     r"gflags/.*": ["lb/"],
     r"prometheus/.*": ["control/", "tests/"],
     r"openssl/.*": ["control/", "tests/", "bench/"],
-    r"glog/.*": ["control/", "dataplane/io/", "lb/", "tests/"],
+    r"glog/.*": ["control/", "dataplane/io/", "lb/", "tests/", "bench/"],
     # maglev/ and dataplane/packet/ know no threads, no clock and no I/O (atomics are memory).
     r"(thread|mutex|chrono|iostream|fstream|condition_variable|sys/socket\.h|time\.h|ctime)":
         ["control/", "dataplane/io/", "lb/", "tools/", "tests/", "bench/"],

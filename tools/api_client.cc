@@ -16,6 +16,8 @@
 #include <limits>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
@@ -74,6 +76,18 @@ absl::Status Unreachable(const std::string& path, int error) {
 
 }  // namespace
 
+std::string QueryPart(absl::string_view name, absl::string_view value) {
+  std::string out = absl::StrCat(name, "=");
+  for (const char c : value) {
+    if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("-._~", c)) {
+      out += c;
+    } else {
+      absl::StrAppend(&out, "%", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
+    }
+  }
+  return out;
+}
+
 absl::Status ApiClient::Get(const std::string& path, google::protobuf::Message* answer) {
   return Call(absl::StrCat("GET ", path, " HTTP/1.1\r\n"), "", answer);
 }
@@ -99,8 +113,9 @@ absl::Status ApiClient::PostFile(const std::string& path, const std::string& fil
               text, answer);
 }
 
-absl::Status ApiClient::Call(const std::string& head, const std::string& body,
-                             google::protobuf::Message* answer) {
+absl::StatusOr<bool> ApiClient::Exchange(const std::string& head, const std::string& body,
+                                         bool patience_each,
+                                         absl::FunctionRef<bool(const char*, size_t)> take) {
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
   if (socket_path_.size() >= sizeof(address.sun_path)) {
     return Unreachable(socket_path_, ENAMETOOLONG);
@@ -116,7 +131,7 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
     return Unreachable(socket_path_, errno);
   }
 
-  const absl::Time until = absl::Now() + patience_;
+  absl::Time until = absl::Now() + patience_;
   const absl::Status too_slow = absl::UnavailableError(
       absl::StrCat("guidewayd did not answer within ", absl::FormatDuration(patience_),
                    " on the control socket ", socket_path_, "; look at its log"));
@@ -131,20 +146,103 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
     if (n < 0) break;
     sent += static_cast<size_t>(n);
   }
-  std::string received;
+  bool any = false;
   char buffer[65536];
   for (;;) {
     if (!WaitFor(fd, POLLIN, until)) return too_slow;
     const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
-    received.append(buffer, static_cast<size_t>(n));
+    any = true;
+    if (!take(buffer, static_cast<size_t>(n))) break;
+    if (patience_each) until = absl::Now() + patience_;
   }
+  return any;
+}
 
-  if (received.empty()) {
-    return absl::UnavailableError(absl::StrCat("guidewayd closed the control socket ", socket_path_,
-                                               " without an answer; look at its log"));
+absl::Status ApiClient::NoAnswer() const {
+  return absl::UnavailableError(absl::StrCat("guidewayd closed the control socket ", socket_path_,
+                                             " without an answer; look at its log"));
+}
+
+absl::Status ApiClient::NotGuidewayd() const {
+  return absl::UnavailableError(absl::StrCat(
+      "who serves ", socket_path_, " does not answer as guidewayd does; is it the right socket?"));
+}
+
+namespace {
+
+// What an answer other than 200 says.
+template <typename Response>
+absl::Status Refusal(const Response& response) {
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = true;  // of a newer daemon
+  api::Error error;
+  (void)google::protobuf::util::JsonStringToMessage(response.body(), &error, options);
+  return absl::FailedPreconditionError(
+      error.error().empty() ? absl::StrCat("guidewayd refused: HTTP status ", response.result_int())
+                            : error.error());
+}
+
+}  // namespace
+
+absl::Status ApiClient::GetLines(const std::string& path,
+                                 absl::FunctionRef<bool(absl::string_view)> take) {
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(std::numeric_limits<uint64_t>::max());
+  std::string line;  // that has not ended yet
+  bool wants_more = true;
+  auto on_piece = [&](uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
+    for (const char c : piece) {
+      if (c != '\n') {
+        line += c;
+      } else if (wants_more) {
+        wants_more = take(line);
+        line.clear();
+      }
+    }
+    return piece.size();
+  };
+  parser.on_chunk_body(on_piece);
+  std::string unread;
+  boost::system::error_code e;
+  const absl::StatusOr<bool> any = Exchange(
+      absl::StrCat("GET ", path, " HTTP/1.1\r\n"), "", true, [&](const char* data, size_t size) {
+        unread.append(data, size);
+        size_t parsed = 0;
+        while (parsed < unread.size() && !parser.is_done()) {
+          const size_t n =
+              parser.put(boost::asio::buffer(unread.data() + parsed, unread.size() - parsed), e);
+          parsed += n;
+          if (e == http::error::need_more) {
+            e = {};
+            break;
+          }
+          if (e || n == 0) break;
+        }
+        unread.erase(0, parsed);
+        return !e && wants_more && !parser.is_done();
+      });
+  if (!any.ok()) return any.status();
+  if (!*any) return NoAnswer();
+  if (e || !parser.is_header_done()) return NotGuidewayd();
+  if (parser.get().result() != http::status::ok) return Refusal(parser.get());
+  if (wants_more && !parser.is_done()) {
+    return absl::UnavailableError(
+        absl::StrCat("guidewayd's answer on ", socket_path_, " was cut short; look at its log"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ApiClient::Call(const std::string& head, const std::string& body,
+                             google::protobuf::Message* answer) {
+  std::string received;
+  const absl::StatusOr<bool> any = Exchange(head, body, false, [&](const char* data, size_t size) {
+    received.append(data, size);
+    return true;
+  });
+  if (!any.ok()) return any.status();
+  if (!*any) return NoAnswer();
 
   http::response_parser<http::string_body> parser;
   parser.eager(true);
@@ -155,21 +253,10 @@ absl::Status ApiClient::Call(const std::string& head, const std::string& body,
         parser.put(boost::asio::buffer(received.data() + parsed, received.size() - parsed), e);
   }
   if (!e) parser.put_eof(e);
-  if (e || !parser.is_done()) {
-    return absl::UnavailableError(
-        absl::StrCat("who serves ", socket_path_,
-                     " does not answer as guidewayd does; is it the right socket?"));
-  }
+  if (e || !parser.is_done()) return NotGuidewayd();
+  if (parser.get().result() != http::status::ok) return Refusal(parser.get());
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = true;  // of a newer daemon
-  if (parser.get().result() != http::status::ok) {
-    api::Error error;
-    (void)google::protobuf::util::JsonStringToMessage(parser.get().body(), &error, options);
-    return absl::FailedPreconditionError(
-        error.error().empty()
-            ? absl::StrCat("guidewayd refused: HTTP status ", parser.get().result_int())
-            : error.error());
-  }
   const auto status =
       google::protobuf::util::JsonStringToMessage(parser.get().body(), answer, options);
   if (!status.ok()) {

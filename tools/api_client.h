@@ -1,7 +1,8 @@
 // One question to a running guidewayd over its control socket, and the answer.
 //
 // Blocks; for a program that does one thing and ends. Every wait is bounded: all of a call takes
-// no longer than about twice the patience it was given.
+// no longer than about twice the patience it was given, but for one that reads lines: there it is
+// the daemon that may take so long for the next.
 #ifndef GUIDEWAY_TOOLS_API_CLIENT_H_
 #define GUIDEWAY_TOOLS_API_CLIENT_H_
 
@@ -10,10 +11,16 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace guideway {
+
+// «NAME=VALUE», percent-encoded for a query.
+std::string QueryPart(absl::string_view name, absl::string_view value);
 
 class ApiClient {
  public:
@@ -26,13 +33,23 @@ class ApiClient {
   absl::Status Get(const std::string& path, google::protobuf::Message* answer);
   absl::Status Post(const std::string& path, const google::protobuf::Message& body,
                     google::protobuf::Message* answer);
+  // Gives each line of the answer to `take`, as it comes, until that returns false.
+  absl::Status GetLines(const std::string& path, absl::FunctionRef<bool(absl::string_view)> take);
   // `file_name` is what errors in the text will be told of.
   absl::Status PostFile(const std::string& path, const std::string& file_name, std::string text,
                         google::protobuf::Message* answer);
 
  private:
+  // Sends a request and gives what comes back to `take`, until that returns false or the daemon
+  // closes. Every piece has the patience, or all of them together. False: nothing came.
+  absl::StatusOr<bool> Exchange(const std::string& head, const std::string& body,
+                                bool patience_each,
+                                absl::FunctionRef<bool(const char* data, size_t size)> take);
   absl::Status Call(const std::string& head, const std::string& body,
                     google::protobuf::Message* answer);
+
+  absl::Status NoAnswer() const;
+  absl::Status NotGuidewayd() const;
 
   const std::string socket_path_;
   const absl::Duration patience_;

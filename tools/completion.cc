@@ -180,7 +180,8 @@ class Completion {
     absl::ConsumePrefix(&text, "[");
     absl::ConsumeSuffix(&text, "...");
     absl::ConsumeSuffix(&text, "]");
-    if (text == "FILE" || text == "PATH" || absl::EndsWith(text, ".pcap")) {
+    if (text == "FILE" || text == "PATH" || text == "OLD" || text == "NEW" ||
+        absl::EndsWith(text, ".pcap")) {
       out_ << ":file\n";
     } else if (text == "SERVICE/BACKEND") {
       api::BackendList list;

@@ -20,7 +20,7 @@
 namespace guideway {
 
 // Writes the candidates. `common` are the options that every verb takes. What a word may be is read
-// off its placeholder: FILE, PATH and *.pcap are files, `a|b` is one of these words,
+// off its placeholder: FILE, PATH, OLD, NEW and *.pcap are files, `a|b` is one of these words,
 // SERVICE/BACKEND and SERVICE are names of a running daemon's, for live verbs; of others nothing is
 // known. Of a value behind `--option=`, the candidates are without that. A daemon that is not there
 // or takes its time has no names.

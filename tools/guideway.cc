@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "control/config/diagnostics.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
+#include "tools/live_view.h"
 #include "tools/verbs.h"
 
 namespace guideway {
@@ -150,7 +153,7 @@ void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int 
   for (int i = std::max(0, first); i < list.size(); ++i) {
     // To the second: 2026-01-02T03:04:05
     std::cout << Coloured(list[i].time().substr(0, 19), Colour::kDim, terminal) << "  "
-              << list[i].text() << "\n";
+              << Printable(list[i].text()) << "\n";
   }
 }
 
@@ -202,7 +205,7 @@ int RunStatus(const Call& call) {
                           Colour::kRed, terminal)
               << "\n";
     for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
-      std::cout << "  " << line << "\n";
+      std::cout << "  " << Printable(line) << "\n";
     }
   }
   for (const std::string& warning : status.warnings()) {
@@ -287,7 +290,7 @@ int GetBackends(const Call& call) {
                {"ADDRESS"},
                {"STATE"},
                {"HEALTH"},
-               {"WEIGHT", Align::kRight},
+               {"WEIGHT", Align::kRight, true},
                {"SHARE", Align::kRight},
                {"PACKETS", Align::kRight, true},
                {"BYTES", Align::kRight, true},
@@ -367,13 +370,30 @@ constexpr struct {
   int (*run)(const Call& call);
 } kThings[] = {
     {"services", GetServices}, {"backends", GetBackends}, {"interfaces", GetInterfaces},
-    {"workers", GetWorkers},   {"events", GetEvents},
+    {"workers", GetWorkers},   {"flows", GetFlows},       {"events", GetEvents},
+};
+
+constexpr Option kGetOptions[] = {
+    {"service", "NAME", "flows: of this service"},
+    {"backend", "SERVICE/BACKEND", "flows: of this backend"},
+    {"entries", "", "flows: every entry on a line, not counts"},
+    {"flow", "PACKET", "flows: the entry of this packet's connection"},
+    kWatchOption,
+    kIntervalOption,
+    kCountOption,
 };
 
 int RunGet(const Call& call) {
   std::vector<std::string> known;
   for (const auto& thing : kThings) {
-    if (thing.name == absl::string_view(call.args[0])) return thing.run(call);
+    if (thing.name == absl::string_view(call.args[0])) {
+      if (thing.run != GetFlows && !call.options.empty()) {
+        return WrongCall(
+            absl::StrCat("--", call.options.begin()->first, " has no effect with get ", thing.name),
+            "get");
+      }
+      return thing.run(call);
+    }
     known.emplace_back(thing.name);
   }
   return WrongCall(absl::StrCat("there is no \"", call.args[0], "\" to get; there are ",
@@ -507,21 +527,41 @@ int RunWeight(const Call& call) {
 
 // --- apply ---------------------------------------------------------------------------------------
 
+// «2%», «0.5%»: the share as a query has it. Nothing if it is none.
+std::optional<std::string> ReadPercent(absl::string_view text) {
+  double percent = 0;
+  if (!absl::ConsumeSuffix(&text, "%") || !absl::SimpleAtod(text, &percent) ||
+      !(percent >= 0 && percent <= 100)) {
+    return std::nullopt;
+  }
+  return absl::StrFormat("%.17g", percent / 100);
+}
+
 int RunApply(const Call& call) {
+  std::vector<std::string> query;
+  if (call.Has("discard-overrides")) query.push_back("discard_overrides=true");
+  for (const std::string& value : call.Values("max-moved")) {
+    const std::optional<std::string> share = ReadPercent(value);
+    if (!share) {
+      return WrongCall(absl::StrCat("--max-moved \"", value, "\" is not a share from 0% to 100%"),
+                       "apply");
+    }
+    query.push_back(QueryPart("max_moved", *share));
+  }
+  const std::string path =
+      absl::StrCat("/v1/apply", query.empty() ? "" : "?", absl::StrJoin(query, "&"));
   absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
   if (!text.ok()) return No(text.status());
   api::ApplyResult result;
   if (absl::Status s =
-          ApiClient(call.socket)
-              .PostFile(
-                  call.Has("discard-overrides") ? "/v1/apply?discard_overrides=true" : "/v1/apply",
-                  call.args[0], *std::move(text), &result);
+          ApiClient(call.socket).PostFile(path, call.args[0], *std::move(text), &result);
       !s.ok()) {
     return No(s);
   }
   ShowWarnings(result.warnings());
   if (ShowMessage(call, result)) return kYes;
   std::cout << call.args[0] << " is in force as revision " << result.revision() << "\n";
+  if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
   return kYes;
 }
 
@@ -584,12 +624,14 @@ int RunRollback(const Call& call) {
   std::cout << "revision " << result.rolled_back_to()
             << " is in force again, configuration and overrides, as revision " << result.revision()
             << "\n";
+  if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
   return kYes;
 }
 
 // --- the call ------------------------------------------------------------------------------------
 
 constexpr Option kApplyOptions[] = {
+    {"max-moved", "SHARE", "refuse if more of a service's new connections would move: 2%"},
     {"discard-overrides", "", "undo drains and weights by hand, too"},
 };
 
@@ -608,8 +650,9 @@ const Verb kVerbs[] = {
      "Shows the daemon: configuration in force, packets by what became of them, workers,\n"
      "interfaces and the latest changes of state.\n\n"
      "  guideway status\n"
-     "  guideway status -o json --socket /run/guideway/other.sock"},
-    {"get", "services|backends|interfaces|workers|events", true, 1, RunGet,
+     "  guideway status -o json --socket /run/guideway/other.sock",
+     kWatchOptions},
+    {"get", "services|backends|interfaces|workers|flows|events", true, 1, RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
      "  services    VIPs, backends that take new connections, packets, connections opened and "
@@ -617,8 +660,18 @@ const Verb kVerbs[] = {
      "  backends    state, last answer to a probe, share of new connections, counters\n"
      "  interfaces  link, address, packets received, sent and missed\n"
      "  workers     cores, packets, how full the flow tables are\n"
-     "  events      the latest changes of state, oldest first\n\n"
-     "  guideway get backends"},
+     "  flows       what the flow tables hold, by service, backend, state and age; with --entries\n"
+     "              each entry, with --flow the one of a packet (exit status 1: there is none)\n"
+     "  events      the latest changes of state, oldest first\n"
+     "A flow's age is the time since its last packet; of one that is unconfirmed, that is, was "
+     "seen\n"
+     "within one second only, since its first.\n\n"
+     "  guideway get backends\n"
+     "  guideway get backends --watch --interval 2s\n"
+     "  guideway get flows --backend web/web-1\n"
+     "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
+     kGetOptions},
+    TopVerb(),
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over applies, reloads\n"
      "and restarts until undrain, or until the backend leaves the configuration.\n\n"
@@ -638,7 +691,10 @@ const Verb kVerbs[] = {
      "stays\n"
      "as it is: a SIGHUP goes back to that one, and so does a restart if the file has changed\n"
      "since. What was done by hand stays, unless it is discarded.\n\n"
+     "With --max-moved the daemon plans the change first, and refuses it if a larger share of the\n"
+     "new connections of any service would go to another backend than before.\n\n"
      "  guideway apply new.yaml\n"
+     "  guideway apply --max-moved 2% new.yaml\n"
      "  guideway apply --discard-overrides new.yaml",
      kApplyOptions},
     {"history",
@@ -696,7 +752,7 @@ void PrintRow(std::ostream& out, absl::string_view left, absl::string_view right
 
 void PrintVerbs(std::ostream& out, bool live) {
   for (const Verb& verb : kVerbs) {
-    if (verb.live != live) continue;
+    if (verb.live != live && !(live && verb.also_live)) continue;
     PrintRow(out, absl::StrCat(verb.name, " ", verb.arguments), verb.summary);
   }
 }
@@ -780,11 +836,12 @@ int Main(int argc, char** argv) {
     for (const Option& option : verb.options) {
       const std::string name(option.name);
       if (options.find_nothrow(name, false) != nullptr) continue;  // of another verb as well
-      if (option.argument.empty()) {
-        options.add_options()(name.c_str(), "");
-      } else {
-        options.add_options()(name.c_str(), po::value<Strings>(), "");
-      }
+      // One without an argument has an empty value where it is given.
+      options.add_options()(name.c_str(),
+                            option.argument.empty()
+                                ? po::value<Strings>()->zero_tokens()->implicit_value({""}, "")
+                                : po::value<Strings>(),
+                            "");
     }
   }
   po::positional_options_description words;
@@ -848,7 +905,17 @@ int Main(int argc, char** argv) {
   if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
-  const int status = verb->run(call);
+  const bool watches =
+      std::any_of(verb->options.begin(), verb->options.end(),
+                  [](const Option& option) { return option.name == kWatchOption.name; });
+  if (watches && !call.Has("watch")) {
+    for (const char* option : {"interval", "count"}) {
+      if (call.Has(option)) {
+        return WrongCall(absl::StrCat("--", option, " has no effect without --watch"), verb->name);
+      }
+    }
+  }
+  const int status = call.Has("watch") ? Watch(call, *verb) : verb->run(call);
   std::cout.flush();
   if (std::cout) return status;
   std::cerr << "guideway: the output could not be written\n";

@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <clocale>
+#include <cmath>
 #include <cstdlib>
+#include <cwchar>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -19,22 +22,52 @@ constexpr size_t kGap = 2;        // between columns
 constexpr size_t kReadable = 15;  // a column is not shortened below this while one can be spared
 constexpr size_t kNarrowest = 6;  // nor below this at all
 
-// Columns that UTF-8 text takes, one for each character.
-size_t Width(absl::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+// Speaks UTF-8 on this thread while it lives, whatever the locale of the user.
+class Utf8 {
+ public:
+  Utf8() {
+    static const locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+    before_ = uselocale(utf8);
+  }
+  Utf8(const Utf8&) = delete;
+  Utf8& operator=(const Utf8&) = delete;
+  ~Utf8() { uselocale(before_); }
+
+ private:
+  locale_t before_;
+};
+
+bool IsPlain(absl::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
 }
 
-// The first `width` columns of `text`, the last of them «…» if something is cut off.
-std::string Shortened(absl::string_view text, size_t width) {
-  if (Width(text) <= width) return std::string(text);
-  std::string out;
-  size_t columns = 0;
-  for (char c : text) {
-    if ((c & 0xc0) != 0x80 && ++columns == width) break;
-    out += c;
+// Marks by which text runs from right to left, or hides.
+bool Misleads(wchar_t c) {
+  return c == 0x061c || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+         (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+}
+
+// Calls visit(bytes, columns) for each character, in order; -1 columns for what is not printable.
+template <typename Visit>
+void ForEachCharacter(absl::string_view text, Visit visit) {
+  const Utf8 utf8;
+  mbstate_t state = {};
+  for (size_t i = 0; i < text.size();) {
+    wchar_t c = 0;
+    const size_t read = std::mbrtowc(&c, text.data() + i, text.size() - i, &state);
+    const bool valid = read > 0 && read <= text.size() - i;
+    if (!valid) state = {};
+    const size_t bytes = valid ? read : 1;
+    visit(text.substr(i, bytes), valid && !Misleads(c) ? wcwidth(c) : -1);
+    i += bytes;
   }
-  return out + "…";
+}
+
+// Whether `line` has a colour, as Coloured writes it, at `i`: its length, else 0.
+size_t ColourAt(absl::string_view line, size_t i) {
+  if (line.substr(i, 2) != "\033[") return 0;
+  const size_t end = line.find_first_not_of("0123456789;", i + 2);
+  return end != absl::string_view::npos && line[end] == 'm' ? end + 1 - i : 0;
 }
 
 // 1.23, 12.3 or 123 of the largest unit that leaves at least 1.
@@ -59,8 +92,62 @@ Terminal Terminal::Stdout() {
   terminal.colour = (no_color == nullptr || *no_color == '\0') &&
                     (term == nullptr || absl::string_view(term) != "dumb");
   winsize size = {};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) terminal.width = size.ws_col;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
+    terminal.width = size.ws_col;
+    terminal.height = size.ws_row;
+  }
   return terminal;
+}
+
+size_t Width(absl::string_view text) {
+  if (IsPlain(text)) return text.size();
+  size_t width = 0;
+  ForEachCharacter(text, [&](absl::string_view, int columns) {
+    width += columns < 0 ? 1 : static_cast<size_t>(columns);
+  });
+  return width;
+}
+
+std::string Printable(absl::string_view text) {
+  if (IsPlain(text)) return std::string(text);
+  std::string out;
+  ForEachCharacter(text, [&](absl::string_view bytes, int columns) {
+    absl::StrAppend(&out, columns < 0 ? "?" : bytes);
+  });
+  return out;
+}
+
+std::string Cut(absl::string_view line, size_t width) {
+  // Columns before the cut, if there is to be one.
+  const size_t room = width > 0 ? width - 1 : 0;
+  std::string out;
+  std::string colours_after;
+  size_t columns = 0, cut = std::string::npos;
+  for (size_t i = 0; i < line.size();) {
+    if (const size_t colour = ColourAt(line, i); colour > 0) {
+      absl::StrAppend(&out, line.substr(i, colour));
+      if (cut != std::string::npos) absl::StrAppend(&colours_after, line.substr(i, colour));
+      i += colour;
+      continue;
+    }
+    const size_t next = std::min(line.find("\033[", i + 1), line.size());
+    ForEachCharacter(line.substr(i, next - i), [&](absl::string_view bytes, int wide) {
+      columns += wide < 0 ? 1 : static_cast<size_t>(wide);
+      if (columns > room && cut == std::string::npos) cut = out.size();
+      absl::StrAppend(&out, wide < 0 ? "?" : bytes);
+    });
+    i = next;
+  }
+  if (columns <= width) return out;
+  out.resize(cut);
+  return absl::StrCat(out, width > 0 ? "…" : "", colours_after);
+}
+
+void Table::Add(std::vector<Cell> row) {
+  for (Cell& cell : row) {
+    if (!IsPlain(cell.text)) cell.text = Printable(cell.text);
+  }
+  rows_.push_back(std::move(row));
 }
 
 std::string Coloured(absl::string_view text, Colour colour, const Terminal& terminal) {
@@ -118,7 +205,7 @@ std::string Table::Render(const Terminal& terminal) const {
         room -= kGap;
       }
       const size_t width = std::min(widths[c], room);
-      const std::string text = Shortened(cells[c].text, width);
+      const std::string text = Cut(cells[c].text, width);
       const std::string padding(width - std::min(width, Width(text)), ' ');
       const std::string coloured = Coloured(text, cells[c].colour, terminal);
       line += columns_[c].align == Align::kRight ? padding + coloured : coloured + padding;
@@ -141,6 +228,12 @@ std::string HumanCount(uint64_t n) {
 
 std::string HumanBytes(uint64_t bytes) {
   return Scaled(static_cast<double>(bytes), " ", {"B", "kB", "MB", "GB", "TB", "PB", "EB"});
+}
+
+std::string HumanRate(double per_second) {
+  if (per_second < 0.05) return "0";
+  if (per_second < 9.95) return absl::StrFormat("%.1f", per_second);
+  return HumanCount(static_cast<uint64_t>(std::llround(std::min(per_second, 1e18))));
 }
 
 std::string HumanPercent(double share) {

@@ -20,7 +20,8 @@ namespace guideway {
 // Where the output goes.
 struct Terminal {
   bool colour = false;
-  size_t width = 0;  // columns; 0: unbounded
+  size_t width = 0;   // columns; 0: unbounded
+  size_t height = 0;  // rows; 0: unbounded
 
   // Of standard output. NO_COLOR (https://no-color.org) in the environment turns colour off, and so
   // does TERM=dumb.
@@ -32,7 +33,7 @@ enum class Colour { kNone, kGreen, kYellow, kRed, kDim };
 // Rows under headings, a column as wide as its widest cell. When they are too wide for the
 // terminal, the widest columns of text are shortened, with «…» where something is missing; then
 // spare columns are left out, the last one first; then text is shortened further. What is still too
-// wide is cut at the edge.
+// wide is cut at the edge. Cells show what Printable makes of them.
 class Table {
  public:
   enum class Align { kLeft, kRight };
@@ -50,7 +51,7 @@ class Table {
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
   // As many cells as columns.
-  void Add(std::vector<Cell> row) { rows_.push_back(std::move(row)); }
+  void Add(std::vector<Cell> row);
   bool empty() const { return rows_.empty(); }
 
   // Lines with a line feed each, the headings first.
@@ -61,10 +62,20 @@ class Table {
   std::vector<std::vector<Cell>> rows_;
 };
 
+// Columns that UTF-8 text takes on a terminal: two for wide characters, none for combining ones.
+size_t Width(absl::string_view text);
+// Of text from elsewhere, what may go to a terminal: «?» for control characters, for characters
+// that change the direction of writing, and for what is not UTF-8.
+std::string Printable(absl::string_view text);
+// A line of printable text and colours, cut to so many columns, the last of them «…» if something
+// is missing.
+std::string Cut(absl::string_view line, size_t width);
+
 std::string Coloured(absl::string_view text, Colour colour, const Terminal& terminal);
 
 std::string HumanCount(uint64_t n);         // 99999, 1.23M, 45.6G
 std::string HumanBytes(uint64_t bytes);     // 512 B, 1.23 kB, 45.6 GB
+std::string HumanRate(double per_second);   // 0, 0.3, 12, 99999, 1.23M
 std::string HumanPercent(double share);     // 0 to 1: 33.3%
 std::string HumanDuration(double seconds);  // 4s, 3m 5s, 2h 3m, 5d 4h
 

@@ -1,4 +1,5 @@
 // `guideway plan`: what a change of configuration would do.
+#include <algorithm>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "control/plan.h"
+#include "tools/api_client.h"
 #include "tools/offline.h"
 #include "tools/verbs.h"
 
@@ -85,7 +87,29 @@ void ShowPlan(const api::Plan& plan, const Terminal& terminal) {
   }
 }
 
+int Show(const Call& call, const api::Plan& plan) {
+  if (ShowMessage(call, plan)) return kYes;
+  ShowPlan(plan, call.terminal);
+  for (const std::string& warning : plan.warnings()) std::cerr << "warning: " << warning << "\n";
+  return kYes;
+}
+
+// Against what is in force.
+int Live(const Call& call) {
+  absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
+  if (!text.ok()) return No(text.status());
+  api::Plan plan;
+  const absl::Status s =
+      ApiClient(call.socket).PostFile("/v1/plan", call.args[0], *std::move(text), &plan);
+  return s.ok() ? Show(call, plan) : No(s);
+}
+
 int RunPlan(const Call& call) {
+  if (call.args.size() == 1) return Live(call);
+  if (call.args.size() > 2) {
+    return WrongCall(absl::StrCat("\"", call.args[2], "\" is one argument too many for plan"),
+                     "plan");
+  }
   const absl::StatusOr<Offline> before = LoadOffline(call.args[0], {});
   const absl::StatusOr<Offline> after = LoadOffline(call.args[1], {});
   for (const auto* side : {&before, &after}) {
@@ -95,27 +119,68 @@ int RunPlan(const Call& call) {
                             {&after->loaded->config, after->snapshot.get()},
                             [](BackendId) { return uint64_t{0}; });
   for (const std::string& warning : after->loaded->warnings) plan.add_warnings(warning);
-  if (ShowMessage(call, plan)) return kYes;
-  ShowPlan(plan, call.terminal);
-  for (const std::string& warning : plan.warnings()) std::cerr << "warning: " << warning << "\n";
-  return kYes;
+  return Show(call, plan);
+}
+
+// «2 backends added»
+void Add(uint64_t n, absl::string_view noun, absl::string_view what,
+         std::vector<std::string>* parts) {
+  if (n > 0) parts->push_back(absl::StrCat(Counted(n, noun), " ", what));
 }
 
 }  // namespace
 
+std::string PlanSummary(const api::Plan& plan) {
+  if (!plan.changes()) return "nothing changes";
+  constexpr absl::string_view kChanges[] = {"added", "removed", "changed"};
+  std::vector<std::string> parts;
+  for (const absl::string_view change : kChanges) {
+    Add(std::count_if(plan.services().begin(), plan.services().end(),
+                      [&](const api::ServicePlan& s) { return s.change() == change; }),
+        "service", change, &parts);
+  }
+  for (const absl::string_view change : kChanges) {
+    uint64_t n = 0;
+    for (const api::ServicePlan& service : plan.services()) {
+      if (service.change() != "changed") continue;
+      n += std::count_if(service.backends().begin(), service.backends().end(),
+                         [&](const api::BackendPlan& b) { return b.change() == change; });
+    }
+    Add(n, "backend", change, &parts);
+  }
+  Add(plan.settings_size(), "setting", "changed", &parts);
+  const auto most = std::max_element(
+      plan.services().begin(), plan.services().end(),
+      [](const api::ServicePlan& a, const api::ServicePlan& b) { return a.moved() < b.moved(); });
+  if (most != plan.services().end() && most->moved() > 0) {
+    parts.push_back(absl::StrCat(HumanPercent(most->moved()), " of ", most->name(),
+                                 "'s new connections move",
+                                 plan.services_size() > 1 ? ", the most of any service's" : ""));
+  }
+  Add(plan.open_connections(), "open connection", "on backends that go away", &parts);
+  return absl::StrJoin(parts, "; ");
+}
+
 Verb PlanVerb() {
   return {
-      "plan",
-      "OLD NEW",
-      false,
-      2,
-      RunPlan,
-      "what a change of configuration would do",
-      "Compares two configurations: services and backends that are added, removed or changed,\n"
-      "and of each service the share of new connections that goes to another backend than\n"
-      "before, and the least that could. All backends are taken to be up. Exit status 1 if one\n"
-      "of the files is no valid configuration.\n\n"
-      "  guideway plan /etc/guideway.yaml new.yaml"};
+      .name = "plan",
+      .arguments = "[OLD] NEW",
+      .live = false,
+      .arguments_count = 1,
+      .run = RunPlan,
+      .summary = "what a change of configuration would do",
+      .help =
+          "Says what a file would change: services and backends that are added, removed or\n"
+          "changed, and of each service the share of new connections that goes to another\n"
+          "backend than before, and the least that could. Nothing is changed by it.\n\n"
+          "With one file: against what the running daemon has in force, with the health of the\n"
+          "moment (backends that are new are taken to be up), and with the open connections of\n"
+          "backends that go away. With two it needs no daemon, and takes all to be up. Exit\n"
+          "status 1 if a file is no valid configuration.\n\n"
+          "  guideway plan new.yaml\n"
+          "  guideway plan /etc/guideway.yaml new.yaml",
+      .more_arguments = true,
+      .also_live = true};
 }
 
 }  // namespace guideway

@@ -16,6 +16,10 @@
 
 namespace guideway {
 
+namespace api {
+class Plan;
+}
+
 // Exit statuses.
 inline constexpr int kYes = 0;
 inline constexpr int kNo = 1;
@@ -26,8 +30,9 @@ enum class Format { kTable, kJson, kYaml };
 // An option that not every verb takes. With a verb that does not list it, it is a wrong call, and
 // so it is a second time if it does not repeat. Verbs may share a name.
 struct Option {
-  absl::string_view name;      // without the dashes
-  absl::string_view argument;  // as --help shows it, and completion.h goes by it; none: a flag
+  absl::string_view name;  // without the dashes
+  // As --help shows it; shell completion goes by it (completion.h). None: it is there or not.
+  absl::string_view argument;
   absl::string_view help;
   bool repeats = false;
   char letter = 0;  // -o is short for --output; 0: nothing is
@@ -58,6 +63,7 @@ struct Verb {
   absl::string_view help;                 // with an example: a line «  guideway NAME …»
   absl::Span<const Option> options = {};  // beyond those that every verb takes
   bool more_arguments = false;            // beyond arguments_count are allowed
+  bool also_live = false;                 // not `live`, but asks a daemon in one of its forms
 };
 
 Verb CompletionVerb();  // completion.cc
@@ -65,6 +71,13 @@ Verb ExplainVerb();     // explain_verb.cc
 Verb PlanVerb();        // plan_verb.cc
 Verb ReplayVerb();      // replay_verb.cc
 Verb TableVerb();       // table_verb.cc
+Verb TopVerb();         // top_verb.cc
+
+// A plan in a line, without its end (plan_verb.cc).
+std::string PlanSummary(const api::Plan& plan);
+
+// `get flows` (flows_verb.cc).
+int GetFlows(const Call& call);
 
 // For verbs whose JSON and YAML are just the message: shows it, unless a table is wanted.
 bool ShowMessage(const Call& call, const google::protobuf::Message& message);

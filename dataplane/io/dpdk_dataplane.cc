@@ -13,6 +13,8 @@
 #include <new>
 
 #include "absl/strings/str_cat.h"
+#include "dataplane/packet/explain.h"
+#include "dataplane/packet/packet_text.h"
 
 namespace guideway {
 namespace {
@@ -179,6 +181,26 @@ BackendCounts DpdkDataplane::backend_counts(BackendId id) const {
   BackendCounts sum;
   for (size_t i = 0; i < workers_.size(); ++i) sum += shared_->counters(i).backend_counts(id);
   return sum;
+}
+
+void DpdkDataplane::ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                              std::vector<FlowEntry>* entries) const {
+  const Nanoseconds now = workers_[worker]->Now();
+  shared_->flows(worker).ReadPlaces(
+      first, last, [&](const Flow& flow) { entries->push_back(EntryOf(flow, now)); });
+}
+
+absl::StatusOr<Explanation> DpdkDataplane::Explain(const Snapshot& snapshot,
+                                                   absl::string_view packet) const {
+  const absl::StatusOr<PacketText> text = PacketText::Parse(packet);
+  if (!text.ok()) return text.status();
+  std::vector<std::string> interfaces;
+  for (const InterfacePlan& interface : plan_.interfaces) interfaces.push_back(interface.name);
+  LiveTables live = {.now = workers_.front()->Now(), .workers = {}};
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    live.workers.push_back({workers_[i]->core(), &shared_->flows(i)});
+  }
+  return ExplainPacket(snapshot, interfaces, *text, &live);
 }
 
 }  // namespace guideway

@@ -8,7 +8,8 @@
 // nothing before the first Publish. Stop, also done by the destructor, waits for the workers to
 // finish their burst and closes the devices; counters and statuses stay readable.
 //
-// Threads: everything by the control thread, which is EAL's main lcore. The workers run on EAL's
+// Threads: everything by the control thread, which is EAL's main lcore, but for ReadFlows and
+// Explain, which any thread may call between Start and the destructor. The workers run on EAL's
 // other lcores, worker i on lcore i + 1, and share with it the Publisher, the flag that ends them,
 // and counters. None of the calls but Start and Stop waits for a worker.
 //
@@ -51,6 +52,10 @@ class DpdkDataplane : public Dataplane {
   std::vector<WorkerStatus> workers() const override;
   ServiceCounts service_counts(ServiceId id) const override;
   BackendCounts backend_counts(BackendId id) const override;
+  void ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                 std::vector<FlowEntry>* entries) const override;
+  absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
+                                      absl::string_view packet) const override;
 
  private:
   struct FreePool {

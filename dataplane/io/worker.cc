@@ -54,6 +54,8 @@ Worker::Worker(const Plan& plan, uint16_t index, const std::vector<uint16_t>& po
   for (uint16_t port : ports) outboxes_.emplace_back().port = port;
 }
 
+Nanoseconds Worker::Now() const { return Now(rte_rdtsc()); }
+
 void Worker::Run() {
   prctl(PR_SET_TIMERSLACK, 1);  // in ns: a sleep takes what it says
   AwaitFirstSnapshot();

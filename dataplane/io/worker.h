@@ -63,6 +63,8 @@ class Worker {
   const Pipeline& pipeline() const { return pipeline_; }
   // Of the loop, so far. Grows while the worker lives, a sleep of `backoff` being part of a round.
   uint64_t rounds() const { return rounds_.Get(); }
+  // By the clock of all workers; on any thread.
+  Nanoseconds Now() const;
 
  private:
   struct RxQueue {

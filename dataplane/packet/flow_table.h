@@ -37,15 +37,13 @@
 #include <optional>
 #include <type_traits>
 
+#include "dataplane/flow_entry.h"
 #include "dataplane/packet/clock.h"
 #include "maglev/flow_hash.h"
 #include "maglev/pages.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
-
-enum class FlowState : uint8_t { kTcpHandshake, kTcpEstablished, kTcpClosing, kUdp };
-inline constexpr size_t kFlowStates = 4;
 
 // The time of a burst and the timeouts in force: what says whether an entry still counts.
 struct FlowClock {
@@ -151,6 +149,20 @@ class FlowTable {
   }
   // What the entry of this connection says, timed out or not, for a reader on any thread.
   std::optional<Flow> Peek(const FlowHash& hash) const;
+
+  // Calls tell(flow) for the entries at the places [first, last) of `capacity`, timed out or not;
+  // on any thread. One that is moved meanwhile may be told twice, or not at all.
+  template <typename Tell>
+  void ReadPlaces(size_t first, size_t last, Tell tell) const {
+    for (size_t place = first; place < last; ++place) {
+      const std::atomic<uint64_t>* word = &lines_[place / kWays].words[place % kWays];
+      if (word->load(std::memory_order_acquire) == 0) continue;
+      // Whichever connection has the place by now, this is what it has to say; none if it was
+      // freed.
+      const auto flow = std::bit_cast<Flow>(word[kWays].load(std::memory_order_relaxed));
+      if (flow.backend != kNoBackend) tell(flow);
+    }
+  }
 
   struct Inserted {
     bool stored;

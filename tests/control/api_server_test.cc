@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -754,6 +756,85 @@ TEST_F(SocketLockTest, ASocketLeftByACrashIsReplacedAndNothingElseIs) {
   const auto refused = ApiServer::Listen(io, nullptr, path_);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_TRUE(std::filesystem::exists(path_));
+}
+
+TEST_F(ApiServerTest, TakesTheParametersOfARoute) {
+  Start();
+  daemon_->Do([&] { daemon_->dataplane().flows[0][3] = {.backend = 0, .age_ms = 5}; });
+  EXPECT_THAT(Answer(Get("/v1/flows?service=web&backend=web%2Fa")),
+              HasSubstr("\"state\":\"handshake\",\"flows\":\"1\""));
+  EXPECT_THAT(Answer(Get("/v1/flows?")), HasSubstr("\"flows\":\"1\""));
+  const struct {
+    const char* path;
+    const char* status;
+    const char* says;
+  } rows[] = {
+      {"/v1/flows?bogus=1", "400", "there are service, backend"},
+      {"/v1/status?service=web", "400", "there are none"},
+      {"/v1/flows?service=web&service=web", "400", "is there twice"},
+      {"/v1/flows?service=%zz", "400", "percent-encoded"},
+      {"/v1/flows?service=%", "400", "percent-encoded"},
+      {"/v1/flows?service=%0a", "400", "percent-encoded"},
+      {"/v1/flows?service=%c3%a4", "400", "percent-encoded"},
+      {"/v1/flows?service=x", "404", "there is no service x"},
+      {"/v1/flows/entries?backend=web", "400", "is not SERVICE/BACKEND"},
+      {"/v1/explain", "400", "the query has no packet"},
+      {"/v1/flows/lookup?packet=icmp+1+%3E+2", "400", "is of no connection"},
+      {"/v1/nothing?service=x", "404", "there is no such path"},
+  };
+  for (const auto& row : rows) {
+    const std::string answer = Answer(Get(row.path));
+    EXPECT_THAT(answer, StartsWith(absl::StrCat("HTTP/1.1 ", row.status))) << row.path;
+    EXPECT_THAT(answer, HasSubstr(row.says)) << row.path;
+  }
+  EXPECT_THAT(Answer(Get("/v1/explain?packet=tcp+203.0.113.7:1+%3e+198.51.100.1:80")),
+              HasSubstr("\"packet\":\"tcp 203.0.113.7:1 \\u003e 198.51.100.1:80\""));
+  for (const char* share : {"2", "-0.1", "nan", "inf", "x", ""}) {
+    EXPECT_THAT(Answer(Post(absl::StrCat("/v1/apply?max_moved=", share), "")),
+                HasSubstr("max_moved is not a share from 0 to 1"))
+        << share;
+  }
+  ExpectItServes();
+}
+
+// What a client takes of a long answer in pieces.
+TEST_F(ApiServerTest, StreamsEntriesAsTheClientTakesThem) {
+  constexpr uint64_t kPlaces = 40 * 4096, kLast = (4 << 20) - 1;
+  Start();
+  auto pieces = std::make_shared<std::atomic<uint64_t>>();
+  daemon_->Do([&] {
+    daemon_->dataplane().worker_status[0].flow_capacity = kLast + 1;
+    auto& flows = daemon_->dataplane().flows[0];
+    for (uint64_t place = 0; place < kPlaces; ++place) flows[place] = {.backend = place % 2 != 0};
+    flows[kLast] = {.backend = 0};  // behind millions of places that are free
+    daemon_->dataplane().reads = pieces;
+  });
+  {
+    Client slow(daemon_->socket());
+    slow.Say(Get("/v1/flows/entries")).ReadUntil("\r\n\r\n");
+    for (int n = 0; n < 100; ++n) ExpectItServes();
+    EXPECT_LT(pieces->load(), 30u) << "nobody has taken so much";
+  }
+  Client client(daemon_->socket());
+  const std::string answer = client.Say(Get("/v1/flows/entries")).ReadUntil("\r\n0\r\n\r\n");
+  EXPECT_THAT(answer.substr(0, 200), StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(answer.substr(0, 200), HasSubstr("Transfer-Encoding: chunked"));
+  EXPECT_EQ(std::count(answer.begin(), answer.end(), '{'), static_cast<ptrdiff_t>(kPlaces + 1));
+  EXPECT_THAT(client.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 OK\r\n"))
+      << "the connection can go on";
+}
+
+TEST_F(ApiServerTest, StopsInTheMiddleOfAStream) {
+  Start();
+  daemon_->Do([&] {
+    daemon_->dataplane().worker_status[0].flow_capacity = 40 * 4096;
+    auto& flows = daemon_->dataplane().flows[0];
+    for (uint64_t place = 0; place < 40 * 4096; ++place) flows[place] = {.backend = 0};
+  });
+  std::vector<Client> clients;
+  for (int n = 0; n < 5; ++n) clients.emplace_back(daemon_->socket()).Say(Get("/v1/flows/entries"));
+  clients[0].ReadUntil("\r\n\r\n");
+  daemon_.reset();
 }
 
 }  // namespace

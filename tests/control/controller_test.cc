@@ -12,6 +12,7 @@
 #include <string>
 
 #include "control/api/api.pb.h"
+#include "control/metrics.h"
 #include "tests/support/fake_dataplane.h"
 #include "tests/support/fake_event_loop.h"
 #include "tests/support/fake_prober.h"
@@ -62,6 +63,29 @@ class ControllerTest : public testing::Test {
         {"new.yaml", text, "somebody"},
         [outcome](absl::StatusOr<api::ApplyResult> result) { *outcome = result.status(); });
     return outcome;
+  }
+  // The same, if no more may move; what would change.
+  using Planned = std::shared_ptr<std::optional<absl::StatusOr<api::Plan>>>;
+  Outcome ApplyWithin(double max_moved, const std::string& text, api::ApplyResult* of = nullptr) {
+    auto outcome = std::make_shared<std::optional<absl::Status>>();
+    controller_->Apply({.name = "new.yaml", .text = text, .who = "alice", .max_moved = max_moved},
+                       [outcome, of](absl::StatusOr<api::ApplyResult> result) {
+                         *outcome = result.status();
+                         if (result.ok() && of != nullptr) *of = *std::move(result);
+                       });
+    return outcome;
+  }
+  Planned Plan(const std::string& text) {
+    auto planned = std::make_shared<std::optional<absl::StatusOr<api::Plan>>>();
+    controller_->Plan("new.yaml", text,
+                      [planned](absl::StatusOr<api::Plan> plan) { *planned = std::move(plan); });
+    return planned;
+  }
+  api::Plan MustPlan(const std::string& text) {
+    const Planned planned = Plan(text);
+    loop_.RunAll();
+    EXPECT_EQ((*planned)->status(), absl::OkStatus());
+    return planned->has_value() && (*planned)->ok() ? ***planned : api::Plan();
   }
   Outcome ByHand(void (Controller::*change)(Controller::BackendRequest, Controller::Done),
                  const std::string& service, const std::string& backend) {
@@ -130,6 +154,19 @@ TEST_F(ControllerTest, WithoutAHealthCheckABackendIsUp) {
   EXPECT_EQ(States()["web/a"], "up");
   EXPECT_EQ(dataplane_.published.size(), 1u);
   EXPECT_THAT(prober_.asked, IsEmpty());
+}
+
+TEST_F(ControllerTest, WhoAsksTheSamePresumesTheSame) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  prober_.silent = true;
+  // Both are asked for the first time; of web's machine it is known that it served.
+  const auto outcome =
+      Apply(ConfigText(ServiceText("new", 2, "{ name: x, address: 10.0.0.1 }", kTcpCheck) +
+                       ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }", kTcpCheck)));
+  loop_.RunAll();
+  ASSERT_EQ(*outcome, absl::OkStatus());
+  EXPECT_EQ(States()["web/a"], "up");
+  EXPECT_EQ(States()["new/x"], "up");
 }
 
 TEST_F(ControllerTest, AHealthChangeIsPublishedAndLogged) {
@@ -248,6 +285,157 @@ TEST_F(ControllerTest, ApplyIsAllOrNothing) {
   EXPECT_EQ(*good, absl::OkStatus());
   EXPECT_EQ(controller_->GetStatus().revision(), 2u);
   EXPECT_EQ(controller_->GetServices().services_size(), 2);
+}
+
+TEST_F(ControllerTest, APlanChangesNothing) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  dataplane_.by_backend[2].active_flows = 17;  // c
+  const std::shared_ptr<const Snapshot> before = dataplane_.published.back();
+  const std::string next = ConfigText(ServiceText("web", 1, kAb) + ServiceText("x", 2, kAb));
+  const api::Plan plan = MustPlan(next);
+  EXPECT_TRUE(plan.changes());
+  ASSERT_EQ(plan.services_size(), 2);
+  EXPECT_EQ(plan.services(0).change(), "changed");
+  EXPECT_EQ(plan.services(0).backends(0).name(), "c");
+  EXPECT_EQ(plan.services(0).backends(0).change(), "removed");
+  EXPECT_EQ(plan.services(0).open_connections(), 17u);
+  EXPECT_NEAR(plan.services(0).moved(), 1.0 / 3, 0.05);
+  EXPECT_EQ(plan.services(1).change(), "added");
+
+  EXPECT_EQ(dataplane_.published.back(), before);
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+  EXPECT_EQ(controller_->GetServices().services_size(), 1);
+  EXPECT_EQ(controller_->GetStatus().config_error(), "");
+  EXPECT_EQ(controller_->GetMetrics().compile_duration.histogram.sample_count, 1u);
+  // The ids that it had for x/a and x/b are free again: the next to come gets them.
+  Apply(ConfigText(ServiceText("web", 1, kAbc) + ServiceText("y", 2, kAb)));
+  loop_.RunAll();
+  EXPECT_EQ(dataplane_.snapshot().services()[1]->id, 1u);
+  EXPECT_EQ(dataplane_.snapshot().services()[1]->backends[0].id, 3u);
+}
+
+TEST_F(ControllerTest, APlanOfWhatIsInForceSaysSo) {
+  const std::string text =
+      ConfigText(ServiceText("web", 1, kAbc, absl::StrCat(kTcpCheck, ", slow_start: 1h")));
+  MustStart(text);
+  prober_.Fail("10.0.0.3", "connection refused");
+  loop_.Advance(absl::Seconds(4));
+  ASSERT_EQ(States()["web/c"], "down");
+  api::Plan plan = MustPlan(text);
+  EXPECT_FALSE(plan.changes());
+  EXPECT_EQ(plan.moved(), 0) << "the health of the moment is on both sides";
+  prober_.Heal("10.0.0.3");
+  loop_.Advance(absl::Seconds(4));
+  ASSERT_EQ(Get("web", "c").tenths(), 1u);
+  plan = MustPlan(text);
+  EXPECT_EQ(plan.moved(), 0) << "and a slow start under way";
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  EXPECT_EQ(MustPlan(text).moved(), 0) << "and a drain by hand";
+}
+
+// What moves when a backend is added is told of the time when its probes have brought it up.
+TEST_F(ControllerTest, APlanTakesNewBackendsToBeUp) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  const api::Plan plan = MustPlan(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck)));
+  EXPECT_NEAR(plan.services(0).moved_necessary(), 1.0 / 3, 0.05);
+  const api::Plan moved = MustPlan(ConfigText(ServiceText(
+      "web", 1, "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.9 }", kTcpCheck)));
+  EXPECT_NEAR(moved.services(0).moved(), 0.5, 0.05) << "another machine under an old name";
+  const api::Plan drained = MustPlan(ConfigText(ServiceText(
+      "web", 1, "{ name: a, address: 10.0.0.1, state: drain }, { name: b, address: 10.0.0.2 }",
+      kTcpCheck)));
+  EXPECT_NEAR(drained.services(0).moved(), 0.5, 0.05);
+  // And the way back: who is put back is well, and past its slow start.
+  ByHand(&Controller::Drain, "web", "b");
+  const std::string a_drained =
+      "{ name: a, address: 10.0.0.1, state: drain }, { name: b, address: 10.0.0.2 }, { name: c, "
+      "address: 10.0.0.3 }";
+  const std::string slow = absl::StrCat(kTcpCheck, ", slow_start: 1h");
+  Apply(ConfigText(ServiceText("web", 1, a_drained, slow)));
+  loop_.Advance(absl::Hours(2));
+  ASSERT_EQ(States()["web/a"], "drain");
+  const api::Plan back = MustPlan(ConfigText(ServiceText("web", 1, kAbc, slow)));
+  EXPECT_NEAR(back.services(0).moved_necessary(), 0.5, 0.05) << "from c to a; b stays drained";
+}
+
+TEST_F(ControllerTest, APlanTakesItsTurn) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Outcome apply = Apply(ConfigText(ServiceText("web", 1, kAbc)));
+  const Planned plan = Plan(ConfigText(ServiceText("web", 1, kAb)));
+  while (!apply->has_value()) {
+    ASSERT_EQ(loop_.helper_work(), 1u);
+    loop_.RunHelper();
+  }
+  EXPECT_EQ(*apply, absl::OkStatus());
+  EXPECT_FALSE(plan->has_value());
+  const Outcome drain = ByHand(&Controller::Drain, "web", "a");  // while the plan is made
+  loop_.RunAll();
+  ASSERT_TRUE(plan->has_value() && (*plan)->ok());
+  EXPECT_EQ((**plan)->services(0).backends(0).change(), "removed") << "against what was applied";
+  EXPECT_EQ(*drain, absl::OkStatus());
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+}
+
+TEST_F(ControllerTest, APlanTellsErrorsAndWhatNeedsARestart) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Planned bad = Plan("services: 3");
+  loop_.RunAll();
+  EXPECT_THAT(std::string((*bad)->status().message()), HasSubstr("new.yaml:1:"));
+  EXPECT_EQ(controller_->GetStatus().config_error(), "") << "nobody has tried to apply it";
+  EXPECT_EQ(controller_->GetStatus().events_size(), 1);
+
+  std::string text = ConfigText(ServiceText("web", 1, kAb));
+  text.replace(text.find("hash_seed: 7"), 12, "hash_seed: 8");
+  const api::Plan plan = MustPlan(text + "dataplane: { workers: [0] }\n");
+  EXPECT_THAT(plan.needs_restart(), ElementsAre("dataplane.workers", "fleet.hash_seed"));
+  EXPECT_NEAR(plan.services(0).moved(), 0.5, 0.05);
+  const Outcome still = Apply(ConfigText(ServiceText("web", 1, kAbc)));
+  loop_.RunAll();
+  EXPECT_EQ(*still, absl::OkStatus());
+}
+
+TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
+  const std::string base = ConfigText(ServiceText("web", 1, kAbc) + ServiceText("dns", 2, kAbc));
+  MustStart(base);
+  const std::string without_c =
+      ConfigText(ServiceText("web", 1, kAb) + ServiceText("dns", 2, kAbc));
+  const Outcome refused = ApplyWithin(0.02, without_c);
+  loop_.RunAll();
+  ASSERT_TRUE(refused->has_value());
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string((*refused)->message()), HasSubstr("% of service web's new connections "
+                                                            "would move, and no more than 2% may"));
+  EXPECT_THAT(std::string((*refused)->message()), testing::Not(HasSubstr("dns")));
+  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+  EXPECT_EQ(dataplane_.published.size(), 1u);
+  EXPECT_EQ(controller_->GetBackends().backends_size(), 6);
+  EXPECT_THAT(controller_->GetStatus().config_error(), HasSubstr("would move"));
+
+  const Outcome same = ApplyWithin(0, base);
+  loop_.RunAll();
+  EXPECT_EQ(*same, absl::OkStatus()) << "nothing moves";
+  api::ApplyResult result;
+  const Outcome applied = ApplyWithin(0.5, without_c, &result);
+  loop_.RunAll();
+  EXPECT_EQ(*applied, absl::OkStatus());
+  EXPECT_NEAR(result.plan().moved(), 1.0 / 3, 0.05);
+  EXPECT_EQ(result.plan().services(0).backends(0).change(), "removed");
+  EXPECT_EQ(controller_->GetBackends().backends_size(), 5);
+}
+
+// A backend with a health check gets nothing at first: what it is going to get counts all the same.
+TEST_F(ControllerTest, WhatMovesLaterCountsAsMoved) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  const std::string more = ConfigText(ServiceText("web", 1, kAbc, kTcpCheck));
+  const Outcome refused = ApplyWithin(0.1, more);
+  loop_.RunAll();
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  const Outcome applied = ApplyWithin(0.9, more);
+  loop_.RunAll();
+  EXPECT_EQ(*applied, absl::OkStatus());
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kDrain) << "not taken to be up in truth";
 }
 
 TEST_F(ControllerTest, WhatThisVersionCannotDoIsRefused) {

@@ -9,7 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "tests/fuzz/check.h"
 #include "tests/support/packet_builder.h"
-#include "tools/packet_text.h"
+#include "dataplane/packet/packet_text.h"
 
 namespace guideway {
 namespace {

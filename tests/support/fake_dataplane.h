@@ -2,8 +2,11 @@
 #ifndef GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 #define GUIDEWAY_TESTS_SUPPORT_FAKE_DATAPLANE_H_
 
+#include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +18,7 @@ class FakeDataplane final : public Dataplane {
  public:
   void Publish(std::shared_ptr<const Snapshot> snapshot) override {
     published.push_back(std::move(snapshot));
+    if (on_publish) on_publish(*published.back());
   }
   void Reclaim() override { ++reclaims; }
   uint64_t SweptVersion() const override { return swept_version; }
@@ -29,10 +33,24 @@ class FakeDataplane final : public Dataplane {
     return it == by_backend.end() ? BackendCounts() : it->second;
   }
 
+  void ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                 std::vector<FlowEntry>* entries) const override {
+    ++*reads;
+    const auto& table = flows.at(worker);
+    for (auto it = table.lower_bound(first); it != table.end() && it->first < last; ++it) {
+      entries->push_back(it->second);
+    }
+  }
+  absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
+                                      absl::string_view packet) const override {
+    return explain(snapshot, std::string(packet));
+  }
+
   // The one in force.
   const Snapshot& snapshot() const { return *published.back(); }
 
   std::vector<std::shared_ptr<const Snapshot>> published;
+  std::function<void(const Snapshot&)> on_publish;
   int reclaims = 0;
   uint64_t swept_version = 0;
   std::vector<InterfaceStatus> interface_status = {{
@@ -45,6 +63,16 @@ class FakeDataplane final : public Dataplane {
   std::vector<WorkerStatus> worker_status = {{.core = 1, .flow_capacity = 1024}};
   std::map<ServiceId, ServiceCounts> by_service;
   std::map<BackendId, BackendCounts> by_backend;
+  // By worker, then by place. The test does not change it while the daemon looks.
+  std::vector<std::map<uint64_t, FlowEntry>> flows = {{}};
+  // Counts the calls of ReadFlows.
+  std::shared_ptr<std::atomic<uint64_t>> reads = std::make_shared<std::atomic<uint64_t>>();
+  std::function<absl::StatusOr<Explanation>(const Snapshot&, const std::string&)> explain =
+      [](const Snapshot&, const std::string& packet) {
+        Explanation explanation;
+        explanation.packet = packet;
+        return explanation;
+      };
 };
 
 }  // namespace guideway

@@ -57,6 +57,22 @@ class FakeEventLoop final : public EventLoop {
     Run();
   }
 
+  // The same in two steps, between which the loop has what it computed but does not know it.
+  void BeginHelper() {
+    auto [work, done] = std::move(helper_.front());
+    helper_.pop_front();
+    work();
+    computed_.push_back(std::move(done));
+  }
+  void EndHelper() {
+    Task done = std::move(computed_.front());
+    computed_.pop_front();
+    done();
+    Run();
+  }
+  // Pieces of work that wait for EndHelper.
+  size_t helper_computed() const { return computed_.size(); }
+
   // Everything that can be done without the time moving.
   void RunAll() {
     Run();
@@ -70,6 +86,17 @@ class FakeEventLoop final : public EventLoop {
     while (!timers_.empty() && timers_.begin()->first <= end) {
       now_ = std::max(now_, timers_.begin()->first);
       RunAll();
+    }
+    now_ = end;
+  }
+
+  // Timers one after the other, each at its time; the helper gets nowhere.
+  void AdvanceLoop(absl::Duration by) {
+    const absl::Duration end = now_ + by;
+    Run();
+    while (!timers_.empty() && timers_.begin()->first <= end) {
+      now_ = std::max(now_, timers_.begin()->first);
+      Run();
     }
     now_ = end;
   }
@@ -104,6 +131,7 @@ class FakeEventLoop final : public EventLoop {
   absl::Duration now_ = absl::Seconds(1000);
   std::deque<Task> posted_;
   std::deque<std::pair<Task, Task>> helper_;
+  std::deque<Task> computed_;
   Timers timers_;
 };
 

@@ -143,6 +143,7 @@ TEST_F(CompletionTest, KnowsWhatHelpKnows) {
 TEST_F(CompletionTest, ValuesByTheirPlaceholder) {
   EXPECT_THAT(Candidates("check ''"), ElementsAre(":file"));
   EXPECT_THAT(Candidates("check a ''"), IsEmpty()) << "it takes one";
+  EXPECT_THAT(Candidates("plan a ''"), ElementsAre(":file"));
   EXPECT_THAT(Candidates("check -o j"), ElementsAre("json"));
   EXPECT_THAT(Candidates("-o json che"), ElementsAre("check"));
   EXPECT_THAT(Candidates("check --output ''"), ElementsAre("table", "json", "yaml"));
@@ -163,6 +164,8 @@ TEST_F(CompletionTest, NamesOfTheDaemon) {
               ElementsAre("dns/a"));
   EXPECT_THAT(Candidates(absl::StrCat("undrain --socket = ", daemon_.socket(), " d")),
               ElementsAre("dns/a"));
+  EXPECT_THAT(Candidates(AtSocket() + "get flows --backend d"), ElementsAre("dns/a"));
+  EXPECT_THAT(Candidates(AtSocket() + "get flows --entries --service w"), ElementsAre("web"));
   EXPECT_THAT(Candidates("drain --socket /nowhere ''"), IsEmpty());
   EXPECT_THAT(Candidates(AtSocket() + "explain --down ''"), IsEmpty())
       << "not of this daemon, but of a file";

@@ -88,7 +88,7 @@ TEST_F(GuidewayTest, HelpIsEverywhere) {
   const Result all = Run("--help");
   EXPECT_EQ(all.exit_status, 0);
   EXPECT_THAT(all.err, IsEmpty());
-  for (const char* verb : {"check", "table", "status", "get", "drain", "undrain", "apply"}) {
+  for (const char* verb : {"check", "table", "status", "get", "top", "drain", "undrain", "apply"}) {
     EXPECT_THAT(all.out, HasSubstr(absl::StrCat("\n  ", verb, " ")));
     const Result one = Run(absl::StrCat(verb, " --help"));
     EXPECT_EQ(one.exit_status, 0) << verb;
@@ -118,7 +118,10 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"status --socket", "--socket"},
       {"status -o xml", "\"xml\""},
       {"status -o json -o yaml", "output"},
-      {"get", "services|backends|interfaces|workers|events"},
+      {"get", "services|backends|interfaces|workers|flows|events"},
+      {"status --count 3", "--count has no effect without --watch"},
+      {"top --interval 1", "--interval 1 is not a time from 100ms to 24h, such as 2s"},
+      {"top --count -1", "--count -1 is not a number from 1 up"},
       {"get everything", "\"everything\""},
       {"drain", "SERVICE/BACKEND"},
       {"drain web", "\"web\""},
@@ -191,7 +194,134 @@ TEST_F(GuidewayTest, Plan) {
   const Result bad = Run(absl::StrCat("plan ", old, " ", WriteFile("bad.yaml", "servces: []")));
   EXPECT_EQ(bad.exit_status, 1);
   EXPECT_THAT(bad.err, HasSubstr("bad.yaml:1:1: servces"));
-  EXPECT_EQ(Run("plan " + old).exit_status, 2);
+  EXPECT_EQ(Run("plan a b c").exit_status, 2);
+}
+
+TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
+  daemon_.Do([&] { daemon_.dataplane().by_backend[1].active_flows = 12; });
+  const std::string text =
+      absl::StrReplaceAll(ConfigText(ServiceText("web", 1, kAbc)), {{"name: b, address: 10.0.0.2",
+                                                                     "name: d, address: "
+                                                                     "10.0.0.4"}});
+  const std::string changed = WriteFile("new.yaml", text);
+  const Result table = Live("plan " + changed);
+  EXPECT_EQ(table.exit_status, 0) << table.err;
+  EXPECT_THAT(table.out, AllOf(HasSubstr("  backend d added\n"),
+                               HasSubstr("  backend b removed, with 12 open connections\n"),
+                               HasSubstr("of new connections move; 50.0% have to\n"),
+                               HasSubstr("12 open connections on backends that go away")));
+  EXPECT_THAT(Live("plan -o json " + changed).out, HasSubstr("\"open_connections\": \"12\""));
+  EXPECT_THAT(Live("get backends").out, HasSubstr("10.0.0.2")) << "still there";
+  EXPECT_EQ(Live("plan " + WriteFile("same.yaml", ConfigText(ServiceText("web", 1, kAbc)))).out,
+            "nothing changes\n");
+  const Result bad = Live("plan " + WriteFile("bad.yaml", "servces: []"));
+  EXPECT_EQ(bad.exit_status, 1);
+  EXPECT_THAT(bad.err, HasSubstr("bad.yaml:1:1: servces"));
+  EXPECT_EQ(Run("plan --socket /nowhere " + changed).exit_status, 1);
+}
+
+TEST_F(GuidewayTest, ApplyWithABound) {
+  const std::string file =
+      WriteFile("new.yaml", ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }")));
+  for (const char* wrong : {"2", "-1%", "101%", "nan%", "x%", "%"}) {
+    const Result result = Live(absl::StrCat("apply --max-moved=", wrong, " ", file));
+    EXPECT_EQ(result.exit_status, 2) << wrong;
+    EXPECT_THAT(result.err, HasSubstr("is not a share from 0% to 100%"));
+  }
+  const Result refused = Live("apply --max-moved 2% " + file);
+  EXPECT_EQ(refused.exit_status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("of service web's new connections would move, and no more "
+                                     "than 2% may"));
+  EXPECT_THAT(Live("get backends").out, HasSubstr("10.0.0.2")) << "nothing has changed";
+  const Result applied = Live("apply --max-moved 60% " + file);
+  EXPECT_EQ(applied.exit_status, 0) << applied.err;
+  EXPECT_THAT(applied.out, StartsWith(file + " is in force as revision 2\n1 service changed; "
+                                             "2 backends removed; "));
+  EXPECT_THAT(applied.out, HasSubstr("of web's new connections move\n"));
+}
+
+TEST_F(GuidewayTest, GetFlows) {
+  daemon_.Do([&] {
+    auto& flows = daemon_.dataplane().flows[0];
+    for (uint64_t place = 0; place < 1000; ++place) {
+      flows[place] = {.backend = place % 10 == 0 ? 1u : 0u,
+                      .state = FlowState::kTcpEstablished,
+                      .unconfirmed = place >= 990,
+                      .age_ms = place < 3 ? 20000u : 250u};
+    }
+    flows[1001] = {.backend = 77};
+  });
+  const Result table = Live("get flows");
+  EXPECT_EQ(table.exit_status, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("STATE        FLOWS  UNCONFIRMED  <1s  <10s  <1m  <5m  <15m"));
+  EXPECT_THAT(table.out, HasSubstr("web      a        established    900            9  898     0 "
+                                   "   2    0     0      0\n"));
+  EXPECT_THAT(table.out, HasSubstr("\n1001 flows, 1 of them of backends that have left"));
+  EXPECT_THAT(Live("get flows -o json --backend web/b").out, HasSubstr("\"flows\": \"100\""));
+  EXPECT_THAT(Live("get flows --service web").out, HasSubstr("\n1000 flows\n"));
+
+  const Result entries = Live("get flows --entries -o json");
+  EXPECT_EQ(entries.exit_status, 0) << entries.err;
+  EXPECT_EQ(std::count(entries.out.begin(), entries.out.end(), '\n'), 1001);
+  EXPECT_THAT(entries.out,
+              StartsWith("{\"core\": 1, \"service\": \"web\", \"backend\": \"b\", \"state\": "
+                         "\"established\", \"unconfirmed\": false, \"age_seconds\": 20, "
+                         "\"timed_out\": false}\n"));
+  EXPECT_THAT(Live("get flows --entries --backend web/b -o yaml").out,
+              StartsWith("- {\"core\": 1, "));
+  EXPECT_THAT(Live("get flows --entries").out,
+              AllOf(HasSubstr("   1  established                      0.25s  web/a\n"),
+                    HasSubstr("   1  established  unconfirmed         0.25s  web/a\n"),
+                    HasSubstr("(removed)\n")));
+
+  Result wrong = Live("get flows --backend web/x");
+  EXPECT_EQ(wrong.exit_status, 1);
+  EXPECT_EQ(wrong.err, "service web has no backend x; it has a, b, c\n");
+  wrong = Live("get flows --entries --service wb");
+  EXPECT_EQ(wrong.exit_status, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("there is no service wb"));
+  EXPECT_EQ(Live("get services --entries").exit_status, 2);
+}
+
+// FakeDataplane says of a packet what the test has it say.
+TEST_F(GuidewayTest, LooksAtOneFlow) {
+  const std::string packet = "'tcp [2001:db8::7]:40000 > [2001:db8::10]:80 syn'";
+  daemon_.Do([&] {
+    daemon_.dataplane().explain = [](const Snapshot&, const std::string& text) {
+      Explanation explanation;
+      explanation.packet = text;
+      explanation.verdict = "forward";
+      explanation.service = "web";
+      explanation.backend = "a";
+      explanation.flow = "hit";
+      explanation.steps = {"one step", "another"};
+      explanation.headers = {"IPv4"};
+      if (text.find("40000") != std::string::npos) {
+        explanation.known = {{4, {.backend = 0, .unconfirmed = false, .age_ms = 1500}, false}};
+      }
+      return explanation;
+    };
+  });
+  const Result found = Live("get flows --flow " + packet);
+  EXPECT_EQ(found.exit_status, 0) << found.err;
+  EXPECT_EQ(found.out,
+            "tcp [2001:db8::7]:40000 > [2001:db8::10]:80 syn\n"
+            "  worker on core 4: web/a, handshake, last packet 1.50s ago\n");
+  EXPECT_THAT(Live("-o json get flows --flow " + packet).out, HasSubstr("\"found\": true"));
+  const Result none = Live("get flows --flow 'udp 192.0.2.1:1 > 198.51.100.1:53'");
+  EXPECT_EQ(none.exit_status, 1);
+  EXPECT_THAT(none.out, HasSubstr("no flow table has this connection"));
+  EXPECT_EQ(Live("get flows --flow nonsense").exit_status, 2);
+  EXPECT_EQ(Live("get flows --entries --flow " + packet).exit_status, 2);
+
+  const Result explained = Live("explain -o json " + packet);
+  EXPECT_EQ(explained.exit_status, 0) << explained.err;
+  EXPECT_EQ(explained.out,
+            "{\n \"verdict\": \"forward\",\n \"reason\": null,\n \"service\": \"web\",\n "
+            "\"backend\": \"a\",\n \"flow\": \"hit\",\n \"slot\": null,\n \"home\": null,\n "
+            "\"steps\": [\"one step\", \"another\"],\n \"headers\": [\"IPv4\"]\n}\n");
+  EXPECT_THAT(Live("explain " + packet).out, HasSubstr("  another\nit leaves as:\n  IPv4\n"));
+  EXPECT_EQ(Live("explain nonsense").exit_status, 2);
 }
 
 TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
@@ -266,6 +396,32 @@ TEST_F(GuidewayTest, GetPartsOfStatus) {
   EXPECT_THAT(Live("get interfaces -o yaml").out, StartsWith("interfaces:\n"));
   EXPECT_THAT(Live("get events").out, HasSubstr("revision 1 in force"));
   EXPECT_THAT(Live("get events -o json").out, StartsWith("{\n \"events\": ["));
+}
+
+TEST_F(GuidewayTest, WatchedIntoAPipe) {
+  const Result tables = Live("get services --watch --interval 100ms --count 2");
+  EXPECT_EQ(tables.exit_status, 0) << tables.err;
+  EXPECT_THAT(tables.out, AllOf(StartsWith("SERVICE  VIPS"), HasSubstr("\n\nSERVICE  VIPS")));
+  EXPECT_THAT(tables.out, Not(HasSubstr("\033")));
+  EXPECT_THAT(Live("get services --watch --interval 100ms --count 2 -o yaml").out,
+              HasSubstr("\n---\nservices:\n"));
+  // What cannot be shown once is not tried again.
+  EXPECT_EQ(Run("status --watch --socket /nowhere").exit_status, 1);
+  EXPECT_EQ(Live("get backend --watch").exit_status, 2);
+}
+
+TEST_F(GuidewayTest, TopIntoAPipe) {
+  daemon_.Do([&] { daemon_.dataplane().worker_status[0].flows = 900; });
+  const Result blocks = Live("top --interval 100ms --count 2");
+  EXPECT_EQ(blocks.exit_status, 0) << blocks.err;
+  EXPECT_THAT(blocks.out, AllOf(StartsWith("guidewayd test  serving"),
+                                HasSubstr("! the worker on core 1 stands still\n"),
+                                HasSubstr("! the flow table of core 1 is 87.9% full\n")));
+  const Result json = Live("top --interval 100ms --count 2 -o json");
+  EXPECT_EQ(std::count(json.out.begin(), json.out.end(), '\n'), 2);
+  EXPECT_THAT(json.out, AllOf(StartsWith("{\"uptime_seconds\":"),
+                              HasSubstr("\"bits_per_second\":0"), HasSubstr("\"malformed\":0")));
+  EXPECT_EQ(Run("top --socket /nowhere").exit_status, 1);
 }
 
 TEST_F(GuidewayTest, DrainAndUndrain) {
@@ -362,7 +518,7 @@ TEST_F(GuidewayTest, Apply) {
   const std::string good = WriteFile("new.yaml", ConfigText(ServiceText("other", 1, kAbc)));
   Result result = Live("apply " + good);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_EQ(result.out, good + " is in force as revision 2\n");
+  EXPECT_EQ(result.out, good + " is in force as revision 2\n1 service added; 1 service removed\n");
   EXPECT_THAT(Live("get services").out, HasSubstr("other"));
 
   const std::string bad = WriteFile("bad.yaml", "services: 3\n");

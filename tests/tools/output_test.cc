@@ -73,6 +73,63 @@ TEST(Output, WhatIsSpareGoesFirst) {
       << "cut where the terminal ends";
 }
 
+TEST(Output, WidthIsInColumns) {
+  EXPECT_EQ(Width("web"), 3u);
+  EXPECT_EQ(Width("größe…"), 6u);
+  EXPECT_EQ(Width("日本"), 4u);
+  EXPECT_EQ(Width("e\xcc\x81"), 1u) << "an e and an accent for it";
+  EXPECT_EQ(Width("a\nb"), 3u) << "as Printable shows it";
+  EXPECT_EQ(Width(""), 0u);
+}
+
+TEST(Output, WhatTerminalsWouldObeyIsNotPrintable) {
+  EXPECT_EQ(Printable("web-1 größe 日本"), "web-1 größe 日本");
+  EXPECT_EQ(Printable("\033[2Ja\tb\r\n"), "?[2Ja?b??");
+  EXPECT_EQ(Printable("a\xc2\x9b"
+                      "2J"),
+            "a?2J")
+      << "a control character of two bytes";
+  EXPECT_EQ(Printable("a\xff"
+                      "b\xe2\x80"),
+            "a?b??")
+      << "not UTF-8";
+  EXPECT_EQ(Printable("a\xe2\x80\xae"
+                      "b"),
+            "a?b")
+      << "from right to left";
+  EXPECT_EQ(Printable(absl::string_view("a\0b", 3)), "a?b");
+  Table table({{"NAME"}, {"N"}});
+  table.Add({"a\nb\033[2J", "1"});
+  EXPECT_EQ(table.Render({}), "NAME     N\na?b?[2J  1\n");
+}
+
+TEST(Output, ALineIsCutAtTheEdge) {
+  EXPECT_EQ(Cut("abcdef", 6), "abcdef");
+  EXPECT_EQ(Cut("abcdef", 5), "abcd…");
+  EXPECT_EQ(Cut("abcdef", 1), "…");
+  EXPECT_EQ(Cut("abcdef", 0), "");
+  EXPECT_EQ(Cut("größer", 4), "grö…");
+  EXPECT_EQ(Cut("日本語", 5), "日本…");
+  EXPECT_EQ(Cut("日本語", 4), "日…") << "half a character is none";
+  EXPECT_EQ(Cut("\033[31mabcdef\033[0m", 6), "\033[31mabcdef\033[0m");
+  EXPECT_EQ(Cut("\033[31mabcdef\033[0m gh", 4), "\033[31mabc…\033[0m") << "red ends";
+  EXPECT_EQ(Cut("\033[2Jab", 9), "?[2Jab") << "no colour";
+  for (size_t width = 0; width < 12; ++width) {
+    EXPECT_LE(Width(Cut("a日b本c語d…e", width)), width);
+  }
+}
+
+TEST(Output, RatesForPeople) {
+  EXPECT_EQ(HumanRate(0), "0");
+  EXPECT_EQ(HumanRate(0.04), "0");
+  EXPECT_EQ(HumanRate(0.25), "0.2");
+  EXPECT_EQ(HumanRate(9.94), "9.9");
+  EXPECT_EQ(HumanRate(9.96), "10");
+  EXPECT_EQ(HumanRate(99999), "99999");
+  EXPECT_EQ(HumanRate(1.23e6), "1.23M");
+  EXPECT_EQ(HumanRate(1e300), "1.00E");
+}
+
 TEST(Output, ColourTakesNoRoom) {
   EXPECT_EQ(Coloured("up", Colour::kGreen, {}), "up");
   EXPECT_EQ(Coloured("up", Colour::kGreen, {.colour = true}), "\033[32mup\033[0m");

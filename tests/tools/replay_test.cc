@@ -401,7 +401,10 @@ TEST_F(ReplayTest, ExplainRefusesWhatIsNoPacket) {
   EXPECT_EQ(Explain("tcp 203.0.113.7 > 198.51.100.10:80").exit_status, 2);
   EXPECT_THAT(Explain("tcp 203.0.113.7 > 198.51.100.10:80").err, HasSubstr("no port"));
   EXPECT_EQ(Explain("tcp 203.0.113.7:1 > 198.51.100.10:80", "--down web/x").exit_status, 2);
-  EXPECT_EQ(Run("explain 'tcp 203.0.113.7:1 > 198.51.100.10:80'").exit_status, 2);
+  const std::string no_daemon = "explain --socket /nowhere 'tcp 203.0.113.7:1 > 198.51.100.10:80'";
+  EXPECT_EQ(Run(no_daemon).exit_status, 1) << "without --config it asks the daemon";
+  EXPECT_THAT(Run(no_daemon).err, HasSubstr("guidewayd does not run here"));
+  EXPECT_EQ(Run(no_daemon + " --down web/web-1").exit_status, 2);
   EXPECT_EQ(Run(absl::StrCat("explain --config ", Path("none.yaml"),
                              " tcp 203.0.113.7:1 '>' 198.51.100.10:80"))
                 .exit_status,

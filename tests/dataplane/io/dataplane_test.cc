@@ -245,6 +245,26 @@ TEST(DpdkDataplane, TwoWorkersOnRingsCountEveryPacketOnce) {
   EXPECT_EQ(interfaces[0].received_packets, all);
   EXPECT_EQ(interfaces[0].sent_packets, forward);
 
+  // What the workers know of their connections, seen from here.
+  const std::vector<WorkerStatus> workers = (*dataplane)->workers();
+  for (uint16_t i = 0; i < kWorkers; ++i) {
+    std::vector<FlowEntry> entries;
+    (*dataplane)->ReadFlows(i, 0, workers[i].flow_capacity, &entries);
+    EXPECT_EQ(entries.size(), kFlows / kWorkers);
+    const std::string packet =
+        "tcp 203.0.113.7:" + std::to_string(10000 + i) + " > 198.51.100.10:80";
+    const absl::StatusOr<Explanation> said = (*dataplane)->Explain(*WebSnapshot(), packet);
+    ASSERT_TRUE(said.ok()) << said.status();
+    EXPECT_EQ(said->flow, "hit");
+    ASSERT_EQ(said->known.size(), 1u) << packet;
+    EXPECT_EQ(said->known[0].core, workers[i].core);
+    EXPECT_EQ(said->known[0].entry.state, FlowState::kTcpHandshake);
+    EXPECT_LT(said->known[0].entry.age_ms, 60000u) << "the workers' clock is ours";
+    EXPECT_NE(said->steps.back().find("through nic0"), std::string::npos) << said->steps.back();
+    EXPECT_FALSE((*dataplane)->Explain(*WebSnapshot(), "nonsense").ok());
+  }
+  EXPECT_EQ(Total(**dataplane).received, all) << "nothing has changed";
+
   // What left: the packet as it came, behind an outer header, to the next hop.
   const std::vector<Bytes> sent = nic.TakeSent();
   ASSERT_EQ(sent.size(), forward);

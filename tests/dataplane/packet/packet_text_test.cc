@@ -1,6 +1,6 @@
 // Packets as people write them: what is understood, what is said of the rest, and the frames byte
 // for byte.
-#include "tools/packet_text.h"
+#include "dataplane/packet/packet_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

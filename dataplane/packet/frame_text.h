@@ -6,8 +6,8 @@
 //   GUE, IPv4 inside
 //
 // For frames that the packet path has made, without VLAN tags: reading ends where it meets others.
-#ifndef GUIDEWAY_TOOLS_FRAME_TEXT_H_
-#define GUIDEWAY_TOOLS_FRAME_TEXT_H_
+#ifndef GUIDEWAY_DATAPLANE_PACKET_FRAME_TEXT_H_
+#define GUIDEWAY_DATAPLANE_PACKET_FRAME_TEXT_H_
 
 #include <cstdint>
 #include <string>
@@ -25,4 +25,4 @@ std::vector<std::string> AllHeaders(absl::Span<const uint8_t> frame);
 
 }  // namespace guideway
 
-#endif  // GUIDEWAY_TOOLS_FRAME_TEXT_H_
+#endif  // GUIDEWAY_DATAPLANE_PACKET_FRAME_TEXT_H_

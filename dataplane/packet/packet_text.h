@@ -6,8 +6,8 @@
 //
 // White space around «>» may be left out. Several arguments of a command line are the text that
 // they make with a space between each two. No I/O; safe from any thread.
-#ifndef GUIDEWAY_TOOLS_PACKET_TEXT_H_
-#define GUIDEWAY_TOOLS_PACKET_TEXT_H_
+#ifndef GUIDEWAY_DATAPLANE_PACKET_PACKET_TEXT_H_
+#define GUIDEWAY_DATAPLANE_PACKET_PACKET_TEXT_H_
 
 #include <cstdint>
 #include <string>
@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "maglev/flow_hash.h"
 #include "maglev/net.h"
 
 namespace guideway {
@@ -35,6 +36,9 @@ struct PacketText {
   // Canonical: Parse makes the same of it. Addresses of IPv6 are in brackets, with a port or not.
   std::string ToString() const;
 
+  // What names its connection in flow tables. Not of kIcmp, which has none.
+  FlowKey Key() const;
+
   // An Ethernet frame from 02:00:00:00:00:02 to 02:00:00:00:00:01, lengths and checksums right:
   // TTL 64; IPv4 may not be fragmented and has identification 0; no payload, but 8 zeros in an
   // echo request. As a capture has it: not padded to Ethernet's minimum, without its checksum.
@@ -45,4 +49,4 @@ struct PacketText {
 
 }  // namespace guideway
 
-#endif  // GUIDEWAY_TOOLS_PACKET_TEXT_H_
+#endif  // GUIDEWAY_DATAPLANE_PACKET_PACKET_TEXT_H_

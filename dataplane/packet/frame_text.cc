@@ -1,4 +1,4 @@
-#include "tools/frame_text.h"
+#include "dataplane/packet/frame_text.h"
 
 #include "absl/strings/str_cat.h"
 #include "maglev/headers.h"

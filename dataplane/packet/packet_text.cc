@@ -1,4 +1,4 @@
-#include "tools/packet_text.h"
+#include "dataplane/packet/packet_text.h"
 
 #include <algorithm>
 #include <utility>
@@ -266,6 +266,17 @@ absl::StatusOr<PacketText> PacketText::Parse(absl::string_view text) {
 std::string PacketText::ToString() const {
   return absl::StrCat(NameOf(kind), " ", EndpointText(source, source_port), " > ",
                       EndpointText(destination, destination_port), syn ? " syn" : "");
+}
+
+FlowKey PacketText::Key() const {
+  FlowKey key = {};
+  std::copy_n(source.bytes(), source.bits() / 8, key.source);
+  std::copy_n(destination.bytes(), destination.bits() / 8, key.destination);
+  key.source_port = NetworkOrder(source_port);
+  key.destination_port = NetworkOrder(destination_port);
+  key.protocol = ProtocolNumber(*this);
+  key.version = source.is_v6() ? 6 : 4;
+  return key;
 }
 
 std::vector<uint8_t> PacketText::Frame() const {

@@ -1,0 +1,144 @@
+// `guideway get flows`: what the flow tables of a running daemon hold, counted, entry by entry, or
+// of one connection.
+#include <google/protobuf/util/json_util.h>
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "control/api/api.pb.h"
+#include "dataplane/packet/packet_text.h"
+#include "tools/api_client.h"
+#include "tools/verbs.h"
+
+namespace guideway {
+namespace {
+
+// 60: «1m»
+std::string BoundText(uint32_t seconds) {
+  return seconds % 60 == 0 ? absl::StrCat(seconds / 60, "m") : absl::StrCat(seconds, "s");
+}
+
+std::string BackendText(const std::string& service, const std::string& backend) {
+  return backend.empty() ? "(removed)" : absl::StrCat(service, "/", backend);
+}
+
+// What of the flows is asked for, as a query.
+std::string FilterQuery(const Call& call) {
+  std::vector<std::string> parts;
+  for (const char* name : {"service", "backend"}) {
+    for (const std::string& value : call.Values(name)) parts.push_back(QueryPart(name, value));
+  }
+  return parts.empty() ? "" : absl::StrCat("?", absl::StrJoin(parts, "&"));
+}
+
+int Counts(const Call& call) {
+  api::FlowList list;
+  const absl::Status s =
+      ApiClient(call.socket).Get(absl::StrCat("/v1/flows", FilterQuery(call)), &list);
+  if (!s.ok()) return No(s);
+  if (ShowMessage(call, list)) return kYes;
+  using Align = Table::Align;
+  std::vector<Table::Column> columns = {{"SERVICE"},
+                                        {"BACKEND"},
+                                        {"STATE"},
+                                        {"FLOWS", Align::kRight},
+                                        {"UNCONFIRMED", Align::kRight}};
+  for (const uint32_t bound : list.age_bounds_seconds()) {
+    columns.push_back({absl::StrCat("<", BoundText(bound)), Align::kRight, true});
+  }
+  columns.push_back({"OLDER", Align::kRight, true});
+  const size_t ages = columns.size() - 5;
+  Table table(columns);
+  for (const api::FlowCount& count : list.counts()) {
+    std::vector<Table::Cell> row = {count.service(), count.backend(), count.state(),
+                                    HumanCount(count.flows()), HumanCount(count.unconfirmed())};
+    for (size_t i = 0; i < ages; ++i) {
+      const auto n = static_cast<int>(i);
+      row.emplace_back(n < count.by_age_size() ? HumanCount(count.by_age(n)) : "-");
+    }
+    table.Add(std::move(row));
+  }
+  std::cout << table.Render(call.terminal) << "\n" << Counted(list.flows(), "flow");
+  if (list.of_removed_backends() > 0) {
+    std::cout << ", " << list.of_removed_backends()
+              << " of them of backends that have left the configuration";
+  }
+  std::cout << "\n";
+  return kYes;
+}
+
+// As they come: there may be millions.
+int Entries(const Call& call) {
+  if (call.format == Format::kTable) {
+    std::cout << Coloured(absl::StrFormat("%4s  %-11s  %-11s  %12s  %s", "CORE", "STATE", "", "AGE",
+                                          "SERVICE/BACKEND"),
+                          Colour::kDim, call.terminal)
+              << "\n";
+  }
+  bool understood = true;
+  const auto show = [&](absl::string_view line) {
+    if (call.format != Format::kTable) {
+      std::cout << (call.format == Format::kYaml ? "- " : "") << line << "\n";
+      return static_cast<bool>(std::cout);
+    }
+    api::FlowEntry entry;
+    google::protobuf::util::JsonParseOptions options;
+    options.ignore_unknown_fields = true;
+    const google::protobuf::StringPiece json(line.data(), line.size());
+    understood = google::protobuf::util::JsonStringToMessage(json, &entry, options).ok();
+    std::cout << absl::StrFormat("%4d  %-11s  %-11s  %11.2fs  %s\n", entry.core(), entry.state(),
+                                 entry.timed_out()     ? "timed out"
+                                 : entry.unconfirmed() ? "unconfirmed"
+                                                       : "",
+                                 entry.age_seconds(),
+                                 BackendText(entry.service(), entry.backend()));
+    return understood && std::cout;
+  };
+  const absl::Status s =
+      ApiClient(call.socket).GetLines(absl::StrCat("/v1/flows/entries", FilterQuery(call)), show);
+  if (!s.ok()) return No(s);
+  if (understood) return kYes;
+  return No(absl::UnavailableError("cannot read guidewayd's answer: is it a newer one?"));
+}
+
+int OfPacket(const Call& call) {
+  api::FlowLookup lookup;
+  const absl::Status s =
+      ApiClient(call.socket)
+          .Get(absl::StrCat("/v1/flows/lookup?", QueryPart("packet", call.Values("flow")[0])),
+               &lookup);
+  if (!s.ok()) return No(s);
+  const int status = lookup.found() ? kYes : kNo;
+  if (ShowMessage(call, lookup)) return status;
+  std::cout << lookup.packet() << "\n";
+  for (const api::FlowEntry& entry : lookup.entries()) {
+    std::cout << "  worker on core " << entry.core() << ": "
+              << BackendText(entry.service(), entry.backend()) << ", " << entry.state()
+              << (entry.unconfirmed() ? " but not confirmed, first" : ", last") << " packet "
+              << absl::StrFormat("%.2fs ago", entry.age_seconds())
+              << (entry.timed_out() ? "; timed out" : "") << "\n";
+  }
+  if (!lookup.found()) std::cout << "  no flow table has this connection\n";
+  return status;
+}
+
+}  // namespace
+
+int GetFlows(const Call& call) {
+  if (!call.Has("flow")) return call.Has("entries") ? Entries(call) : Counts(call);
+  for (const char* other : {"service", "backend", "entries"}) {
+    if (call.Has(other)) {
+      return WrongCall(absl::StrCat("--", other, " has no effect with --flow"), "get");
+    }
+  }
+  if (const auto packet = PacketText::Parse(call.Values("flow")[0]); !packet.ok()) {
+    return WrongCall(absl::StrCat("--flow: ", packet.status().message()), "get");
+  }
+  return OfPacket(call);
+}
+
+}  // namespace guideway
