@@ -820,6 +820,7 @@ TEST_F(ApiServerTest, StreamsEntriesAsTheClientTakesThem) {
   EXPECT_THAT(answer.substr(0, 200), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(answer.substr(0, 200), HasSubstr("Transfer-Encoding: chunked"));
   EXPECT_EQ(std::count(answer.begin(), answer.end(), '{'), static_cast<ptrdiff_t>(kPlaces + 1));
+  EXPECT_EQ(answer.find("\r\n0\r\n\r\n"), answer.size() - 7) << "one end";
   EXPECT_THAT(client.Say(Get("/v1/status")).ReadAnswer(), StartsWith("HTTP/1.1 200 OK\r\n"))
       << "the connection can go on";
 }
