@@ -4,8 +4,8 @@
 #include <sys/resource.h>
 
 #include <boost/asio/post.hpp>
-#include <set>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
