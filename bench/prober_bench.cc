@@ -164,6 +164,9 @@ class WatchedLoop final : public EventLoop {
   void RunOnHelper(Task work, Task done) override {
     loop_->RunOnHelper(std::move(work), std::move(done));
   }
+  void RunOnReader(Task work, Task done) override {
+    loop_->RunOnReader(std::move(work), std::move(done));
+  }
 
   absl::Duration due() const { return due_; }
 

@@ -220,7 +220,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // A step of a change. Each ends on the loop, with the next step or the next round.
   void NextRound();
   void Load(std::shared_ptr<Round> round);
-  void Loaded(std::shared_ptr<Round> round);
+  void TakeLoaded(std::shared_ptr<Round> round);
   void CompileRound(std::shared_ptr<Round> round);
   void Compiled(std::shared_ptr<Round> round);
 
@@ -291,7 +291,10 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   uint64_t revision_ = 0;
   std::string from_ = "file";  // as in api::Status.configuration
   std::string applied_file_;   // where it came from, if not from the daemon's own file
-  bool busy_ = false;          // a round is on the helper thread
+  bool busy_ = false;          // a Compile is on the helper thread
+  // The next configuration: it is being read meanwhile, or has been. Only a Compile waits for one.
+  bool loading_ = false;
+  std::shared_ptr<Round> loaded_;
   std::string config_error_;
   std::deque<api::Event> events_;
   SlowStart slow_start_;
@@ -343,10 +346,8 @@ void Controller::Impl::Take(Change change) {
 }
 
 void Controller::Impl::NextRound() {
-  if (busy_ || (changes_.empty() && !dirty_)) return;
-  busy_ = true;
-  auto round = std::make_shared<Round>();
-  if (!changes_.empty()) {
+  if (!loading_ && loaded_ == nullptr && !changes_.empty()) {
+    auto round = std::make_shared<Round>();
     round->change = std::move(changes_.front());
     changes_.pop_front();
     // Several reloads that wait are one.
@@ -354,15 +355,21 @@ void Controller::Impl::NextRound() {
       round->change->done = Both(std::move(round->change->done), std::move(changes_.front().done));
       changes_.pop_front();
     }
+    loading_ = true;
     Load(std::move(round));
-  } else {
+  }
+  if (busy_) return;
+  if (loaded_ != nullptr) {
+    TakeLoaded(std::exchange(loaded_, nullptr));
+  } else if (dirty_) {
+    auto round = std::make_shared<Round>();
     round->revision = now_.revision;
     CompileRound(std::move(round));
   }
 }
 
 void Controller::Impl::Load(std::shared_ptr<Round> round) {
-  loop_->RunOnHelper(
+  loop_->RunOnReader(
       [round, config_file = options_.config_file] {
         Change& change = *round->change;
         round->loaded = change.kept != nullptr ? LoadSource(*change.kept)
@@ -371,11 +378,15 @@ void Controller::Impl::Load(std::shared_ptr<Round> round) {
                             : LoadSourceFile(change.name);
       },
       [weak = weak_from_this(), round] {
-        if (auto self = weak.lock()) self->Loaded(round);
+        auto self = weak.lock();
+        if (self == nullptr) return;
+        self->loading_ = false;
+        self->loaded_ = round;
+        self->NextRound();
       });
 }
 
-void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
+void Controller::Impl::TakeLoaded(std::shared_ptr<Round> round) {
   absl::Status status = round->loaded.status();
   if (status.ok() && !round->change->is_plan()) {  // a plan says what needs a restart
     status = CheckUnchanged(*now_.revision, round->loaded->config.config, round->loaded->hash_seed);
@@ -390,13 +401,13 @@ void Controller::Impl::Loaded(std::shared_ptr<Round> round) {
   }
   if (!status.ok()) {
     Refuse(*round->change, status);
-    busy_ = false;
     return NextRound();
   }
   CompileRound(std::move(round));
 }
 
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
+  busy_ = true;
   if (!round->change || !round->change->is_plan()) {
     round->waiting = std::exchange(waiting_, {});
     round->was_dirty = std::exchange(dirty_, false);

@@ -3,13 +3,14 @@
 // It holds what is wanted (the configuration, overrides by hand) and what is so (health of
 // backends, ids in use), and keeps one Snapshot in force. Whatever happens, the steps are the same:
 //
-//   event                       desired state           helper thread        in force
+//   event                       desired state           helper threads       in force
 //   file, apply, drain,   ──►   changed, marked   ──►   LoadConfig,    ──►   Publish, keep,
 //   probe, timer                to be compiled          Compile              reply, log
 //
 // Invariants:
 //   1. At most one Compile is under way; what happens meanwhile goes into the next one, all of it
-//      together. Configurations are taken one by one, in order.
+//      together. Configurations are taken one by one, in order; while one is being read, all else
+//      goes on.
 //   2. A configuration is put in force whole or not at all. Any failure leaves the last good one
 //      in force, and `config_error` says why until the next one succeeds.
 //   3. Every configuration put in force and every override is a revision of the history

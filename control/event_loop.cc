@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 namespace guideway {
@@ -47,6 +48,10 @@ class AsioEventLoop final : public EventLoop {
   ~AsioEventLoop() override {
     helper_.stop();
     helper_.join();
+    if (reader_) {
+      reader_->stop();
+      reader_->join();
+    }
   }
 
   absl::Duration Now() const override { return absl::FromChrono(Clock::now() - start_); }
@@ -56,18 +61,28 @@ class AsioEventLoop final : public EventLoop {
   void Post(Task task) override { asio::post(io_, std::move(task)); }
 
   void RunOnHelper(Task work, Task done) override {
-    asio::post(helper_, [this, keep_running = asio::make_work_guard(io_), work = std::move(work),
-                         done = std::move(done)]() mutable {
+    RunOn(helper_, std::move(work), std::move(done));
+  }
+
+  void RunOnReader(Task work, Task done) override {
+    if (!reader_) reader_.emplace(1);
+    RunOn(*reader_, std::move(work), std::move(done));
+  }
+
+ private:
+  void RunOn(asio::thread_pool& thread, Task work, Task done) {
+    asio::post(thread, [this, keep_running = asio::make_work_guard(io_), work = std::move(work),
+                        done = std::move(done)]() mutable {
       work();
       // What `work` holds comes back too: it may be the last to hold something of the loop's.
       asio::post(io_, [work = std::move(work), done = std::move(done)] { done(); });
     });
   }
 
- private:
   asio::io_context& io_;
   const Clock::time_point start_ = Clock::now();
   asio::thread_pool helper_;
+  std::optional<asio::thread_pool> reader_;
 };
 
 }  // namespace

@@ -47,10 +47,14 @@ class EventLoop {
 
   // Runs `work` on the helper thread, after all that was given to it before, then `done` here.
   virtual void RunOnHelper(Task work, Task done) = 0;
+  // The same by a second helper thread, for what the first is not to wait for: files that are read
+  // and written.
+  virtual void RunOnReader(Task work, Task done) = 0;
 };
 
-// The real one: `io` runs the tasks. Its helper thread starts here, with the CPU affinity of the
-// caller. The destructor waits for the piece of work that is under way and drops the rest.
+// The real one: `io` runs the tasks. Its helper thread starts here, that for reading when it is
+// first asked for, with the CPU affinity of the caller. The destructor waits for the piece of work
+// that is under way and drops the rest.
 std::unique_ptr<EventLoop> NewEventLoop(boost::asio::io_context& io);
 
 }  // namespace guideway

@@ -156,6 +156,22 @@ TEST_F(ControllerTest, WithoutAHealthCheckABackendIsUp) {
   EXPECT_THAT(prober_.asked, IsEmpty());
 }
 
+TEST_F(ControllerTest, NothingWaitsForAFileThatIsRead) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  const auto applied = Apply(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck)));
+  const auto drained = ByHand(&Controller::Drain, "web", "a");
+  ASSERT_EQ(loop_.helper_work(), 2u) << "the file and a Compile without it";
+  loop_.BeginHelper(1);
+  loop_.EndHelper();
+  EXPECT_EQ(*drained, absl::OkStatus());
+  EXPECT_EQ(States()["web/a"], "drain");
+  EXPECT_FALSE(applied->has_value());
+  loop_.RunAll();
+  EXPECT_EQ(*applied, absl::OkStatus());
+  EXPECT_EQ(States()["web/a"], "drain");
+  EXPECT_EQ(States().count("web/c"), 1u);
+}
+
 TEST_F(ControllerTest, WhoAsksTheSamePresumesTheSame) {
   MustStart(ConfigText(ServiceText("web", 1, kAb)));
   prober_.silent = true;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -98,10 +99,20 @@ TEST_F(EventLoopTest, TheHelperWorksElsewhereInOrderAndReportsHere) {
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
 }
 
+TEST_F(EventLoopTest, TheHelperDoesNotWaitForTheReader) {
+  std::promise<void> helped;
+  bool read = false;
+  loop_->RunOnReader([&] { helped.get_future().wait(); }, [&] { read = true; });
+  loop_->RunOnHelper([&] { helped.set_value(); }, [] {});
+  io_.run();
+  EXPECT_TRUE(read);
+}
+
 TEST_F(EventLoopTest, CanBeDestroyedWithWorkUnderWay) {
   auto kept = std::make_shared<int>(1);
   for (int i = 0; i < 10; ++i) {
     loop_->RunOnHelper([kept] {}, [kept] { ADD_FAILURE() << "nobody runs the loop"; });
+    loop_->RunOnReader([kept] {}, [kept] { ADD_FAILURE() << "nobody runs the loop"; });
   }
   loop_.reset();
 }

@@ -6,6 +6,7 @@
 #ifndef GUIDEWAY_TESTS_SUPPORT_FAKE_EVENT_LOOP_H_
 #define GUIDEWAY_TESTS_SUPPORT_FAKE_EVENT_LOOP_H_
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -24,7 +25,11 @@ class FakeEventLoop final : public EventLoop {
   void Post(Task task) override { posted_.push_back(std::move(task)); }
 
   void RunOnHelper(Task work, Task done) override {
-    helper_.emplace_back(std::move(work), std::move(done));
+    helper_.push_back({std::move(work), std::move(done), false});
+  }
+  // Like the helper, unless a test takes pieces out of their order.
+  void RunOnReader(Task work, Task done) override {
+    helper_.push_back({std::move(work), std::move(done), true});
   }
 
   // Pieces of work that wait for RunHelper.
@@ -50,28 +55,34 @@ class FakeEventLoop final : public EventLoop {
 
   // One piece of the helper's work with its `done`, then Run.
   void RunHelper() {
-    auto [work, done] = std::move(helper_.front());
+    const Piece piece = std::move(helper_.front());
     helper_.pop_front();
-    work();
-    done();
+    piece.work();
+    piece.done();
     Run();
   }
 
-  // The same in two steps, between which the loop has what it computed but does not know it.
-  void BeginHelper() {
-    auto [work, done] = std::move(helper_.front());
-    helper_.pop_front();
-    work();
-    computed_.push_back(std::move(done));
+  // The same in two steps, between which the helper has a result that the loop does not know of.
+  // Which piece of those that wait: the test knows which threads are to have done it.
+  void BeginHelper(size_t which = 0) {
+    computed_.push_back(std::move(helper_[which]));
+    helper_.erase(helper_.begin() + static_cast<std::ptrdiff_t>(which));
+    computed_.back().work();
   }
-  void EndHelper() {
-    Task done = std::move(computed_.front());
-    computed_.pop_front();
-    done();
+  void EndHelper(size_t which = 0) {
+    const Piece piece = std::move(computed_[which]);
+    computed_.erase(computed_.begin() + static_cast<std::ptrdiff_t>(which));
+    piece.done();
     Run();
   }
   // Pieces of work that wait for EndHelper.
   size_t helper_computed() const { return computed_.size(); }
+  // Of all pieces that wait for either, those that the reader has, or the helper.
+  size_t pieces(bool reads) const {
+    const auto is_its = [reads](const Piece& piece) { return piece.reads == reads; };
+    return static_cast<size_t>(std::count_if(helper_.begin(), helper_.end(), is_its) +
+                               std::count_if(computed_.begin(), computed_.end(), is_its));
+  }
 
   // Everything that can be done without the time moving.
   void RunAll() {
@@ -105,6 +116,11 @@ class FakeEventLoop final : public EventLoop {
   void Stall(absl::Duration by) { now_ += by; }
 
  private:
+  struct Piece {
+    Task work, done;
+    bool reads;
+  };
+
   class FakeTimer;
   using Timers = std::multimap<absl::Duration, std::pair<FakeTimer*, Task>>;
 
@@ -130,8 +146,8 @@ class FakeEventLoop final : public EventLoop {
 
   absl::Duration now_ = absl::Seconds(1000);
   std::deque<Task> posted_;
-  std::deque<std::pair<Task, Task>> helper_;
-  std::deque<Task> computed_;
+  std::deque<Piece> helper_;
+  std::deque<Piece> computed_;
   Timers timers_;
 };
 
