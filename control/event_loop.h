@@ -47,8 +47,7 @@ class EventLoop {
 
   // Runs `work` on the helper thread, after all that was given to it before, then `done` here.
   virtual void RunOnHelper(Task work, Task done) = 0;
-  // The same by a second helper thread, for what the first is not to wait for: files that are read
-  // and written.
+  // The same by a second helper thread, for what the first is not to wait for: reading a file.
   virtual void RunOnReader(Task work, Task done) = 0;
 };
 

@@ -500,7 +500,7 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
     return number;
   }
   auto status = std::make_shared<absl::Status>();
-  loop_->RunOnReader([disk = disk_, revision = std::move(revision), source = std::move(source),
+  loop_->RunOnHelper([disk = disk_, revision = std::move(revision), source = std::move(source),
                       is_own, status] { *status = disk->Write(revision, source, is_own); },
                      [weak = std::weak_ptr<bool>(alive_), status, written] {
                        if (!weak.expired()) written(*status);
@@ -526,7 +526,7 @@ void History::Read(uint64_t number, ReadDone done) {
   }
   if (!refused.ok()) return done(refused);
   auto source = std::make_shared<absl::StatusOr<ConfigSource>>(absl::UnknownError(""));
-  loop_->RunOnReader([disk = disk_, number, source] { *source = disk->ReadSource(number); },
+  loop_->RunOnHelper([disk = disk_, number, source] { *source = disk->ReadSource(number); },
                      [weak = std::weak_ptr<bool>(alive_), source, done = std::move(done)] {
                        if (!weak.expired()) done(std::move(*source));
                      });
