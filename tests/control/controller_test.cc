@@ -391,7 +391,7 @@ TEST_F(ControllerTest, APlanTakesItsTurn) {
   EXPECT_EQ((**plan)->services(0).backends(0).change(), "removed") << "against what was applied";
   EXPECT_EQ(*drain, absl::OkStatus());
   EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
-  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+  EXPECT_EQ(controller_->GetStatus().revision(), 3u);
 }
 
 TEST_F(ControllerTest, APlanTellsErrorsAndWhatNeedsARestart) {
