@@ -196,6 +196,14 @@ class WatchedDataplane final : public Dataplane {
   std::vector<WorkerStatus> workers() const override { return real_->workers(); }
   ServiceCounts service_counts(ServiceId id) const override { return real_->service_counts(id); }
   BackendCounts backend_counts(BackendId id) const override { return real_->backend_counts(id); }
+  void ReadFlows(size_t worker, uint64_t first, uint64_t last,
+                 std::vector<FlowEntry>* entries) const override {
+    real_->ReadFlows(worker, first, last, entries);
+  }
+  absl::StatusOr<Explanation> Explain(const Snapshot& snapshot,
+                                      absl::string_view packet) const override {
+    return real_->Explain(snapshot, packet);
+  }
 
   bool shows_well = true;  // the first backend
   absl::Duration changed_at;
@@ -384,7 +392,7 @@ int Main(int argc, char** argv) {
   int weight = 100;
   const auto apply = [&](bool& done) {
     done = false;
-    controller.Apply("scale.yaml", ConfigText(size, ++weight),
+    controller.Apply({.name = "scale.yaml", .text = ConfigText(size, ++weight), .who = "bench"},
                      [&](absl::StatusOr<api::ApplyResult> result) {
                        CHECK(result.ok()) << result.status().message();
                        done = true;

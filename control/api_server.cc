@@ -468,18 +468,18 @@ void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply
 
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
   Controller::ApplyRequest apply = {
-      .name = request.file.empty() ? "configuration" : std::move(request.file),
-      .text = std::move(request.body),
-      .who = Who(request)};
+      .name = FileOf(request), .text = std::move(request.body), .who = Who(request)};
   if (const auto discard = request.parameters.find("discard_overrides");
       discard != request.parameters.end() &&
       !absl::SimpleAtob(discard->second, &apply.discard_overrides)) {
     return reply(ErrorAnswer(400, "discard_overrides is true or false"));
   }
-  controller_->Apply(std::move(apply), [reply](const absl::StatusOr<api::ApplyResult>& result) {
-    if (result.ok()) return reply(JsonAnswer(*result));
-    reply(ErrorAnswer(422, result.status().message()));
-  });
+  if (const auto given = request.parameters.find("max_moved");
+      given != request.parameters.end() && !(absl::SimpleAtod(given->second, &apply.max_moved) &&
+                                             apply.max_moved >= 0 && apply.max_moved <= 1)) {
+    return reply(ErrorAnswer(400, "max_moved is not a share from 0 to 1"));
+  }
+  controller_->Apply(std::move(apply), OrRefusal<api::ApplyResult>(reply));
 }
 
 void ApiServer::Impl::Rollback(const HttpRequest& request, const HttpReply& reply) {

@@ -488,7 +488,8 @@ TEST_F(GuidewayTest, HistoryAndRollback) {
   result = Live("rollback");
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_EQ(result.out,
-            "revision 2 is in force again, configuration and overrides, as revision 4\n");
+            "revision 2 is in force again, configuration and overrides, as revision 4\n"
+            "1 service added; 1 service removed\n");
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
   EXPECT_THAT(Live("status").out, HasSubstr("\nrevision  4, rollback to 2 by "));
   EXPECT_THAT(Live("rollback 3").out, HasSubstr("revision 3 is in force again"));
