@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "dataplane/packet/packet_text.h"
 #include "tests/fuzz/check.h"
 #include "tests/support/packet_builder.h"
-#include "dataplane/packet/packet_text.h"
 
 namespace guideway {
 namespace {

@@ -921,7 +921,12 @@ class PlainStep {
   PlainOutcome TooBig(uint32_t mtu) {
     if (ip_.version == 6) mtu = std::max(mtu, 1280u);
     const bool not_to_be_told = ip_.version == 4 && (ip_.is_later || !ip_.dont_fragment);
-    if (ip_.is_icmp_error() || not_to_be_told || ip_.bytes.size() <= mtu) {
+    // RFC 1122, section 3.2.2; RFC 4443, section 2.4: the sender is to be one host.
+    const std::string source = ip_.source.ToString();
+    const int first = ip_.source.bytes()[0];
+    const bool nobody = ip_.version == 4 ? first == 0 || first == 127 || first >= 240
+                                         : source == "::" || source == "::1";
+    if (ip_.is_icmp_error() || nobody || not_to_be_told || ip_.bytes.size() <= mtu) {
       return Drop(Reason::kTooBig);
     }
     const NextHop& hop = snapshot_.routes().Find(ip_.source);
