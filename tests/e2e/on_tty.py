@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 
-from labkit import wait_until
+from labkit import LabError, wait_until
 
 ENTERED = "\x1b[?1049h"  # the alternate screen
 LEFT = "\x1b[?1049l"
@@ -53,15 +53,19 @@ class Tty:
         done = [frame[: frame.index("\x1b[J")] for frame in frames if "\x1b[J" in frame]
         return [frame.replace("\x1b[K", "").replace("\r", "") for frame in done]
 
-    def wait_frame(self, holds, what):
-        """Waits for a screen that is drawn from now on, of which `holds(text)` is true; the text."""
-        seen = len(self.frames())
+    def wait_frame(self, holds, what, seen=None):
+        """Waits for a screen that is drawn from now on, or after the first `seen`, of which `holds(text)` is true; the text."""
+        if seen is None:
+            seen = len(self.frames())
 
         def look():
             assert self.process.poll() is None, self.printed
             return next((frame for frame in self.frames()[seen:] if holds(frame)), None)
 
-        return wait_until(look, what, deadline_s=30)
+        try:
+            return wait_until(look, what, deadline_s=30)
+        except LabError as e:
+            raise AssertionError(f"{e} Drawn since: {self.frames()[seen:][-2:]}, before: {self.frames()[:seen][-1:]}") from e
 
     def wait_end(self):
         """The exit status; the terminal is as it was before."""

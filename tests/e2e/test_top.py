@@ -45,8 +45,9 @@ def test_it_fits_the_terminal_and_follows_it(daemon):
         for part in ("serving", "CORE", "INTERFACE", "SERVICE", "BACKEND", "web-1", "q quits"):
             assert part in frame
         assert "\x1b[3" not in frame, "NO_COLOR"
+        seen = len(there.frames())
         there.resize(7, 30)
-        there.wait_frame(lambda text: fits(text, 7, 30) and "q quits" in text, "a small screen")
+        there.wait_frame(lambda text: fits(text, 7, 30) and "q quits" in text, "a small screen", seen)
         there.resize(50, 120)
         there.wait_frame(lambda text: text.count("\n") > 10, "a large screen")
         there.type("q")
@@ -55,9 +56,10 @@ def test_it_fits_the_terminal_and_follows_it(daemon):
 
 def test_a_new_size_does_not_wait_for_the_next_look(daemon):
     with tty(call(daemon, "top", "--interval", "1h"), rows=24, columns=80) as there:
-        there.wait_frame(lambda text: "counted from now on" in text, "the first screen")
+        there.wait_frame(lambda text: "counted from now on" in text, "the first screen", 0)
+        seen = len(there.frames())
         there.resize(7, 30)
-        there.wait_frame(lambda text: fits(text, 7, 30) and "q quits" in text, "a small screen")
+        there.wait_frame(lambda text: fits(text, 7, 30) and "q quits" in text, "a small screen", seen)
 
 
 def test_colour_on_a_terminal(daemon):
@@ -162,7 +164,7 @@ def test_without_a_daemon_it_ends(tmp_path):
 
 def test_blocks_in_a_pipe(daemon):
     out = daemon.guideway("top", "--interval", "100ms", "--count", "2")
-    assert out.count("packets/s  0 received") == 2
+    assert len(re.findall(r"^packets/s  \S+ received", out, re.MULTILINE)) == 2  # the kernel may say something
     assert "\x1b" not in out and "q quits" not in out
     lines = daemon.guideway("top", "--interval", "100ms", "--count", "3", "-o", "json").splitlines()
     looks = [json.loads(line) for line in lines]
