@@ -132,7 +132,10 @@ def test_prometheus_sees_traffic(lab, prometheus):
     wait_until(lambda: prometheus.value(opened) >= start + 50, "50 connections", deadline_s=30)
 
     # No more traffic: what Prometheus has is what the command line says.
-    service = next(s for s in lab.ask("get", "services")["services"] if s["name"] == "web")
+    def of_web():
+        return next(s for s in lab.ask("get", "services")["services"] if s["name"] == "web")
+
+    service = of_web()
     for metric, key in (
         ("service_packets_total", "packets"),
         ("service_bytes_total", "bytes"),
@@ -140,9 +143,8 @@ def test_prometheus_sees_traffic(lab, prometheus):
         ("service_active_connections", "active_flows"),
     ):
         series = f'guideway_{metric}{{service="web"}}'
-        wait_until(
-            lambda: prometheus.value(series) == int(service[key]), f"{series} to be {service[key]}"
-        )
+        # Asked each time: connections that were closed before go meanwhile.
+        wait_until(lambda: prometheus.value(series) == int(of_web()[key]), f"{series} to be that")
     by_backend = prometheus.query('guideway_backend_packets_total{service="web"}')
     assert {dict(labels)["backend"] for labels in by_backend} == {"web-1", "web-2", "web-3"}
     assert sum(by_backend.values()) == int(service["forwarded"])
