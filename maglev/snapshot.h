@@ -209,9 +209,12 @@ struct alignas(64) Target {
   BackendState state = BackendState::kDown;
   Envelope envelope;
   const Backend* backend = nullptr;
+
+  // Of an envelope, the bytes in the first line: Ethernet, IPv4, UDP and GUE.
+  static constexpr uint8_t kBytesInFirstLine = 14 + 20 + 8 + 4;
 };
-// Ethernet, IPv4, UDP and GUE.
-static_assert(offsetof(Target, envelope) + offsetof(Envelope, bytes) + 14 + 20 + 8 + 4 <= 64);
+static_assert(offsetof(Target, envelope) + offsetof(Envelope, bytes) + Target::kBytesInFirstLine <=
+              64);
 static_assert(sizeof(Target) == 128);
 
 class Snapshot {

@@ -100,7 +100,16 @@ class Choosing {
     if (!is_steady) return false;
     if (flow.touched != clock_.now) entry.Touch(clock_.now);
     p.lookup = FlowLookup::kHit;
+    FetchForEnvelope(target, p.frame);
     return true;
+  }
+
+  // For a large envelope: the rest of it, and of the room for it in front of the packet.
+  static void FetchForEnvelope(const Target& target, const Frame& frame) {
+    constexpr uint32_t kLine = alignof(Target);
+    if (target.envelope.facts.size <= Target::kBytesInFirstLine) return;
+    __builtin_prefetch(reinterpret_cast<const uint8_t*>(&target) + kLine);
+    if (target.envelope.facts.outer_size() > kLine) __builtin_prefetch(frame.data - 2 * kLine, 1);
   }
 
   [[gnu::noinline]] bool ChooseAnew(Packet& p) {
