@@ -98,9 +98,10 @@ absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double m
   constexpr double kRounding = 1e-9;
   std::vector<std::string> moved;
   for (const api::ServicePlan& service : plan.services()) {
-    if (service.moved() <= max_moved + kRounding) continue;
-    moved.push_back(
-        absl::StrCat(PercentText(service.moved()), " of service ", service.name(), "'s"));
+    // Whoever is not served any more has moved away.
+    const double share = service.change() == "removed" ? 1 : service.moved();
+    if (share <= max_moved + kRounding) continue;
+    moved.push_back(absl::StrCat(PercentText(share), " of service ", service.name(), "'s"));
   }
   if (moved.empty()) return absl::OkStatus();
   const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
@@ -230,7 +231,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void FillPlanInput(Round& round) const;
   void Commit(Round& round);
   void CommitConfiguration(Round& round);
-  Overrides OfSomebody(const Overrides& overrides, bool tell);
+  Overrides OfSomebody(const Overrides& overrides, const Revision& revision, bool tell);
   uint64_t Keep(const std::string& who, const std::string& how,
                 std::shared_ptr<const ConfigSource> source, bool is_own, const Overrides& overrides,
                 std::function<void()> done);
@@ -295,6 +296,11 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // The next configuration: it is being read meanwhile, or has been. Only a Compile waits for one.
   bool loading_ = false;
   std::shared_ptr<Round> loaded_;
+  bool was_plan_ = false;  // the last Compile
+  // A change that brings overrides of its own is compiled, and may be refused yet: what is asked by
+  // hand waits.
+  bool overrides_are_open_ = false;
+  std::vector<Task> asked_by_hand_;
   std::string config_error_;
   std::deque<api::Event> events_;
   SlowStart slow_start_;
@@ -359,7 +365,10 @@ void Controller::Impl::NextRound() {
     Load(std::move(round));
   }
   if (busy_) return;
-  if (loaded_ != nullptr) {
+  // Plans, however many, do not keep what is so out of force.
+  const bool is_turn_of_dirty =
+      dirty_ && (loaded_ == nullptr || (was_plan_ && loaded_->change->is_plan()));
+  if (loaded_ != nullptr && !is_turn_of_dirty) {
     TakeLoaded(std::exchange(loaded_, nullptr));
   } else if (dirty_) {
     auto round = std::make_shared<Round>();
@@ -408,12 +417,14 @@ void Controller::Impl::TakeLoaded(std::shared_ptr<Round> round) {
 
 void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
   busy_ = true;
-  if (!round->change || !round->change->is_plan()) {
+  was_plan_ = round->change && round->change->is_plan();
+  if (!was_plan_) {
     round->waiting = std::exchange(waiting_, {});
     round->was_dirty = std::exchange(dirty_, false);
   }
   if (round->change && round->change->overrides) {
     round->overrides_before = overrides_;
+    overrides_are_open_ = true;
     overrides_ = std::make_shared<const Overrides>(*std::move(round->change->overrides));
   }
   FillInput(*round);
@@ -437,8 +448,7 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
     return NextRound();
   }
   CountCompile(*round);
-  if (!round->snapshot.ok() && round->overrides_before != nullptr &&
-      overrides_ == round->overrides) {
+  if (!round->snapshot.ok() && round->overrides_before != nullptr) {
     overrides_ = round->overrides_before;
   }
   if (round->snapshot.ok()) {
@@ -456,6 +466,8 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
     for (Waiting& waiting : round->waiting) waiting.done(round->snapshot.status());
   }
+  overrides_are_open_ = false;
+  for (const Task& ask : std::exchange(asked_by_hand_, {})) ask();
   NextRound();
 }
 
@@ -640,7 +652,8 @@ void Controller::Impl::Commit(Round& round) {
     if (waiting.overrides == nullptr) {
       done();
     } else {
-      Keep(waiting.who, waiting.how, nullptr, false, *waiting.overrides, done);
+      Keep(waiting.who, waiting.how, nullptr, false,
+           OfSomebody(*waiting.overrides, *before.revision, false), done);
     }
   }
   if (!is_new) return TellOfHealth(before);
@@ -663,7 +676,7 @@ void Controller::Impl::CommitConfiguration(Round& round) {
     Event(absl::StrCat("overrides by hand were ", text(*round.overrides_before), "; are now ",
                        text(*overrides_)));
   }
-  overrides_ = std::make_shared<const Overrides>(OfSomebody(*overrides_, true));
+  overrides_ = std::make_shared<const Overrides>(OfSomebody(*overrides_, *now_.revision, true));
   std::string who = "start", how = "start";
   if (round.change) {
     who = round.change->who;
@@ -681,7 +694,7 @@ void Controller::Impl::CommitConfiguration(Round& round) {
                      ", backends ", now_.revision->places.size(),
                      applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
   ApplyDone done = round.change ? std::move(round.change->done) : nullptr;
-  Keep(who, how, round.source, from_ == "file", OfSomebody(*round.overrides, false),
+  Keep(who, how, round.source, from_ == "file", OfSomebody(*round.overrides, *now_.revision, false),
        [done, result] {
          if (done) done(result);
        });
@@ -708,10 +721,11 @@ uint64_t Controller::Impl::Keep(const std::string& who, const std::string& how,
 }
 
 // Those of backends that there are.
-Overrides Controller::Impl::OfSomebody(const Overrides& overrides, bool tell) {
+Overrides Controller::Impl::OfSomebody(const Overrides& overrides, const Revision& revision,
+                                       bool tell) {
   Overrides kept, dropped;
   for (const auto& [name, override] : overrides) {
-    (now_.revision->places.contains(name) ? kept : dropped)[name] = override;
+    (revision.places.contains(name) ? kept : dropped)[name] = override;
   }
   if (tell && !dropped.empty()) {
     Event(absl::StrCat("dropped, for the configuration has no such backend: ", ToText(dropped)));
@@ -878,6 +892,11 @@ void Controller::Impl::Rollback(std::optional<uint64_t> number, std::string who,
 
 void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
                                  std::optional<uint32_t> weight, Done done) {
+  if (overrides_are_open_) {
+    asked_by_hand_.push_back(
+        [this, what, request, weight, done] { SetByHand(what, request, weight, done); });
+    return;
+  }
   const std::string name = absl::StrCat(request.service, "/", request.backend);
   const Override before = OverrideOf(*overrides_, name);
   Override after = before;
@@ -1040,9 +1059,9 @@ api::ServiceList Controller::Impl::GetServices() const {
     out->set_forwarding(std::string(ForwardingName(service.forwarding)));
     out->set_scheduler(config::Scheduler::Value_Name(config.scheduler()));
     out->set_backends(static_cast<uint32_t>(service.backends.size()));
-    out->set_backends_up(static_cast<uint32_t>(
-        std::count_if(service.backends.begin(), service.backends.end(),
-                      [](const Backend& b) { return b.state == BackendState::kUp; })));
+    out->set_backends_up(static_cast<uint32_t>(std::count_if(
+        service.backends.begin(), service.backends.end(),
+        [](const Backend& b) { return b.state == BackendState::kUp && b.weight > 0; })));
     const ServiceCounts counts = CountsOf(planned.id);
     out->set_packets(counts.packets);
     out->set_bytes(counts.bytes);

@@ -68,6 +68,14 @@ absl::StatusOr<std::string> ReadRegular(const std::string& path, size_t max_byte
   return text;
 }
 
+// Of revisions, oldest first, the one to forget: the oldest that has the configuration of the next.
+// So restarts and drains, however many, push no configuration out.
+template <typename Iterator, typename Same>
+Iterator FirstToForget(Iterator begin, Iterator end, Same same) {
+  const Iterator found = std::adjacent_find(begin, end, same);
+  return found == end ? begin : found;
+}
+
 // Makes entries of a directory last: files that were renamed into it, or removed.
 absl::Status SyncDirectory(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
@@ -216,7 +224,14 @@ class History::Disk {
   void MakeDirectories() {
     std::error_code e;
     fs::create_directories(fs::path(directory_).parent_path(), e);
-    for (const std::string& path : {directory_, revisions_, texts_}) mkdir(path.c_str(), 0700);
+    bool are_new = false;
+    for (const std::string& path : {directory_, revisions_, texts_}) {
+      are_new |= mkdir(path.c_str(), 0700) == 0;
+    }
+    if (!are_new) return;
+    // If this fails, so does what is written there.
+    (void)SyncDirectory(directory_);
+    (void)SyncDirectory(fs::path(directory_).parent_path().string());
   }
   void Keep(const history::Record& record);
   absl::StatusOr<std::string> ReadText(const std::string& digest) const;
@@ -426,9 +441,12 @@ void History::Disk::RemoveOld() {
   std::set<std::string> unused;
   for (uint64_t number : std::exchange(too_old_, {})) unlink(PathOf(number).c_str());
   while (kept_.size() > max_revisions_) {
-    unlink(PathOf(kept_.front().number).c_str());
-    unused.insert(kept_.front().digests->begin(), kept_.front().digests->end());
-    kept_.pop_front();
+    const auto old = FirstToForget(kept_.begin(), kept_.end(), [](const Kept& a, const Kept& b) {
+      return *a.digests == *b.digests;
+    });
+    unlink(PathOf(old->number).c_str());
+    unused.insert(old->digests->begin(), old->digests->end());
+    kept_.erase(old);
   }
   // Once: what was left by a daemon that was killed. Not where something could not be read: it may
   // need its texts when that is mended.
@@ -485,7 +503,11 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
   else if (!revisions_.empty())
     revision.set_digest(revisions_.back().digest());
   revisions_.push_back(revision);
-  if (revisions_.size() > max_revisions_) revisions_.pop_front();
+  if (revisions_.size() > max_revisions_) {
+    revisions_.erase(FirstToForget(
+        revisions_.begin(), revisions_.end(),
+        [](const api::Revision& a, const api::Revision& b) { return a.digest() == b.digest(); }));
+  }
   const auto written = [this, number, done = std::move(done)](const absl::Status& status) {
     write_warning_ = status.ok() ? ""
                                  : absl::StrCat("history: revision ", number,

@@ -20,7 +20,9 @@
 //      names it. Nothing of it keeps a daemon from starting.
 //   3. What cannot be written keeps nothing from coming into force. The next revision tries again
 //      to write the configuration in force.
-//   4. The last kMaxRevisions are kept (1000), and no text that none of them refers to.
+//   4. kMaxRevisions are kept (1000), and no text that none of them refers to. The first to go is
+//   the
+//      oldest with the same configuration as the next, else the oldest.
 //   5. Numbers go on over restarts and over revisions that cannot be read.
 //
 // At the start the disk is read and written here and now, so that what says it has started has kept

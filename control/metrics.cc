@@ -160,8 +160,9 @@ void WriteServices(const MetricsFacts& facts, Writer& out) {
             [&](size_t i) { return services[i]->backends.size(); });
   out.Write(Metric::kServiceBackendsUp, series, [&](size_t i) {
     const std::vector<Backend>& backends = services[i]->backends;
-    return std::count_if(backends.begin(), backends.end(),
-                         [](const Backend& b) { return b.state == BackendState::kUp; });
+    return std::count_if(backends.begin(), backends.end(), [](const Backend& b) {
+      return b.state == BackendState::kUp && b.weight > 0;
+    });
   });
   out.Write(Metric::kServiceHealthIgnored, series, [&](size_t i) { return of[i].health_ignored; });
   out.Write(Metric::kTableDigest, digests, [&](size_t i) {

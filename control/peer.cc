@@ -123,10 +123,12 @@ absl::StatusOr<ControlAccess> ControlAccess::ForConfig(const LoadedConfig& loade
 
 absl::Status ControlAccess::MayChange(const Peer& peer) const {
   if (peer.uid == 0 || peer.uid == owner_ || peer.IsIn(group_.id)) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat("user ", peer.uid, " may read and change nothing: changes are for root and for ",
-                   "members of the group ", group_.name, " (adduser USER ", group_.name,
-                   ", which holds from the next login on)"));
+  return absl::PermissionDeniedError(absl::StrCat(
+      "user ", peer.uid, " may read, but not change anything or have files planned: ",
+      "that is for root and for members of the group ", group_.name,
+      group_.name == "root"
+          ? " (control.group names another)"
+          : absl::StrCat(" (adduser USER ", group_.name, ", which holds from the next login on)")));
 }
 
 absl::Status ControlAccess::MayRead(const Peer& peer) const {

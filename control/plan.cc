@@ -410,7 +410,11 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     Compare(old, service, {"name", "backends"}, one->mutable_settings());
     CompareBackends(old, service, compiled, open, one);
     FillMoved(compiled, *after.snapshot->services()[i], new_seed, one);
-    one->set_change(one->settings().empty() && one->backends().empty() ? "unchanged" : "changed");
+    // Weights and drains by hand move connections, too, and are not in the file.
+    constexpr double kNothing = 1e-9;
+    const bool is_same = one->settings().empty() && one->backends().empty();
+    if (is_same && one->moved() > kNothing) one->add_notes("weights or drains by hand change");
+    one->set_change(is_same && one->moved() <= kNothing ? "unchanged" : "changed");
     was.erase(found);
   }
   for (int i = 0; i < before.config->services_size(); ++i) {

@@ -272,7 +272,8 @@ class WatchView final : public LiveView {
       status = verb_.run(call_);
     }
     status_ = status;
-    if (status != kYes) {
+    // A «no» that says nothing of an error is an answer.
+    if (status != kYes && !(status == kNo && err.str().empty())) {
       const std::string why = err.str();
       return absl::UnavailableError(absl::StripSuffix(why, "\n"));
     }

@@ -757,7 +757,7 @@ class Simulator {
   std::map<TargetKey, absl::Duration> last_asked_;
   uint64_t version_ = 0, revision_ = 1;
   uint64_t config_revision_ = 1;  // that of the last configuration; drains by hand have their own
-  bool refused_ = false;  // the last change
+  bool refused_ = false;          // the last change
   RequestPtr last_config_;
   std::map<std::string, uint64_t> services_, backends_;  // connections opened
   std::set<std::string> was_there_, came_back_;

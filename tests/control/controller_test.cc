@@ -412,6 +412,33 @@ TEST_F(ControllerTest, APlanTellsErrorsAndWhatNeedsARestart) {
   EXPECT_EQ(*still, absl::OkStatus());
 }
 
+TEST_F(ControllerTest, WhoeverIsNotServedAnyMoreHasMoved) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc) + ServiceText("dns", 2, kAbc)));
+  const Outcome refused = ApplyWithin(0.5, ConfigText(ServiceText("web", 1, kAbc)));
+  loop_.RunAll();
+  ASSERT_TRUE(refused->has_value());
+  EXPECT_THAT(std::string((*refused)->message()),
+              HasSubstr("100% of service dns's new connections would move"));
+}
+
+TEST_F(ControllerTest, PlansDoNotKeepADrainOutOfForce) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  std::vector<Planned> plans;
+  for (int i = 0; i < 3; ++i) plans.push_back(Plan(ConfigText(ServiceText("web", 1, kAb))));
+  loop_.RunHelper();  // the first is read
+  const Outcome drain = ByHand(&Controller::Drain, "web", "a");
+  ASSERT_EQ(loop_.helper_work(), 2u);
+  loop_.BeginHelper(1);  // and the second, while the first is compiled
+  loop_.EndHelper();
+  loop_.Run();
+  while (!drain->has_value()) loop_.RunHelper();
+  EXPECT_TRUE(plans[0]->has_value());
+  EXPECT_FALSE(plans[1]->has_value()) << "it waited for another plan";
+  EXPECT_EQ(**drain, absl::OkStatus());
+  loop_.RunAll();
+  EXPECT_TRUE(plans.back()->has_value() && (*plans.back())->ok());
+}
+
 TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
   const std::string base = ConfigText(ServiceText("web", 1, kAbc) + ServiceText("dns", 2, kAbc));
   MustStart(base);

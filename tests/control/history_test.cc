@@ -158,14 +158,13 @@ TEST_F(HistoryTest, TheLastAreKeptAndTheirTexts) {
   const size_t kept = 10;
   Open(kept);
   for (size_t i = 1; i <= kept + 2; ++i) {
-    // 1 and 2 have texts of their own, the others share one.
-    ASSERT_EQ(Add("apply", Source("f", i < 3 ? absl::StrCat(i) : "shared")), absl::OkStatus());
+    ASSERT_EQ(Add("apply", Source("f", absl::StrCat(i))), absl::OkStatus());
   }
   EXPECT_THAT(history_->revisions(), SizeIs(kept));
   EXPECT_EQ(history_->revisions().front().number(), 3u);
   EXPECT_FALSE(fs::exists(RecordPath(2)));
   EXPECT_TRUE(fs::exists(RecordPath(3)));
-  EXPECT_THAT(TextPaths(), SizeIs(1));
+  EXPECT_THAT(TextPaths(), SizeIs(kept));
   history_->Read(2, [](const auto& source) {
     EXPECT_EQ(source.status().message(), "there is no revision 2; there are 3 to 12");
   });
@@ -173,6 +172,26 @@ TEST_F(HistoryTest, TheLastAreKeptAndTheirTexts) {
   EXPECT_EQ(history_->revisions().front().number(), 6u);
   ASSERT_EQ(Add("apply", Source("f", "one more")), absl::OkStatus());
   EXPECT_FALSE(fs::exists(RecordPath(5)));
+}
+
+TEST_F(HistoryTest, RestartsAndDrainsPushNoConfigurationOut) {
+  Open(3);
+  ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
+  ASSERT_EQ(Add("apply", Source("f", "two")), absl::OkStatus());
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(Add("start", Source("f", "two")), absl::OkStatus());
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(Add("drain web/a", nullptr), absl::OkStatus());
+  const auto numbers = [&] {
+    std::vector<uint64_t> numbers;
+    for (const api::Revision& revision : history_->revisions())
+      numbers.push_back(revision.number());
+    return numbers;
+  };
+  EXPECT_EQ(numbers(), (std::vector<uint64_t>{1, 11, 12}));
+  EXPECT_TRUE(fs::exists(RecordPath(1)));
+  EXPECT_FALSE(fs::exists(RecordPath(2)));
+  EXPECT_THAT(TextPaths(), SizeIs(2));
+  Open(3);
+  EXPECT_EQ(numbers(), (std::vector<uint64_t>{1, 11, 12})) << "the same on disk";
 }
 
 TEST_F(HistoryTest, ATextThatADaemonLeftWhenItWasKilledIsRemoved) {

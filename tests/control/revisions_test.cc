@@ -177,6 +177,30 @@ TEST_F(RevisionsTest, WhatIsRefusedOrChangesNothingIsNone) {
   EXPECT_THAT(Lines(), ElementsAre("1 start by start"));
 }
 
+// What is asked by hand while such a change is compiled is about what is in force after all.
+TEST_F(RevisionsTest, ARefusedDiscardLeavesWhatWasDoneByHand) {
+  StartWith(Ab(100));
+  Drain("a");
+  Weight("b", 7);
+  RunAll();
+  const Outcome apply = NewOutcome();
+  controller_->Apply({.name = "new.yaml",
+                      .text = Ab(100),
+                      .who = "alice",
+                      .discard_overrides = true,
+                      .max_moved = 0.01},
+                     [apply](const auto& result) { *apply = result.status(); });
+  while (loop_.helper_work() == 0 || dataplane_.published.empty()) loop_.RunHelper();
+  loop_.RunHelper();  // it is read, and the Compile is under way
+  const Outcome undrain = Undrain("a");
+  RunAll();
+  EXPECT_THAT(Message(apply), HasSubstr("of service web's new connections would move"));
+  EXPECT_EQ(Message(undrain), "ok");
+  EXPECT_FALSE(Get("a").drained_by_hand());
+  EXPECT_EQ(Get("b").weight(), 7u);
+  EXPECT_EQ(LastOverrides(), "weight web/b 7");
+}
+
 TEST_F(RevisionsTest, AnAnswerComesWhenItIsInForceAndOnDisk) {
   StartWith(Ab(100));
   const size_t published = dataplane_.published.size();

@@ -192,11 +192,14 @@ class Lab:
             raise LabError(f"{node} is none of {', '.join(self.nodes)}.")
         return namespace.command(node, argv)
 
+    def guideway_call(self, *words, node=None):
+        """The words that run `guideway` against the daemon on `node` (the first one)."""
+        socket = self.socket(node or self.daemons[0])
+        return [f"{self.options.build}/tools/guideway", *words, "--socket", str(socket)]
+
     def guideway(self, *words, node=None):
-        """Runs `guideway` against the daemon on `node` (the first one); a CompletedProcess."""
-        argv = [f"{self.options.build}/tools/guideway", *words]
-        argv += ["--socket", str(self.socket(node or self.daemons[0]))]
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
+        """Runs it; a CompletedProcess."""
+        return subprocess.run(self.guideway_call(*words, node=node), capture_output=True, text=True, check=False)
 
     def ask(self, *words, node=None):
         """What `guideway` answers, from JSON; LabError with its words if it fails."""
