@@ -220,7 +220,8 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
               };
             })),
         services_(SlowJson([controller] { return controller->GetServices(); })),
-        backends_(SlowJson([controller] { return controller->GetBackends(); })) {}
+        backends_(SlowJson([controller] { return controller->GetBackends(); })),
+        history_(SlowJson([controller] { return controller->GetHistory(); })) {}
 
   absl::Status ListenOnSocket(const std::string& path, HttpLimits limits, ControlAccess access);
   absl::Status ListenReadOnly(const Endpoint& endpoint, HttpLimits limits);
@@ -264,27 +265,6 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
-  // A handler for a long message: this thread copies what is so now, another makes JSON of it. Of
-  // ten thousand backends that takes a tenth of a second, in which no probe would be started.
-  template <typename Facts>
-  auto InJson(const Facts& facts) {
-    return [this, facts](const HttpRequest&, const HttpReply& reply) {
-      struct Text {
-        decltype(facts()) message;
-        HttpAnswer answer;
-      };
-      auto text = std::make_shared<Text>(Text{facts(), {}});
-      texts_->RunOnHelper(
-          [text] {
-            text->answer = JsonAnswer(text->message);
-            text->message = {};  // takes long as well
-          },
-          [weak = weak_from_this(), text, reply] {
-            if (weak.lock() != nullptr) reply(std::move(text->answer));
-          });
-    };
-  }
-
   boost::asio::io_context& io_;
   Controller* const controller_;
   std::string path_;
@@ -292,7 +272,7 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::unique_ptr<EventLoop> texts_;
   // And this one's reads flow tables, so that neither waits for the other.
   std::unique_ptr<EventLoop> inspections_;
-  std::shared_ptr<SlowAnswer> metrics_, services_, backends_;
+  std::shared_ptr<SlowAnswer> metrics_, services_, backends_, history_;
   std::unique_ptr<HttpServer> socket_, read_only_;
 };
 
@@ -455,7 +435,7 @@ void ApiServer::Impl::Plan(HttpRequest request, const HttpReply& reply) {
 
 void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply) {
   const auto revision = request.parameters.find("revision");
-  if (revision == request.parameters.end()) return reply(JsonAnswer(controller_->GetHistory()));
+  if (revision == request.parameters.end()) return history_->Ask(reply);
   uint64_t number = 0;
   if (!absl::SimpleAtoi(revision->second, &number)) {
     return reply(ErrorAnswer(400, absl::StrCat("\"", revision->second, "\" is no number")));
@@ -580,7 +560,7 @@ void ApiServer::Impl::Stop() {
   if (!path_.empty()) unlink(path_.c_str());
   socket_.reset();
   read_only_.reset();
-  metrics_ = services_ = backends_ = nullptr;
+  metrics_ = services_ = backends_ = history_ = nullptr;
 }
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Listen(boost::asio::io_context& io,
