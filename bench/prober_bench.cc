@@ -167,6 +167,8 @@ class WatchedLoop final : public EventLoop {
   void RunOnReader(Task work, Task done) override {
     loop_->RunOnReader(std::move(work), std::move(done));
   }
+  void AbandonReader() override { loop_->AbandonReader(); }
+  size_t abandoned_readers() const override { return loop_->abandoned_readers(); }
 
   absl::Duration due() const { return due_; }
 

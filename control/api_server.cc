@@ -31,8 +31,9 @@ namespace {
 
 using Method = HttpRoute::Method;
 
-// Makes the directory a socket or its lock file is to be in.
-absl::Status MakeParent(const std::string& socket_path) {
+// Makes the directory a socket and its lock file are to be in, and sees that nothing else lies in
+// the socket's place.
+absl::Status PreparePath(const std::string& socket_path) {
   if (socket_path.size() >= sizeof(sockaddr_un::sun_path)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the control socket's path ", socket_path, " has ", socket_path.size(),
@@ -45,6 +46,11 @@ absl::Status MakeParent(const std::string& socket_path) {
     return absl::PermissionDeniedError(absl::StrCat(
         "cannot make the directory ", parent.string(), " of the control socket: ", e.message(),
         "; make it, or set control.socket to another path"));
+  }
+  struct stat found;
+  if (lstat(socket_path.c_str(), &found) == 0 && !S_ISSOCK(found.st_mode)) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        socket_path, " is there and is not a socket: remove it, or set control.socket"));
   }
   return absl::OkStatus();
 }
@@ -85,8 +91,12 @@ int HttpStatus(const absl::Status& status) {
   if (absl::IsInvalidArgument(status)) return 400;
   if (absl::IsNotFound(status)) return 404;
   if (absl::IsFailedPrecondition(status)) return 409;
+  if (absl::IsDeadlineExceeded(status)) return 503;
   return 500;
 }
+
+// After a disk or a file server did not answer in time: how long until it is worth another try.
+constexpr int kRetryAfterSeconds = 10;
 
 std::string Who(const HttpRequest& request) {
   return request.peer ? NameOf(*request.peer) : "unknown";
@@ -99,10 +109,20 @@ bool ReadJson(const std::string& body, google::protobuf::Message* message) {
 }
 
 Controller::Done DoneAnswer(const HttpReply& reply) {
-  return [reply](const absl::Status& status) {
-    if (status.ok()) return reply(JsonAnswer(api::Done()));
-    reply(ErrorAnswer(HttpStatus(status), status.message()));
+  return [reply](const absl::StatusOr<api::Done>& done) {
+    if (done.ok()) return reply(JsonAnswer(*done));
+    reply(ErrorAnswer(HttpStatus(done.status()), done.status().message()));
   };
+}
+
+// The parameter discard_overrides; false if it is not given.
+absl::StatusOr<bool> DiscardsOverrides(const HttpRequest& request) {
+  bool discards = false;
+  const auto given = request.parameters.find("discard_overrides");
+  if (given != request.parameters.end() && !absl::SimpleAtob(given->second, &discards)) {
+    return absl::InvalidArgumentError("discard_overrides is true or false");
+  }
+  return discards;
 }
 
 // Of the server that is open to more than the socket's group.
@@ -117,7 +137,7 @@ HttpLimits ReadOnlyLimits() {
 }  // namespace
 
 absl::StatusOr<SocketLock> SocketLock::Take(const std::string& socket_path) {
-  if (absl::Status s = MakeParent(socket_path); !s.ok()) return s;
+  if (absl::Status s = PreparePath(socket_path); !s.ok()) return s;
   const std::string lock_path = absl::StrCat(socket_path, ".lock");
   SocketLock lock(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (lock.fd_ < 0) {
@@ -150,6 +170,33 @@ SocketLock& SocketLock::operator=(SocketLock&& other) noexcept {
 }
 
 SocketLock::~SocketLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<BoundEndpoint> BoundEndpoint::Bind(const Endpoint& endpoint) {
+  const std::string host = endpoint.address.ToString();
+  std::string name = endpoint.address.is_v4() ? absl::StrCat(host, ":", endpoint.port)
+                                              : absl::StrCat("[", host, "]:", endpoint.port);
+  Socket bound(endpoint.address.is_v4() ? AF_INET : AF_INET6);
+  const int on = 1;
+  // A restart need not wait for connections of the process before.
+  if (bound.fd() < 0 || setsockopt(bound.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+      !bound.Bind(endpoint)) {
+    return absl::UnavailableError(std::strerror(errno));
+  }
+  return BoundEndpoint(bound.Release(), std::move(name));
+}
+
+BoundEndpoint::BoundEndpoint(BoundEndpoint&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), name_(std::move(other.name_)) {}
+
+BoundEndpoint& BoundEndpoint::operator=(BoundEndpoint&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+
+BoundEndpoint::~BoundEndpoint() {
   if (fd_ >= 0) close(fd_);
 }
 
@@ -219,12 +266,13 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
                                   kMetricsContentType};
               };
             })),
+        status_(SlowJson([controller] { return controller->GetStatus(); })),
         services_(SlowJson([controller] { return controller->GetServices(); })),
         backends_(SlowJson([controller] { return controller->GetBackends(); })),
         history_(SlowJson([controller] { return controller->GetHistory(); })) {}
 
   absl::Status ListenOnSocket(const std::string& path, HttpLimits limits, ControlAccess access);
-  absl::Status ListenReadOnly(const Endpoint& endpoint, HttpLimits limits);
+  absl::Status ListenReadOnly(int bound, const std::string& name, HttpLimits limits);
   void Stop();
 
  private:
@@ -236,6 +284,11 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   template <typename Message>
   void OfPacket(absl::StatusOr<Message> (*look)(const Inspection&, const std::string&),
                 const HttpRequest& request, HttpReply reply);
+  void Explain(const HttpRequest& request, const HttpReply& reply);
+  // What turns a result of the controller into the answer, on the helper thread for texts: a plan
+  // of ten thousand backends has megabytes. `refusal` is the HTTP status of an error.
+  template <typename Message>
+  auto JsonOr(int (*refusal)(const absl::Status&), const HttpReply& reply);
   // Has `answer` made on the helper thread for inspections.
   void Inspect(std::function<HttpAnswer()> answer, HttpReply reply);
   void History(const HttpRequest& request, const HttpReply& reply);
@@ -272,25 +325,25 @@ class ApiServer::Impl : public std::enable_shared_from_this<Impl> {
   std::unique_ptr<EventLoop> texts_;
   // And this one's reads flow tables, so that neither waits for the other.
   std::unique_ptr<EventLoop> inspections_;
-  std::shared_ptr<SlowAnswer> metrics_, services_, backends_, history_;
+  std::shared_ptr<SlowAnswer> metrics_, status_, services_, backends_, history_;
   std::unique_ptr<HttpServer> socket_, read_only_;
 };
 
 std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
   return {
-      {"/v1/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
+      {"/v1/status", Method::kGet, Later(status_)},
       {"/v1/services", Method::kGet, Later(services_)},
       {"/v1/backends", Method::kGet, Later(backends_)},
       {"/v1/flows",
        Method::kGet,
        [this](const HttpRequest& request, const HttpReply& reply) { Flows(request, reply); },
        false,
-       {"service", "backend"}},
+       {"service", "backend", "state", "older_than", "younger_than"}},
       {"/v1/flows/entries",
        Method::kGet,
        [this](const HttpRequest& request, const HttpReply& reply) { FlowEntries(request, reply); },
        false,
-       {"service", "backend"}},
+       {"service", "backend", "state", "older_than", "younger_than"}},
       {"/v1/flows/lookup",
        Method::kGet,
        [this](const HttpRequest& request, const HttpReply& reply) {
@@ -301,7 +354,7 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
       {"/v1/explain",
        Method::kGet,
        [this](const HttpRequest& request, const HttpReply& reply) {
-         OfPacket(Explain, request, reply);
+         this->Explain(request, reply);
        },
        false,
        {"packet"}},
@@ -319,9 +372,11 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        [this](const HttpRequest& request, const HttpReply& reply) { Rollback(request, reply); }},
       {"/v1/weight", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) { SetWeight(request, reply); }},
-      {"/v1/plan", Method::kPost,
+      {"/v1/plan",
+       Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Plan(std::move(request), reply); },
-       true},
+       true,
+       {"discard_overrides"}},
       {"/v1/drain", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) {
          OnBackend(&Controller::Drain, request, reply);
@@ -337,7 +392,7 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
 std::vector<HttpRoute> ApiServer::Impl::ReadOnlyRoutes() {
   return {
       {"/metrics", Method::kGet, Later(metrics_)},
-      {"/status", Method::kGet, AtOnce([this] { return JsonAnswer(controller_->GetStatus()); })},
+      {"/status", Method::kGet, Later(status_)},
       {"/healthz", Method::kGet, AtOnce([this] {
          return controller_->stopping() ? TextAnswer(503, "stopping\n") : TextAnswer(200, "ok\n");
        })},
@@ -357,7 +412,16 @@ absl::StatusOr<FlowFilter> FilterOf(const HttpRequest& request, const Inspection
     const auto found = request.parameters.find(name);
     return found == request.parameters.end() ? "" : found->second;
   };
-  return FlowFilter::Make(*inspection.snapshot, parameter("service"), parameter("backend"));
+  return FlowFilter::Make(*inspection.snapshot, {.service = parameter("service"),
+                                                 .backend = parameter("backend"),
+                                                 .state = parameter("state"),
+                                                 .older_than = parameter("older_than"),
+                                                 .younger_than = parameter("younger_than")});
+}
+
+HttpAnswer NoPacket() {
+  return ErrorAnswer(400,
+                     "the query has no packet: ?packet=tcp+203.0.113.7:40000+%3E+198.51.100.10:80");
 }
 
 }  // namespace
@@ -393,15 +457,35 @@ void ApiServer::Impl::FlowEntries(const HttpRequest& request, const HttpReply& r
   reply(std::move(answer));
 }
 
+// The tables are read on the thread for that; why a backend is not used the controller knows.
+void ApiServer::Impl::Explain(const HttpRequest& request, const HttpReply& reply) {
+  const auto packet = request.parameters.find("packet");
+  if (packet == request.parameters.end()) return reply(NoPacket());
+  auto found = std::make_shared<absl::StatusOr<Explanation>>(absl::UnknownError(""));
+  inspections_->RunOnHelper(
+      [found, inspection = controller_->Inspect(), text = packet->second] {
+        *found = guideway::Explain(inspection, text);
+      },
+      [weak = weak_from_this(), found, reply] {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        if (!found->ok()) {
+          return reply(ErrorAnswer(HttpStatus(found->status()), found->status().message()));
+        }
+        const Explanation& explanation = **found;
+        reply(JsonAnswer(ToApi(
+            explanation, explanation.home_step
+                             ? self->controller_->WhyUnused(explanation.service, explanation.home)
+                             : "")));
+      });
+}
+
 template <typename Message>
 void ApiServer::Impl::OfPacket(absl::StatusOr<Message> (*look)(const Inspection&,
                                                                const std::string&),
                                const HttpRequest& request, HttpReply reply) {
   const auto packet = request.parameters.find("packet");
-  if (packet == request.parameters.end()) {
-    return reply(ErrorAnswer(
-        400, "the query has no packet: ?packet=tcp+203.0.113.7:40000+%3E+198.51.100.10:80"));
-  }
+  if (packet == request.parameters.end()) return reply(NoPacket());
   Inspect(
       [look, inspection = controller_->Inspect(), text = packet->second] {
         const absl::StatusOr<Message> message = look(inspection, text);
@@ -418,19 +502,38 @@ std::string FileOf(const HttpRequest& request) {
   return request.file.empty() ? "configuration" : request.file;
 }
 
-// A handler's reply: the message, or why there is none.
-template <typename Message>
-auto OrRefusal(const HttpReply& reply) {
-  return [reply](const absl::StatusOr<Message>& result) {
-    if (result.ok()) return reply(JsonAnswer(*result));
-    reply(ErrorAnswer(422, result.status().message()));
-  };
+// Of a configuration that is refused.
+int Unprocessable(const absl::Status& status) {
+  return absl::IsDeadlineExceeded(status) ? HttpStatus(status) : 422;
 }
 
 }  // namespace
 
+template <typename Message>
+auto ApiServer::Impl::JsonOr(int (*refusal)(const absl::Status&), const HttpReply& reply) {
+  return [weak = weak_from_this(), refusal, reply](absl::StatusOr<Message> result) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    if (!result.ok()) {
+      HttpAnswer answer = ErrorAnswer(refusal(result.status()), result.status().message());
+      if (answer.status == 503) answer.retry_after_seconds = kRetryAfterSeconds;
+      return reply(std::move(answer));
+    }
+    auto message = std::make_shared<const Message>(*std::move(result));
+    auto answer = std::make_shared<HttpAnswer>();
+    self->texts_->RunOnHelper([message, answer] { *answer = JsonAnswer(*message); },
+                              [answer, reply] { reply(std::move(*answer)); });
+  };
+}
+
 void ApiServer::Impl::Plan(HttpRequest request, const HttpReply& reply) {
-  controller_->Plan(FileOf(request), std::move(request.body), OrRefusal<api::Plan>(reply));
+  const absl::StatusOr<bool> discards = DiscardsOverrides(request);
+  if (!discards.ok()) return reply(ErrorAnswer(400, discards.status().message()));
+  controller_->Plan({.name = FileOf(request),
+                     .text = std::move(request.body),
+                     .discard_overrides = *discards,
+                     .text_room = std::move(request.body_room)},
+                    JsonOr<api::Plan>(Unprocessable, reply));
 }
 
 void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply) {
@@ -440,26 +543,23 @@ void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply
   if (!absl::SimpleAtoi(revision->second, &number)) {
     return reply(ErrorAnswer(400, absl::StrCat("\"", revision->second, "\" is no number")));
   }
-  controller_->GetRevision(number, [reply](const absl::StatusOr<api::RevisionText>& text) {
-    if (text.ok()) return reply(JsonAnswer(*text));
-    reply(ErrorAnswer(HttpStatus(text.status()), text.status().message()));
-  });
+  controller_->GetRevision(number, JsonOr<api::RevisionText>(HttpStatus, reply));
 }
 
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
-  Controller::ApplyRequest apply = {
-      .name = FileOf(request), .text = std::move(request.body), .who = Who(request)};
-  if (const auto discard = request.parameters.find("discard_overrides");
-      discard != request.parameters.end() &&
-      !absl::SimpleAtob(discard->second, &apply.discard_overrides)) {
-    return reply(ErrorAnswer(400, "discard_overrides is true or false"));
-  }
+  const absl::StatusOr<bool> discards = DiscardsOverrides(request);
+  if (!discards.ok()) return reply(ErrorAnswer(400, discards.status().message()));
+  Controller::ApplyRequest apply = {.name = FileOf(request),
+                                    .text = std::move(request.body),
+                                    .who = Who(request),
+                                    .discard_overrides = *discards,
+                                    .text_room = std::move(request.body_room)};
   if (const auto given = request.parameters.find("max_moved");
       given != request.parameters.end() && !(absl::SimpleAtod(given->second, &apply.max_moved) &&
                                              apply.max_moved >= 0 && apply.max_moved <= 1)) {
     return reply(ErrorAnswer(400, "max_moved is not a share from 0 to 1"));
   }
-  controller_->Apply(std::move(apply), OrRefusal<api::ApplyResult>(reply));
+  controller_->Apply(std::move(apply), JsonOr<api::ApplyResult>(Unprocessable, reply));
 }
 
 void ApiServer::Impl::Rollback(const HttpRequest& request, const HttpReply& reply) {
@@ -467,13 +567,12 @@ void ApiServer::Impl::Rollback(const HttpRequest& request, const HttpReply& repl
   if (!request.body.empty() && !ReadJson(request.body, &ref)) {
     return reply(ErrorAnswer(400, "the body is not {\"revision\": \"3\"}"));
   }
-  controller_->Rollback(
-      ref.revision() == 0 ? std::nullopt : std::optional(ref.revision()), Who(request),
-      [reply](const absl::StatusOr<api::ApplyResult>& result) {
-        if (result.ok()) return reply(JsonAnswer(*result));
-        const int status = HttpStatus(result.status());
-        reply(ErrorAnswer(status == 500 ? 422 : status, result.status().message()));
-      });
+  const auto refusal = [](const absl::Status& status) {
+    const int code = HttpStatus(status);
+    return code == 500 ? 422 : code;
+  };
+  controller_->Rollback(ref.revision() == 0 ? std::nullopt : std::optional(ref.revision()),
+                        Who(request), JsonOr<api::ApplyResult>(refusal, reply));
 }
 
 void ApiServer::Impl::SetWeight(const HttpRequest& request, const HttpReply& reply) {
@@ -503,17 +602,10 @@ void ApiServer::Impl::OnBackend(void (Controller::*change)(Controller::BackendRe
 
 absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits limits,
                                              ControlAccess access) {
-  if (absl::Status s = MakeParent(path); !s.ok()) return s;
-  struct stat found;
-  if (lstat(path.c_str(), &found) == 0) {
-    if (!S_ISSOCK(found.st_mode)) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(path, " is there and is not a socket: remove it, or set control.socket"));
-    }
-    unlink(path.c_str());  // left by a process that is gone
-  }
+  if (absl::Status s = PreparePath(path); !s.ok()) return s;
+  unlink(path.c_str());  // left by a process that is gone
   sockaddr_un address = {.sun_family = AF_UNIX};
-  std::memcpy(address.sun_path, path.data(), path.size());  // MakeParent has looked at its size
+  std::memcpy(address.sun_path, path.data(), path.size());  // PreparePath has looked at its size
   Socket listening(AF_UNIX);
   const auto refuse = [&](absl::string_view what_to_do) {
     return absl::PermissionDeniedError(absl::StrCat("cannot serve the control socket ", path, ": ",
@@ -536,21 +628,15 @@ absl::Status ApiServer::Impl::ListenOnSocket(const std::string& path, HttpLimits
   return absl::OkStatus();
 }
 
-absl::Status ApiServer::Impl::ListenReadOnly(const Endpoint& endpoint, HttpLimits limits) {
-  const std::string host = endpoint.address.ToString();
-  const std::string name = endpoint.address.is_v4() ? absl::StrCat(host, ":", endpoint.port)
-                                                    : absl::StrCat("[", host, "]:", endpoint.port);
-  Socket listening(endpoint.address.is_v4() ? AF_INET : AF_INET6);
-  const int on = 1;
-  // A restart need not wait for connections of the process before.
-  if (listening.fd() < 0 ||
-      setsockopt(listening.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      !listening.Bind(endpoint) || listen(listening.fd(), SOMAXCONN) != 0) {
+absl::Status ApiServer::Impl::ListenReadOnly(int bound, const std::string& name,
+                                             HttpLimits limits) {
+  if (listen(bound, SOMAXCONN) != 0) {
+    const int error = errno;
+    close(bound);
     return absl::UnavailableError(
-        absl::StrCat("cannot serve control.http on ", name, ": ", std::strerror(errno),
-                     "; give it an address of this host and a port that is free"));
+        absl::StrCat("cannot listen on ", name, ": ", std::strerror(error)));
   }
-  auto server = HttpServer::Serve(io_, listening.Release(), name, ReadOnlyRoutes(), limits);
+  auto server = HttpServer::Serve(io_, bound, name, ReadOnlyRoutes(), limits);
   if (!server.ok()) return server.status();
   read_only_ = *std::move(server);
   return absl::OkStatus();
@@ -560,7 +646,7 @@ void ApiServer::Impl::Stop() {
   if (!path_.empty()) unlink(path_.c_str());
   socket_.reset();
   read_only_.reset();
-  metrics_ = services_ = backends_ = history_ = nullptr;
+  metrics_ = status_ = services_ = backends_ = history_ = nullptr;
 }
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Listen(boost::asio::io_context& io,
@@ -574,8 +660,8 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Listen(boost::asio::io_con
   return std::unique_ptr<ApiServer>(new ApiServer(std::move(impl)));
 }
 
-absl::Status ApiServer::ListenReadOnly(const Endpoint& endpoint) {
-  return impl_->ListenReadOnly(endpoint, ReadOnlyLimits());
+absl::Status ApiServer::ListenReadOnly(BoundEndpoint endpoint) {
+  return impl_->ListenReadOnly(std::exchange(endpoint.fd_, -1), endpoint.name_, ReadOnlyLimits());
 }
 
 ApiServer::ApiServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}

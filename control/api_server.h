@@ -8,8 +8,9 @@
 // up the control thread. The socket has mode 0660. With ListenReadOnly it also serves what changes
 // nothing, by TCP: GET /metrics, /status and /healthz, to everybody who can connect.
 //
-// Scrapes of /metrics: the control thread copies counters, a thread of the server's own makes the
-// text, and whoever asks meanwhile gets the same one.
+// Answers that may be long, Prometheus' and JSON: the control thread copies what they tell of, a
+// thread of the server's own makes the text. Of one that is asked for often (/metrics, /v1/status,
+// /v1/backends, …) whoever asks meanwhile gets the same next one.
 //
 // What looks into flow tables is read and written on another thread of the server's own; the stream
 // of entries a piece at a time, as its client takes it.
@@ -21,6 +22,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "control/config/config_values.h"
@@ -38,7 +40,7 @@ class Controller;
 class SocketLock {
  public:
   // Makes the directory of `socket_path` if there is none. AlreadyExists names the process that
-  // holds the socket.
+  // holds the socket, or says that the path is something else's.
   static absl::StatusOr<SocketLock> Take(const std::string& socket_path);
 
   SocketLock(SocketLock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
@@ -48,6 +50,25 @@ class SocketLock {
  private:
   explicit SocketLock(int fd) : fd_(fd) {}
   int fd_;
+};
+
+// An address and a port that the process may have: the host has the address, and nobody listened
+// there. Nobody can connect before an ApiServer does. Movable.
+class BoundEndpoint {
+ public:
+  // Unavailable: the host does not have the address, somebody listens on the port, or it takes a
+  // privilege. The message is the system's alone.
+  static absl::StatusOr<BoundEndpoint> Bind(const Endpoint& endpoint);
+
+  BoundEndpoint(BoundEndpoint&& other) noexcept;
+  BoundEndpoint& operator=(BoundEndpoint&& other) noexcept;
+  ~BoundEndpoint();
+
+ private:
+  friend class ApiServer;
+  BoundEndpoint(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  int fd_;
+  std::string name_;  // for the log
 };
 
 class ApiServer {
@@ -60,8 +81,8 @@ class ApiServer {
                                                            HttpLimits limits = {},
                                                            ControlAccess access = {});
 
-  // Serves /metrics, /status and /healthz on `endpoint` too. Unavailable if it cannot be bound.
-  absl::Status ListenReadOnly(const Endpoint& endpoint);
+  // Serves /metrics, /status and /healthz on `endpoint` too. Unavailable: somebody else listens.
+  absl::Status ListenReadOnly(BoundEndpoint endpoint);
 
   // Removes the socket.
   ~ApiServer();

@@ -31,6 +31,8 @@ class Compiler {
   absl::StatusOr<std::shared_ptr<const Service>> Finish(Service draft, uint32_t table_size);
   absl::Status FinishPool(absl::Span<const Backend> backends, uint32_t table_size, Pool& pool);
   uint64_t DigestOf(absl::Span<const Backend> pool, absl::Span<const LookupTable::Member> slots);
+  const std::vector<uint32_t>& SlotsByMember(const LookupTable::Assignment& slots, size_t members);
+  std::vector<double> ConnectionShares(const Service& service, absl::Span<const uint32_t> weights);
 
   const CompileInput& in_;
   const config::Config& config_;
@@ -41,7 +43,9 @@ class Compiler {
   absl::flat_hash_map<std::pair<const LookupTable*, std::vector<Share>>,
                       std::shared_ptr<const LookupTable::Assignment>>
       assignments_;
-  absl::flat_hash_map<const LookupTable::Member*, uint64_t> digests_;  // by the first slot
+  // By the first slot: services that share an assignment share these.
+  absl::flat_hash_map<const LookupTable::Member*, uint64_t> digests_;
+  absl::flat_hash_map<const LookupTable::Member*, std::vector<uint32_t>> slots_by_member_;
   CompileStats stats_;
 };
 
@@ -205,17 +209,34 @@ uint64_t Compiler::DigestOf(absl::Span<const Backend> pool,
   return it->second;
 }
 
-std::vector<double> ConnectionShares(const Service& service, absl::Span<const uint32_t> weights) {
+// How many slots each member has.
+const std::vector<uint32_t>& Compiler::SlotsByMember(const LookupTable::Assignment& slots,
+                                                     size_t members) {
+  const auto [it, is_new] = slots_by_member_.try_emplace(slots.data());
+  std::vector<uint32_t>& counts = it->second;
+  if (is_new) {
+    counts.resize(members);
+    for (LookupTable::Member m : slots) {
+      if (m != LookupTable::kNoMember) ++counts[m];
+    }
+  }
+  return counts;
+}
+
+std::vector<double> Compiler::ConnectionShares(const Service& service,
+                                               absl::Span<const uint32_t> weights) {
   std::vector<double> shares(service.backends.size());
   switch (service.scheduler) {
     case Scheduler::kMaglev:
     case Scheduler::kGeographic:
-      for (const Pool& pool : service.pools) {
-        for (LookupTable::Member m : *pool.assignment) {
-          if (m != LookupTable::kNoMember) ++shares[pool.first + m];
+      for (size_t i = 0; i < service.pools.size(); ++i) {
+        const Pool& pool = service.pools[i];
+        const std::vector<uint32_t>& slots =
+            SlotsByMember(*pool.assignment, BackendsOf(service, i).size());
+        for (size_t m = 0; m < slots.size(); ++m) {
+          shares[pool.first + m] = slots[m] / static_cast<double>(pool.table->size());
         }
       }
-      for (double& share : shares) share /= service.pools[0].table->size();
       break;
     case Scheduler::kRoundRobin:
       for (uint16_t turn : service.turns) ++shares[turn];

@@ -59,8 +59,8 @@ struct ServiceFacts {
 };
 
 struct CompileInput {
-  uint64_t version = 1;                        // of the Snapshot to be
-  std::shared_ptr<const LoadedConfig> loaded;  // nothing in `unsupported`
+  uint64_t version = 1;  // of the Snapshot to be
+  std::shared_ptr<const LoadedConfig> loaded;
   uint64_t hash_seed = 0;
   std::vector<ServiceFacts> services;        // in the order of the configuration
   RouteList routes;                          // of backends, and of all else that is sent

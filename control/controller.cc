@@ -12,18 +12,19 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "control/api/api.pb.h"
 #include "control/compile.h"
+#include "control/event_log.h"
 #include "control/flap_damper.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
 #include "control/inspect.h"
+#include "control/loading.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
+#include "control/overrides.h"
 #include "control/plan.h"
 #include "control/revision.h"
 #include "control/service_health.h"
@@ -33,17 +34,25 @@
 namespace guideway {
 namespace {
 
+// How long a file of a configuration may take to be read.
+constexpr absl::Duration kReadPatience = absl::Seconds(30);
+
+// Threads that hang in one. So many are left behind; no file is read any more until one has ended.
+constexpr size_t kMaxAbandonedReaders = 4;
+
 // How often old Snapshots and ids of what is gone are asked back from the dataplane.
 constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
 
-// State changes that are remembered for Status.
-constexpr size_t kMaxEvents = 100;
+// What is known of each backend, by service, in the order of a revision.
+using Conditions = std::vector<std::vector<BackendCondition>>;
 
 // What is in force.
 struct InForce {
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;
   std::vector<ServiceHealth> health;  // in the order of the revision
+  Conditions conditions;              // that it comes from
+  std::shared_ptr<const Overrides> overrides = std::make_shared<const Overrides>();
 };
 
 // The health of its services by their ids; good for as long as it is.
@@ -58,24 +67,28 @@ absl::flat_hash_map<ServiceId, const ServiceHealth*> HealthByService(const InFor
 // A configuration to be read and put in force.
 struct Change {
   std::string name;                          // for error messages
-  std::optional<std::string> text;           // nothing, and not `kept`: read the file `name`
-  std::shared_ptr<const ConfigSource> kept;  // of a revision; may be null
+  std::optional<std::string> text;           // nothing, and no rollback: read the file `name`
+  std::shared_ptr<const ConfigSource> kept;  // of a rollback, once it is read
   std::string who, how;                      // as in api::Revision
   std::optional<Overrides> overrides;        // instead of those in force
-  uint64_t rolled_back_to = 0;               // the revision of `kept`
-  Controller::ApplyDone done;                // may be null
+  bool is_rollback = false;
+  uint64_t rolled_back_to = 0;  // of a rollback; 0 until it is its turn if none was named
+  Controller::ApplyDone done;   // may be null
   double max_moved = 1;
-  Controller::PlanDone planned = nullptr;  // not null: it is not to be put in force
+  Controller::PlanDone planned = nullptr;     // not null: it is not to be put in force
+  uint64_t arrival = 0;                       // requests are numbered as they come
+  std::shared_ptr<void> text_room = nullptr;  // as of ApplyRequest
 
   bool is_plan() const { return planned != nullptr; }
-  bool IsReload() const { return !text && kept == nullptr; }
+  bool IsReload() const { return !text && !is_rollback; }
+  bool BringsOverrides() const { return !is_plan() && (is_rollback || overrides); }
 };
 
 // Somebody who waits for the next Snapshot.
 struct Waiting {
-  // For what: an override, and all that are in force with it. Null: for nothing new.
-  std::shared_ptr<const Overrides> overrides;
+  std::shared_ptr<const Overrides> overrides;  // all that are wanted with theirs
   std::string who, how;
+  bool changed = false;
   Controller::Done done;
 };
 
@@ -89,28 +102,17 @@ Controller::ApplyDone Both(Controller::ApplyDone first, Controller::ApplyDone se
   };
 }
 
-// Comes from 2.0 % to «2%», from 12.34 to «12.3%».
-std::string PercentText(double share) { return absl::StrFormat("%.3g%%", share * 100); }
+bool IsDrained(const Revision& revision, const Revision::Place& place, const Override& override) {
+  return override.drained || revision.BackendAt(place).state() == config::AdminState::drain;
+}
 
-// FailedPrecondition with the services of which more would move than may.
-absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved) {
-  constexpr size_t kShown = 8;
-  constexpr double kRounding = 1e-9;
-  std::vector<std::string> moved;
-  for (const api::ServicePlan& service : plan.services()) {
-    // Whoever is not served any more has moved away.
-    const double share = service.change() == "removed" ? 1 : service.moved();
-    if (share <= max_moved + kRounding) continue;
-    moved.push_back(absl::StrCat(PercentText(share), " of service ", service.name(), "'s"));
+PlanSide SideOf(const Revision& revision, const Snapshot& snapshot) {
+  PlanSide side = {.config = &revision.config(), .snapshot = &snapshot};
+  if (revision.source != nullptr) {
+    side.files = &revision.source->files;
+    side.home = revision.source->home;
   }
-  if (moved.empty()) return absl::OkStatus();
-  const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
-  moved.resize(moved.size() - more);
-  if (more > 0) moved.push_back(absl::StrCat("too much of ", more, " more services'"));
-  return absl::FailedPreconditionError(
-      absl::StrCat(name, " is not applied: ", absl::StrJoin(moved, ", "),
-                   " new connections would move, and no more than ", PercentText(max_moved),
-                   " may; `guideway plan` tells what moves and why"));
+  return side;
 }
 
 // What one visit to the helper thread takes along and brings back.
@@ -121,26 +123,29 @@ struct Round {
   std::shared_ptr<const Revision> revision;
   CompileInput input;
   std::vector<ServiceHealth> health;  // that `input` goes by
-  // For a plan: `input` with the health of the moment, backends that are new being up; what is in
-  // force, and how many connections its backends have open.
+  Conditions conditions;              // that `health` comes from
+  // For a plan: `input` with the health of the moment, backends that are new being up, and without
+  // what is wanted by hand and not in force yet; what is in force, and how many connections its
+  // backends have open.
   std::optional<CompileInput> plan_input;
   InForce before;
-  absl::flat_hash_map<BackendId, uint64_t> open_connections;
+  absl::flat_hash_map<BackendId, uint64_t> open_connections;  // those that are closing included
+  Inspection inspection;
 
-  api::Plan plan;
+  api::Plan plan;  // what there is to say of overrides, before it is made
 
   absl::StatusOr<LoadedSource> loaded = absl::UnknownError("");
-  std::shared_ptr<const ConfigSource> source;         // of `loaded`
   std::shared_ptr<const Overrides> overrides;         // that it is compiled with
   std::shared_ptr<const Overrides> overrides_before;  // of a change that has its own
   absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = nullptr;
+  bool moves_too_much = false;  // why there is no Snapshot
   CompileStats stats;
   std::chrono::duration<double> compile_time = {};
 
   void RunCompile() {
     const auto begun = std::chrono::steady_clock::now();
     snapshot = Compile(input, &stats);
-    compile_time = std::chrono::steady_clock::now() - begun;
+    compile_time += std::chrono::steady_clock::now() - begun;
   }
 
   // The plan, and what becomes of it.
@@ -148,15 +153,23 @@ struct Round {
     const CompileInput actual = std::exchange(input, *std::move(plan_input));
     RunCompile();
     if (!snapshot.ok()) return;
-    plan = MakePlan({&before.revision->config(), before.snapshot.get()},
-                    {&revision->config(), snapshot->get()}, [this](BackendId id) {
-                      const auto found = open_connections.find(id);
-                      return found == open_connections.end() ? 0 : found->second;
-                    });
+    // What is closing is over for its client. Flow tables are read only where connections are cut.
+    std::vector<uint64_t> closing;
+    const auto open = [&](BackendId id) -> uint64_t {
+      const auto found = open_connections.find(id);
+      if (found == open_connections.end()) return 0;
+      if (closing.empty()) closing = CountClosing(inspection);
+      return found->second - std::min(found->second, closing[id]);
+    };
+    const api::Plan of_overrides = std::exchange(
+        plan,
+        MakePlan(SideOf(*before.revision, *before.snapshot), SideOf(*revision, **snapshot), open));
     for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
+    plan.MergeFrom(of_overrides);
     if (change->is_plan()) return;
     if (absl::Status s = CheckMoved(plan, change->name, change->max_moved); !s.ok()) {
       snapshot = s;
+      moves_too_much = true;
       return;
     }
     if (input.services == actual.services) return;  // the same Snapshot
@@ -196,15 +209,16 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
                  }),
+        load_timer_(loop->NewTimer()),
         step_timer_(loop->NewTimer()),
         hold_timer_(loop->NewTimer()),
         tidy_timer_(loop->NewTimer()) {}
 
   absl::Status Start();
   void Take(Change change);
-  void Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done);
-  enum class ByHand { kDrain, kUndrain, kWeight };
-  void SetByHand(ByHand what, BackendRequest request, std::optional<uint32_t> weight, Done done);
+  void SetByHand(ByHand what, BackendRequest request, std::optional<uint32_t> weight, Done done) {
+    SetByHand(++arrivals_, what, std::move(request), weight, std::move(done));
+  }
 
   const Options& options() const { return options_; }
   api::Status GetStatus() const;
@@ -214,27 +228,40 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   api::RevisionList GetHistory() const;
   void GetRevision(uint64_t number, RevisionDone done) const;
   Inspection Inspect() const;
+  std::string WhyUnused(const std::string& service, const std::string& backend) const;
 
   bool stopping_ = false;
 
  private:
   // A step of a change. Each ends on the loop, with the next step or the next round.
   void NextRound();
+  void NextChange();
+  absl::Status FindRevision(Change* change) const;
+  void ReadRevision(std::shared_ptr<Round> round);
+  void RevisionRead(std::shared_ptr<Round> round, absl::StatusOr<ConfigSource> source);
   void Load(std::shared_ptr<Round> round);
+  using Loaded = std::function<void(absl::StatusOr<LoadedSource>)>;
+  void WatchLoading(const std::shared_ptr<Loading>& loading, Loading::Progress progress,
+                    absl::Duration since, const Loaded& take);
   void TakeLoaded(std::shared_ptr<Round> round);
   void CompileRound(std::shared_ptr<Round> round);
   void Compiled(std::shared_ptr<Round> round);
 
-  absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(
-      std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed);
+  absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(LoadedSource loaded);
+  std::string IdName(const config::Service& service, const config::Backend& backend) const;
+  Overrides TakeOverrides(Round& round);
   void FillInput(Round& round) const;
-  void FillPlanInput(Round& round) const;
+  void FillPlanInput(Round& round, const Overrides& overrides) const;
+  const BackendCondition* InForceCondition(const Revision& revision,
+                                           const Revision::Place& place) const;
   void Commit(Round& round);
-  void CommitConfiguration(Round& round);
-  Overrides OfSomebody(const Overrides& overrides, const Revision& revision, bool tell);
-  uint64_t Keep(const std::string& who, const std::string& how,
-                std::shared_ptr<const ConfigSource> source, bool is_own, const Overrides& overrides,
-                std::function<void()> done);
+  void CommitConfiguration(Round& round, const Revision* before);
+  void Keep(const std::string& who, const std::string& how,
+            std::shared_ptr<const ConfigSource> source, bool is_own, Overrides overrides,
+            std::function<void(const absl::Status& kept)> done);
+  void ServeWaiting(std::vector<Waiting> waiting, const Revision& revision);
+  void SetByHand(uint64_t arrival, ByHand what, BackendRequest request,
+                 std::optional<uint32_t> weight, Done done);
   void CountCompile(const Round& round);
   uint64_t SumNewFlows(const Revision::Service& service) const;
   void CarryNewFlows(const Revision* before, const Revision& after);
@@ -242,18 +269,17 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void ArmHoldTimer();
   void TellOfHealth(const InForce& before);
   void ForgetDampers();
-  void Refuse(Change& change, const absl::Status& why);
+  void Refuse(Change& change, const absl::Status& why, bool is_failure = true);
+  void Answer(Task task);
+  void Decided(const Change& change);
 
   // Of a backend of the revision in force, or of the one that is to be next.
   HealthReport HealthOf(const Revision& revision, const Revision::Place& place) const;
-  bool IsDrained(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
-  // In force or to be: by hand, or the configuration's.
-  uint32_t WeightOf(const Revision& revision, const Revision::Place& place) const;
   absl::Duration HeldFor(const Revision& revision, const Revision::Place& place) const;
   absl::string_view StateOf(const Revision::Place& place) const;
+  std::string DrainedBy(const std::string& service, const std::string& backend) const;
   void Tidy();
-  void Event(std::string text);
 
   double UptimeSeconds() const { return absl::ToDoubleSeconds(loop_->Now() - started_); }
   ServiceCounts CountsOf(ServiceId id) const;
@@ -271,7 +297,13 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // What is wanted.
   Beginning first_;  // until Start takes it
   std::deque<Change> changes_;
+  uint64_t arrivals_ = 0;
   std::shared_ptr<const Overrides> overrides_ = std::make_shared<const Overrides>();
+  // A change that brings overrides of its own takes effect later than what is asked by hand after
+  // it: that is done again then, on top of its own. `by_hand_` is kept while there is such a
+  // change.
+  size_t changes_with_overrides_ = 0;
+  std::vector<ChangeByHand> by_hand_;
   std::vector<Waiting> waiting_;  // for the next Compile
   bool dirty_ = false;            // something changed since the last one began
 
@@ -290,9 +322,11 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   // What is in force.
   InForce now_;
   uint64_t revision_ = 0;
+  Overrides recorded_;         // with `revision_`
   std::string from_ = "file";  // as in api::Status.configuration
   std::string applied_file_;   // where it came from, if not from the daemon's own file
-  bool busy_ = false;          // a Compile is on the helper thread
+  std::string own_digest_;  // of that file, and those it names, when it was put in force; or empty
+  bool busy_ = false;       // a Compile is on the helper thread
   // The next configuration: it is being read meanwhile, or has been. Only a Compile waits for one.
   bool loading_ = false;
   std::shared_ptr<Round> loaded_;
@@ -302,8 +336,10 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   bool overrides_are_open_ = false;
   std::vector<Task> asked_by_hand_;
   std::string config_error_;
-  std::deque<api::Event> events_;
+  EventLog events_;
   SlowStart slow_start_;
+  std::unique_ptr<Timer> load_timer_;                   // of what is being read
+  std::string hanging_file_;                            // the last that was given up
   std::unique_ptr<Timer> step_timer_;                   // of slow_start_
   absl::flat_hash_map<BackendId, FlapDamper> dampers_;  // of those whose health changed
   std::unique_ptr<Timer> hold_timer_;                   // of dampers_
@@ -318,52 +354,42 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
 absl::Status Controller::Impl::Start() {
   for (const std::string& warning : history_->warnings()) LOG(WARNING) << warning;
   Round round;
-  round.source = std::move(first_.what.source);
-  if (round.source == nullptr) {
-    absl::StatusOr<uint64_t> seed = ReadHashSeed(first_.what.config.config, options_.config_file);
-    if (!seed.ok()) return seed.status();
-    first_.what.hash_seed = *seed;
-  }
-  auto revision = MakeRevision(std::make_shared<const LoadedConfig>(std::move(first_.what.config)),
-                               first_.what.hash_seed);
+  auto revision = MakeRevision(std::move(first_.what));
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
   overrides_ = std::make_shared<const Overrides>(std::move(first_.overrides));
   from_ = first_.from;
   applied_file_ = first_.applied_file;
+  own_digest_ = first_.own_digest;
+  round.overrides = overrides_;
   FillInput(round);
   round.RunCompile();
   CountCompile(round);
   if (!round.snapshot.ok()) return round.snapshot.status();
   Commit(round);
+  if (!overrides_->empty()) {
+    events_.Add(
+        absl::StrCat("what was done by hand before the start holds: ", ToText(*overrides_)));
+  }
   if (!first_.config_error.empty()) {
     config_error_ = first_.config_error;
     for (absl::string_view line : absl::StrSplit(config_error_, '\n')) LOG(ERROR) << line;
-    Event(absl::StrCat("configuration ", options_.config_file,
-                       " refused at the start: the last revision is in force again"));
+    events_.Add(absl::StrCat("configuration ", options_.config_file,
+                             " refused at the start: the last revision is in force again"));
   }
   Tidy();
   return absl::OkStatus();
 }
 
 void Controller::Impl::Take(Change change) {
+  change.arrival = ++arrivals_;
+  if (change.BringsOverrides()) ++changes_with_overrides_;
   changes_.push_back(std::move(change));
   NextRound();
 }
 
 void Controller::Impl::NextRound() {
-  if (!loading_ && loaded_ == nullptr && !changes_.empty()) {
-    auto round = std::make_shared<Round>();
-    round->change = std::move(changes_.front());
-    changes_.pop_front();
-    // Several reloads that wait are one.
-    while (round->change->IsReload() && !changes_.empty() && changes_.front().IsReload()) {
-      round->change->done = Both(std::move(round->change->done), std::move(changes_.front().done));
-      changes_.pop_front();
-    }
-    loading_ = true;
-    Load(std::move(round));
-  }
+  NextChange();
   if (busy_) return;
   // Plans, however many, do not keep what is so out of force.
   const bool is_turn_of_dirty =
@@ -377,34 +403,141 @@ void Controller::Impl::NextRound() {
   }
 }
 
+void Controller::Impl::NextChange() {
+  while (!loading_ && loaded_ == nullptr && !changes_.empty()) {
+    // Where it goes back to depends on what the changes before it come to.
+    if (busy_ && changes_.front().is_rollback) return;
+    auto round = std::make_shared<Round>();
+    Change& change = round->change.emplace(std::move(changes_.front()));
+    changes_.pop_front();
+    if (change.is_rollback) {
+      if (const absl::Status s = FindRevision(&change); !s.ok()) {
+        Decided(change);
+        if (change.done) Answer([done = std::move(change.done), s] { done(s); });
+        continue;
+      }
+      loading_ = true;
+      return ReadRevision(std::move(round));
+    }
+    // Several reloads that wait are one.
+    while (change.IsReload() && !changes_.empty() && changes_.front().IsReload()) {
+      change.done = Both(std::move(change.done), std::move(changes_.front().done));
+      changes_.pop_front();
+    }
+    loading_ = true;
+    Load(std::move(round));
+  }
+}
+
+// Fills in what a rollback puts in force.
+absl::Status Controller::Impl::FindRevision(Change* change) const {
+  const std::deque<api::Revision>& revisions = history_->revisions();
+  auto to = revisions.rbegin();
+  if (change->rolled_back_to != 0) {
+    to = std::find_if(to, revisions.rend(),
+                      [&](const api::Revision& r) { return r.number() == change->rolled_back_to; });
+    if (to == revisions.rend()) return history_->NoSuchRevision(change->rolled_back_to);
+  } else {
+    to = std::find_if(to, revisions.rend(), [&](const api::Revision& r) {
+      return r.digest() != revisions.back().digest();
+    });
+    if (to == revisions.rend()) {
+      return absl::FailedPreconditionError(
+          "there is no revision before with another configuration than the one in force; "
+          "`guideway history` lists all, and `guideway rollback REVISION` restores the overrides "
+          "of one");
+    }
+  }
+  change->name = to->file();
+  change->how = absl::StrCat("rollback to ", to->number());
+  change->overrides = FromApi(to->overrides());
+  change->rolled_back_to = to->number();
+  return absl::OkStatus();
+}
+
+void Controller::Impl::ReadRevision(std::shared_ptr<Round> round) {
+  history_->Read(round->change->rolled_back_to, [weak = weak_from_this(), loop = loop_,
+                                                 round](absl::StatusOr<ConfigSource> source) {
+    loop->Post([weak, round, source = std::move(source)] {
+      if (const auto self = weak.lock()) self->RevisionRead(round, source);
+    });
+  });
+}
+
+void Controller::Impl::RevisionRead(std::shared_ptr<Round> round,
+                                    absl::StatusOr<ConfigSource> source) {
+  Change& change = *round->change;
+  if (source.ok()) {
+    change.kept = std::make_shared<const ConfigSource>(*std::move(source));
+    return Load(std::move(round));
+  }
+  loading_ = false;
+  Decided(change);
+  if (change.done) {
+    Answer([done = std::move(change.done), status = source.status()] { done(status); });
+  }
+  NextRound();
+}
+
 void Controller::Impl::Load(std::shared_ptr<Round> round) {
-  loop_->RunOnReader(
-      [round, config_file = options_.config_file] {
-        Change& change = *round->change;
-        round->loaded = change.kept != nullptr ? LoadSource(*change.kept)
-                        : change.text
-                            ? LoadSource(change.name, *std::move(change.text), config_file)
-                            : LoadSourceFile(change.name);
-      },
-      [weak = weak_from_this(), round] {
-        auto self = weak.lock();
-        if (self == nullptr) return;
-        self->loading_ = false;
-        self->loaded_ = round;
-        self->NextRound();
-      });
+  Change& change = *round->change;
+  absl::Status refused;
+  if (const size_t hang = loop_->abandoned_readers(); hang >= kMaxAbandonedReaders) {
+    refused = absl::DeadlineExceededError(absl::StrCat(
+        "it is not read while ", hang, " threads wait for files that do not answer, the last for ",
+        hanging_file_, "; look after the disk or the file server that these are on"));
+  }
+  const auto loading = std::make_shared<Loading>(
+      Loading::What{change.kept, std::move(change.text), change.name, options_.config_file},
+      std::move(refused));
+  const auto take = [weak = weak_from_this(),
+                     round = std::move(round)](absl::StatusOr<LoadedSource> loaded) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->load_timer_->Cancel();
+    self->loading_ = false;
+    round->loaded = std::move(loaded);
+    self->loaded_ = round;
+    self->NextRound();
+  };
+  loop_->RunOnReader([loading] { loading->Run(); },
+                     [loading, take] { take(std::move(loading->loaded)); });
+  WatchLoading(loading, loading->progress(), loop_->Now(), take);
+}
+
+// Gives up what is in the same file for too long. What takes its time to be parsed ends.
+void Controller::Impl::WatchLoading(const std::shared_ptr<Loading>& loading,
+                                    Loading::Progress progress, absl::Duration since,
+                                    const Loaded& take) {
+  load_timer_->Set(loop_->Now() + kReadPatience / 10, [this, loading, progress, since, take] {
+    Loading::Progress now = loading->progress();
+    if (!now.reads || !(now == progress)) {
+      return WatchLoading(loading, std::move(now), loop_->Now(), take);
+    }
+    if (loop_->Now() - since < kReadPatience) return WatchLoading(loading, now, since, take);
+    loop_->AbandonReader();
+    hanging_file_ = now.file;
+    take(absl::DeadlineExceededError(
+        absl::StrCat("cannot read ", now.file, ": nothing has come of it for ",
+                     FormatConfigDuration(kReadPatience),
+                     "; look after the disk or the file server that it is on")));
+  });
 }
 
 void Controller::Impl::TakeLoaded(std::shared_ptr<Round> round) {
   absl::Status status = round->loaded.status();
-  if (status.ok() && !round->change->is_plan()) {  // a plan says what needs a restart
-    status = CheckUnchanged(*now_.revision, round->loaded->config.config, round->loaded->hash_seed);
+  if (status.ok()) {
+    const LoadedConfig& config = round->loaded->config;
+    const absl::Status host = options_.can_start ? options_.can_start(config) : absl::OkStatus();
+    status = CheckUnchanged(*now_.revision, config, round->change->name, options_.config_file, host,
+                            round->change->rolled_back_to);
+    if (round->change->is_plan()) {  // it says itself what needs a restart
+      if (!status.ok() && !host.ok()) round->plan.add_host_cannot(std::string(host.message()));
+      status = absl::OkStatus();
+    }
   }
   if (status.ok()) {
-    round->source = std::move(round->loaded->source);
-    auto revision =
-        MakeRevision(std::make_shared<const LoadedConfig>(std::move(round->loaded->config)),
-                     round->loaded->hash_seed);
+    auto revision = MakeRevision(*std::move(round->loaded));
     status = revision.status();
     if (revision.ok()) round->revision = *std::move(revision);
   }
@@ -422,13 +555,9 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
     round->waiting = std::exchange(waiting_, {});
     round->was_dirty = std::exchange(dirty_, false);
   }
-  if (round->change && round->change->overrides) {
-    round->overrides_before = overrides_;
-    overrides_are_open_ = true;
-    overrides_ = std::make_shared<const Overrides>(*std::move(round->change->overrides));
-  }
+  const Overrides of_plan = TakeOverrides(*round);
   FillInput(*round);
-  if (round->change && !round->change->IsReload()) FillPlanInput(*round);
+  if (round->change && !round->change->IsReload()) FillPlanInput(*round, of_plan);
   loop_->RunOnHelper([round] { round->plan_input ? round->RunPlan() : round->RunCompile(); },
                      [weak = weak_from_this(), round] {
                        if (auto self = weak.lock()) self->Compiled(round);
@@ -436,15 +565,17 @@ void Controller::Impl::CompileRound(std::shared_ptr<Round> round) {
 }
 
 void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
-  busy_ = false;
   if (round->change && round->change->is_plan()) {
     service_ids_.Abort();
     backend_ids_.Abort();
-    if (round->snapshot.ok()) {
-      round->change->planned(std::move(round->plan));
-    } else {
-      round->change->planned(round->snapshot.status());
-    }
+    Answer([round] {
+      if (round->snapshot.ok()) {
+        round->change->planned(std::move(round->plan));
+      } else {
+        round->change->planned(round->snapshot.status());
+      }
+    });
+    busy_ = false;
     return NextRound();
   }
   CountCompile(*round);
@@ -456,7 +587,8 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   } else if (round->change) {
     service_ids_.Abort();
     backend_ids_.Abort();
-    Refuse(*round->change, round->snapshot.status());
+    // Whoever asks for no more than so much to move gets an answer; nothing is wrong.
+    Refuse(*round->change, round->snapshot.status(), !round->moves_too_much);
     // What else this round took along is still wanted, under the old configuration.
     waiting_.insert(waiting_.begin(), std::make_move_iterator(round->waiting.begin()),
                     std::make_move_iterator(round->waiting.end()));
@@ -464,18 +596,70 @@ void Controller::Impl::Compiled(std::shared_ptr<Round> round) {
   } else {
     // The configuration compiled before, so this is not about it. The next event tries again.
     LOG(ERROR) << "the state could not be put in force: " << round->snapshot.status().message();
-    for (Waiting& waiting : round->waiting) waiting.done(round->snapshot.status());
+    for (Waiting& waiting : round->waiting) {
+      Answer([done = std::move(waiting.done), status = round->snapshot.status()] { done(status); });
+    }
   }
   overrides_are_open_ = false;
+  // All of them before the next round, which may bring overrides of its own again.
   for (const Task& ask : std::exchange(asked_by_hand_, {})) ask();
+  busy_ = false;
   NextRound();
 }
 
+// Fills in what the round is compiled with, and what a plan of it says of overrides. Returns those
+// that the plan goes by: what was asked by hand and is not in force yet is not the change's doing.
+Overrides Controller::Impl::TakeOverrides(Round& round) {
+  Overrides of_plan = *now_.overrides;
+  round.overrides = overrides_;
+  if (!round.change) return of_plan;
+  const Change& change = *round.change;
+  if (change.overrides) {
+    Overrides own = *change.overrides;
+    of_plan = own;
+    for (const ChangeByHand& later : by_hand_) {
+      if (change.is_plan() || later.arrival < change.arrival) continue;
+      later.Apply(&own);
+      SetOverride(&of_plan, later.backend, OverrideOf(*now_.overrides, later.backend));
+    }
+    round.overrides = std::make_shared<const Overrides>(std::move(own));
+  }
+  const OverridesFit fit = FitTo(*round.revision, *round.overrides);
+  *round.plan.mutable_overrides_undone() = ToApi(Without(*overrides_, fit.standing));
+  *round.plan.mutable_overrides_restored() = ToApi(Without(fit.standing, *overrides_));
+  for (std::string& what : fit.WhatEnds()) round.plan.add_warnings(std::move(what));
+  if (*overrides_ != fit.standing) round.plan.set_changes(true);
+  if (change.overrides && !change.is_plan()) {
+    round.overrides_before = std::exchange(overrides_, round.overrides);
+    overrides_are_open_ = true;
+  }
+  return of_plan;
+}
+
+// Connections go by ids: a backend keeps its id for as long as they find their server by it, and
+// one that is another server is another backend to them. Should it become the one it was again,
+// soon, those that are left go on.
+std::string Controller::Impl::IdName(const config::Service& service,
+                                     const config::Backend& backend) const {
+  const std::string name = absl::StrCat(service.name(), "/", backend.name());
+  if (now_.revision != nullptr) {
+    const auto place = now_.revision->places.find(name);
+    if (place != now_.revision->places.end() &&
+        IsSameServer(now_.revision->config().services(place->second.service),
+                     now_.revision->BackendAt(place->second), service, backend)) {
+      return now_.revision->at(place->second).id_name;
+    }
+  }
+  return absl::StrCat(
+      name, " ", AddressOf(backend).ToString(),
+      ForwardingOf(service) == Forwarding::kNat ? absl::StrCat(" nat ", backend.port()) : "");
+}
+
 absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
-    std::shared_ptr<const LoadedConfig> loaded, uint64_t hash_seed) {
+    LoadedSource loaded) {
   auto revision = std::make_shared<Revision>();
-  revision->loaded = std::move(loaded);
-  revision->hash_seed = hash_seed;
+  revision->loaded = std::make_shared<const LoadedConfig>(std::move(loaded.config));
+  revision->source = std::move(loaded.source);
   absl::Status status;
   for (int s = 0; status.ok() && s < revision->config().services_size(); ++s) {
     const config::Service& service = revision->config().services(s);
@@ -490,12 +674,14 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
       const config::Backend& backend = service.backends(b);
       const Revision::Place place = {s, b};
       const std::string name = revision->NameOf(place);
-      const auto id = backend_ids_.Acquire(name);
+      const std::string id_name = IdName(service, backend);
+      const auto id = backend_ids_.Acquire(id_name);
       status.Update(id.status());
       if (!status.ok()) break;
       if (id->is_new) backend_base_[id->value] = dataplane_->backend_counts(id->value);
       Revision::Backend& to_be = planned.backends.emplace_back();
       to_be.id = id->value;
+      to_be.id_name = id_name;
       to_be.address = AddressOf(backend);
       to_be.target = TargetOf(service, backend);
       revision->places.emplace(name, place);
@@ -525,25 +711,13 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
   for (const Revision::Place& asker : revision.askers.at(*backend.target)) {
     auto before = now_.revision->places.find(revision.NameOf(asker));
     if (before == now_.revision->places.end() ||
-        now_.revision->at(before->second).address != backend.address) {
+        now_.revision->at(before->second).id != revision.at(asker).id) {
       continue;
     }
     const Health was = HealthOf(*now_.revision, before->second).health;
     if (presumed != Health::kUp && was != Health::kChecking) presumed = was;
   }
   return {presumed, ""};
-}
-
-bool Controller::Impl::IsDrained(const Revision& revision, const Revision::Place& place) const {
-  return revision.config().services(place.service).backends(place.backend).state() ==
-             config::AdminState::drain ||
-         OverrideOf(*overrides_, revision.NameOf(place)).drained;
-}
-
-uint32_t Controller::Impl::WeightOf(const Revision& revision, const Revision::Place& place) const {
-  const uint32_t of_file = revision.BackendAt(place).weight();
-  if (overrides_->empty()) return of_file;
-  return OverrideOf(*overrides_, revision.NameOf(place)).weight.value_or(of_file);
 }
 
 absl::Duration Controller::Impl::HeldFor(const Revision& revision,
@@ -556,10 +730,9 @@ absl::Duration Controller::Impl::HeldFor(const Revision& revision,
 void Controller::Impl::FillInput(Round& round) const {
   const Revision& revision = *round.revision;
   CompileInput& input = round.input;
-  round.overrides = overrides_;
   input.version = now_.snapshot == nullptr ? 1 : now_.snapshot->version() + 1;
   input.loaded = revision.loaded;
-  input.hash_seed = revision.hash_seed;
+  input.hash_seed = revision.loaded->hash_seed;
   input.own_addresses = options_.own_addresses();
   input.routes = StaticRoutes(revision.config(), dataplane_->interfaces());
   input.previous = now_.snapshot;
@@ -571,20 +744,28 @@ void Controller::Impl::FillInput(Round& round) const {
     std::vector<BackendCondition> conditions;
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
-      conditions.push_back({.weight = WeightOf(revision, place),
+      const Override override = OverrideOf(*round.overrides, revision.NameOf(place));
+      const config::Backend& backend = revision.BackendAt(place);
+      const Backend* in_force =
+          now_.snapshot == nullptr ? nullptr : now_.snapshot->FindBackend(revision.at(place).id);
+      conditions.push_back({.weight = override.weight.value_or(backend.weight()),
                             .health = HealthOf(revision, place).health,
-                            .drained = IsDrained(revision, place),
-                            .held = HeldFor(revision, place) > absl::ZeroDuration()});
+                            .drained = IsDrained(revision, place, override),
+                            .held = HeldFor(revision, place) > absl::ZeroDuration(),
+                            .in_use = in_force != nullptr && in_force->state == BackendState::kUp &&
+                                      in_force->address == revision.at(place).address,
+                            .region = RegionIndex(service, backend.region()).value_or(0)});
     }
     const auto was = before.find(facts.id);
-    const ServiceHealth& health = round.health.emplace_back(JudgeService(
-        conditions, MinHealthyOf(service), was != before.end() && was->second->health_ignored));
+    const ServiceHealth& health = round.health.emplace_back(
+        JudgeService(conditions, MinHealthyOf(service),
+                     was != before.end() && was->second->health_ignored, WaysOf(service)));
     for (size_t b = 0; b < conditions.size(); ++b) {
-      facts.backends.push_back(
-          {.id = revision.services[s].backends[b].id,
-           .state = StateToBe(conditions[b], health.standings[b], health.health_ignored),
-           .weight = conditions[b].weight});
+      facts.backends.push_back({.id = revision.services[s].backends[b].id,
+                                .state = health.states[b],
+                                .weight = conditions[b].weight});
     }
+    round.conditions.push_back(std::move(conditions));
     slow_start_.SetShares(service, loop_->Now(), &facts);
     // The others are to take load off those that are left, and at once.
     for (BackendFacts& backend : facts.backends) {
@@ -593,35 +774,61 @@ void Controller::Impl::FillInput(Round& round) const {
   }
 }
 
-// Whoever is in force keeps the state that it has there, so that what moves is the change's doing.
-void Controller::Impl::FillPlanInput(Round& round) const {
+// Backends keep the health by which they are in force, so that what moves is the change's doing:
+// what is made of that health is judged as it will be. Nobody knows how those will answer that are
+// new: they count as up.
+void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) const {
   const Revision& revision = *round.revision;
   CompileInput& input = round.plan_input.emplace(round.input);
+  const auto health_before = HealthByService(now_);
   for (size_t s = 0; s < revision.services.size(); ++s) {
-    for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
+    const config::Service& service = revision.config().services(static_cast<int>(s));
+    std::vector<BackendCondition> conditions = round.conditions[s];
+    std::vector<BackendFacts>& facts = input.services[s].backends;
+    for (size_t b = 0; b < conditions.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
-      BackendFacts& facts = input.services[s].backends[b];
-      const Backend* before = now_.snapshot->FindBackend(facts.id);
-      const BackendState if_well =
-          IsDrained(revision, place) ? BackendState::kDrain : BackendState::kUp;
-      if (before == nullptr || before->address != revision.at(place).address) {
-        facts.state = if_well;
-        facts.share = kFullShare;
-      } else if (before->state != BackendState::kDrain) {
-        facts.state = before->state == BackendState::kDown ? BackendState::kDown : if_well;
-        facts.share = before->share;
-      } else {
-        facts.share = kFullShare;  // of one that is put back, when its slow start is over
-      }
+      const Override override = OverrideOf(overrides, revision.NameOf(place));
+      BackendCondition& condition = conditions[b];
+      condition.weight = override.weight.value_or(revision.BackendAt(place).weight());
+      condition.drained = IsDrained(revision, place, override);
+      const bool is_checked = revision.at(place).target.has_value();
+      const BackendCondition* before = InForceCondition(revision, place);
+      condition.health = is_checked && before != nullptr ? before->health : Health::kUp;
+      condition.held = is_checked && before != nullptr && before->held;
+      const Backend* in_force = now_.snapshot->FindBackend(facts[b].id);
+      facts[b].weight = condition.weight;
+      // Of one that is put back, when its slow start is over.
+      facts[b].share = in_force != nullptr && in_force->state == BackendState::kUp ? in_force->share
+                                                                                   : kFullShare;
+    }
+    const auto was = health_before.find(revision.services[s].id);
+    const ServiceHealth health =
+        JudgeService(conditions, MinHealthyOf(service),
+                     was != health_before.end() && was->second->health_ignored, WaysOf(service));
+    for (size_t b = 0; b < conditions.size(); ++b) {
+      facts[b].state = health.states[b];
+      if (health.health_ignored) facts[b].share = kFullShare;
     }
   }
   round.before = now_;
+  round.inspection = Inspect();
   for (const Revision::Service& service : now_.revision->services) {
     for (const Revision::Backend& backend : service.backends) {
       const uint64_t open = dataplane_->backend_counts(backend.id).active_flows;
       if (open > 0) round.open_connections.emplace(backend.id, open);
     }
   }
+}
+
+// Of a backend of another revision, if it is the same as one in force; else null.
+const BackendCondition* Controller::Impl::InForceCondition(const Revision& revision,
+                                                           const Revision::Place& place) const {
+  const auto now = now_.revision->places.find(revision.NameOf(place));
+  if (now == now_.revision->places.end() ||
+      now_.revision->at(now->second).id != revision.at(place).id) {
+    return nullptr;
+  }
+  return &now_.conditions[now->second.service][now->second.backend];
 }
 
 void Controller::Impl::Commit(Round& round) {
@@ -640,97 +847,125 @@ void Controller::Impl::Commit(Round& round) {
     }
   }
   if (is_new) CarryNewFlows(now_.revision.get(), *round.revision);
+  if (is_new) {
+    round.overrides =
+        std::make_shared<const Overrides>(FitTo(*round.revision, *round.overrides).standing);
+  }
   const InForce before =
-      std::exchange(now_, {round.revision, *round.snapshot, std::move(round.health)});
+      std::exchange(now_, {round.revision, *round.snapshot, std::move(round.health),
+                           std::move(round.conditions), round.overrides});
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
   ArmStepTimer();
   ArmHoldTimer();
-  // What was asked by hand came before the change that this round took along.
-  for (Waiting& waiting : round.waiting) {
-    const auto done = [done = std::move(waiting.done)] { done(absl::OkStatus()); };
-    if (waiting.overrides == nullptr) {
-      done();
-    } else {
-      Keep(waiting.who, waiting.how, nullptr, false,
-           OfSomebody(*waiting.overrides, *before.revision, false), done);
-    }
+  if (is_new) {
+    service_ids_.Commit(now_.snapshot->version());
+    backend_ids_.Commit(now_.snapshot->version());
+    ForgetDampers();
+    checker_.SetTargets(wanted);
   }
-  if (!is_new) return TellOfHealth(before);
-  service_ids_.Commit(now_.snapshot->version());
-  backend_ids_.Commit(now_.snapshot->version());
-  ForgetDampers();
-  checker_.SetTargets(wanted);
-  CommitConfiguration(round);
+  // What was asked by hand came before the change that this round took along.
+  if (before.revision != nullptr) ServeWaiting(std::move(round.waiting), *before.revision);
+  if (is_new) CommitConfiguration(round, before.revision.get());
   TellOfHealth(before);
 }
 
+// Of those whose overrides are in force under `revision`.
+void Controller::Impl::ServeWaiting(std::vector<Waiting> waiting, const Revision& revision) {
+  for (Waiting& one : waiting) {
+    api::Done result;
+    result.set_changed(one.changed);
+    const auto done = [done = std::move(one.done), result](const absl::Status& kept) {
+      api::Done answer = result;
+      if (!kept.ok()) answer.add_warnings(std::string(kept.message()));
+      done(std::move(answer));
+    };
+    Overrides overrides = FitTo(revision, *one.overrides).standing;
+    if (overrides != recorded_) {
+      Keep(one.who, one.how, nullptr, false, std::move(overrides), done);
+    } else {
+      // Somebody else has asked for the same, and it may be on its way to the disk.
+      history_->AfterWrites([weak = weak_from_this(), done](const absl::Status& kept) {
+        if (const auto self = weak.lock()) {
+          self->Answer([done, kept] { done(kept); });
+        }
+      });
+    }
+  }
+}
+
 // What there is to be kept and said of a configuration that is in force now.
-void Controller::Impl::CommitConfiguration(Round& round) {
+void Controller::Impl::CommitConfiguration(Round& round, const Revision* before) {
   for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
   config_error_.clear();
   if (round.overrides_before != nullptr && *round.overrides_before != *overrides_) {
     const auto text = [](const Overrides& overrides) {
       return overrides.empty() ? "none" : ToText(overrides);
     };
-    Event(absl::StrCat("overrides by hand were ", text(*round.overrides_before), "; are now ",
-                       text(*overrides_)));
+    events_.Add(absl::StrCat("overrides by hand were ", text(*round.overrides_before), "; are now ",
+                             text(*overrides_)));
   }
-  overrides_ = std::make_shared<const Overrides>(OfSomebody(*overrides_, *now_.revision, true));
+  OverridesFit fit = FitTo(*now_.revision, *overrides_);
+  const std::vector<std::string> ends = fit.WhatEnds();
+  for (const std::string& what : ends) events_.Add(what);
+  overrides_ = std::make_shared<const Overrides>(std::move(fit.standing));
   std::string who = "start", how = "start";
+  const bool is_own = round.change ? round.change->IsReload() : from_ == "file";
+  const std::shared_ptr<const ConfigSource>& source = now_.revision->source;
+  const std::string digest = source == nullptr ? "" : source->digest;
   if (round.change) {
     who = round.change->who;
     how = round.change->how;
-    from_ = round.change->IsReload() ? "file" : "applied";
-    applied_file_ = round.change->IsReload() ? "" : round.change->name;
+    // One that goes back to what the daemon's own file said when it was read last is that file's.
+    const bool is_from_file =
+        is_own || (round.change->name == options_.config_file && digest == own_digest_);
+    from_ = is_from_file ? "file" : "applied";
+    applied_file_ = is_from_file ? "" : round.change->name;
   }
+  if (is_own) own_digest_ = digest;
   api::ApplyResult result;
-  for (const std::string& warning : now_.revision->loaded->warnings) result.add_warnings(warning);
+  for (const std::string& warning : NewWarnings(before, *now_.revision->loaded)) {
+    result.add_warnings(warning);
+  }
+  for (const std::string& what : ends) result.add_warnings(what);
   const uint64_t expected = history_->next_number();
   result.set_revision(expected);
-  if (round.change) result.set_rolled_back_to(round.change->rolled_back_to);
+  if (round.change) {
+    result.set_rolled_back_to(round.change->rolled_back_to);
+    Decided(*round.change);
+  }
   if (round.change && !round.change->IsReload()) *result.mutable_plan() = std::move(round.plan);
-  Event(absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
-                     ", backends ", now_.revision->places.size(),
-                     applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
+  events_.Add(
+      absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
+                   ", backends ", now_.revision->places.size(),
+                   applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
   ApplyDone done = round.change ? std::move(round.change->done) : nullptr;
-  Keep(who, how, round.source, from_ == "file", OfSomebody(*round.overrides, *now_.revision, false),
-       [done, result] {
-         if (done) done(result);
-       });
+  Keep(who, how, source, is_own, *now_.overrides, [done, result](const absl::Status& kept) {
+    api::ApplyResult answer = result;
+    if (!kept.ok()) answer.add_warnings(std::string(kept.message()));
+    if (done) done(std::move(answer));
+  });
 }
 
 // Adds a revision to the history, with the configuration in force.
-uint64_t Controller::Impl::Keep(const std::string& who, const std::string& how,
-                                std::shared_ptr<const ConfigSource> source, bool is_own,
-                                const Overrides& overrides, std::function<void()> done) {
+void Controller::Impl::Keep(const std::string& who, const std::string& how,
+                            std::shared_ptr<const ConfigSource> source, bool is_own,
+                            Overrides overrides,
+                            std::function<void(const absl::Status& kept)> done) {
   api::Revision revision;
   revision.set_who(who);
   revision.set_how(how);
   revision.set_file(applied_file_.empty() ? options_.config_file : applied_file_);
   *revision.mutable_overrides() = ToApi(overrides);
+  recorded_ = std::move(overrides);
   revision_ =
       history_->Add(std::move(revision), std::move(source), is_own,
                     [weak = weak_from_this(), done = std::move(done)](const absl::Status& kept) {
                       const auto self = weak.lock();
                       if (self == nullptr) return;
-                      if (!kept.ok()) self->Event(std::string(kept.message()));
-                      done();
+                      if (!kept.ok()) self->events_.AddWarning(std::string(kept.message()));
+                      self->Answer([done, kept] { done(kept); });
                     });
-  return revision_;
-}
-
-// Those of backends that there are.
-Overrides Controller::Impl::OfSomebody(const Overrides& overrides, const Revision& revision,
-                                       bool tell) {
-  Overrides kept, dropped;
-  for (const auto& [name, override] : overrides) {
-    (revision.places.contains(name) ? kept : dropped)[name] = override;
-  }
-  if (tell && !dropped.empty()) {
-    Event(absl::StrCat("dropped, for the configuration has no such backend: ", ToText(dropped)));
-  }
-  return kept;
 }
 
 void Controller::Impl::CountCompile(const Round& round) {
@@ -801,24 +1036,42 @@ void Controller::Impl::TellOfHealth(const InForce& before) {
     const ServiceHealth& is = now_.health[s];
     const config::Service& service = now_.revision->config().services(static_cast<int>(s));
     for (std::string& text : WhatChanged(service.name(), MinHealthyOf(service), was, is)) {
-      Event(std::move(text));
+      events_.Add(std::move(text));
     }
     if (before.revision != now_.revision || is.holds_ignored) continue;
     for (size_t b = 0; b < is.standings.size(); ++b) {
       if (was.standings[b] != Standing::kHeld || is.standings[b] != Standing::kUp) continue;
-      Event(absl::StrCat("backend ", service.name(), "/",
-                         service.backends(static_cast<int>(b)).name(), " is not held any longer"));
+      events_.Add(absl::StrCat("backend ", service.name(), "/",
+                               service.backends(static_cast<int>(b)).name(),
+                               " is not held any longer"));
     }
   }
 }
 
-void Controller::Impl::Refuse(Change& change, const absl::Status& why) {
-  if (change.is_plan()) return change.planned(why);
-  config_error_ = std::string(why.message());
-  for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
-  Event(absl::StrCat("configuration ", change.name, " refused, revision ", revision_,
-                     " stays in force"));
-  if (change.done) change.done(why);
+void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_failure) {
+  if (change.is_plan()) {
+    return Answer([planned = std::move(change.planned), why] { planned(why); });
+  }
+  if (is_failure) {
+    config_error_ = std::string(why.message());
+    for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
+  }
+  events_.Add(absl::StrCat("configuration ", change.name, " refused",
+                           is_failure ? "" : ", for more would move than may", ", revision ",
+                           revision_, " stays in force"));
+  Decided(change);
+  if (change.done) Answer([done = std::move(change.done), why] { done(why); });
+}
+
+// Whoever is answered may ask for the next change: so never in the middle of a step.
+void Controller::Impl::Answer(Task task) {
+  loop_->Post([weak = weak_from_this(), task = std::move(task)] {
+    if (const auto self = weak.lock()) task();
+  });
+}
+
+void Controller::Impl::Decided(const Change& change) {
+  if (change.BringsOverrides() && --changes_with_overrides_ == 0) by_hand_.clear();
 }
 
 void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthReport& report) {
@@ -828,78 +1081,40 @@ void Controller::Impl::HealthChanged(const HealthTarget& target, const HealthRep
   for (const Revision::Place& place : it->second) {
     const FlapDamping damping = FlapDampingOf(now_.revision->config().services(place.service));
     FlapDamper& damper = dampers_[now_.revision->at(place).id];
-    const std::string backend = absl::StrCat("backend ", now_.revision->NameOf(place));
+    const std::string name = now_.revision->NameOf(place);
+    const IpAddress& address = now_.revision->at(place).address;
     if (report.health == Health::kDown) {
       damper.WentDown(now, damping);
-      Event(absl::StrCat(backend, " down: ", report.reason));
+      events_.AddOfHost(address, loop_->Now(), name, absl::StrCat("down: ", report.reason));
       continue;
     }
     damper.CameUp(now, damping);
     const absl::Duration held = damper.HeldFor(now, damping);
-    Event(held == absl::ZeroDuration()
-              ? absl::StrCat(backend, " up")
-              : absl::StrCat(backend, " well again and held for ", FormatConfigDuration(held),
-                             ": it went down ", damper.failures(now, damping), " times"));
+    if (held == absl::ZeroDuration()) {
+      events_.AddOfHost(address, loop_->Now(), name, "up");
+    } else {
+      events_.ForgetHost(address);
+      events_.Add(absl::StrCat("backend ", name, " well again and held for ",
+                               FormatConfigDuration(held), ": it went down ",
+                               damper.failures(now, damping), " times"));
+    }
   }
   dirty_ = true;
   NextRound();
 }
 
-void Controller::Impl::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
-  const std::deque<api::Revision>& revisions = history_->revisions();
-  absl::Status refused;
-  auto to = revisions.rbegin();
-  if (number) {
-    to = std::find_if(to, revisions.rend(),
-                      [&](const api::Revision& r) { return r.number() == *number; });
-    if (to == revisions.rend()) refused = history_->NoSuchRevision(*number);
-  } else {
-    to = std::find_if(to, revisions.rend(), [&](const api::Revision& r) {
-      return r.digest() != revisions.back().digest();
-    });
-    if (to == revisions.rend()) {
-      refused = absl::FailedPreconditionError(
-          "there is no revision before with another configuration than the one in force; "
-          "`guideway history` lists all, and `guideway rollback REVISION` restores the overrides "
-          "of one");
-    }
-  }
-  if (!refused.ok()) {
-    if (done) loop_->Post([done = std::move(done), refused] { done(refused); });
-    return;
-  }
-  Change change = {.name = to->file(),
-                   .text = std::nullopt,
-                   .kept = nullptr,
-                   .who = std::move(who),
-                   .how = absl::StrCat("rollback to ", to->number()),
-                   .overrides = FromApi(to->overrides()),
-                   .rolled_back_to = to->number(),
-                   .done = std::move(done)};
-  auto shared = std::make_shared<Change>(std::move(change));
-  history_->Read(
-      to->number(), [weak = weak_from_this(), shared](absl::StatusOr<ConfigSource> source) {
-        const auto self = weak.lock();
-        if (self == nullptr) return;
-        if (source.ok()) {
-          shared->kept = std::make_shared<const ConfigSource>(*std::move(source));
-          self->Take(std::move(*shared));
-        } else if (shared->done) {
-          self->loop_->Post([shared, status = source.status()] { shared->done(status); });
-        }
-      });
-}
-
-void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
+void Controller::Impl::SetByHand(uint64_t arrival, ByHand what, BackendRequest request,
                                  std::optional<uint32_t> weight, Done done) {
   if (overrides_are_open_) {
-    asked_by_hand_.push_back(
-        [this, what, request, weight, done] { SetByHand(what, request, weight, done); });
+    asked_by_hand_.push_back([this, arrival, what, request, weight, done] {
+      SetByHand(arrival, what, request, weight, done);
+    });
     return;
   }
   const std::string name = absl::StrCat(request.service, "/", request.backend);
   const Override before = OverrideOf(*overrides_, name);
   Override after = before;
+  ChangeByHand asked = {arrival, name, what, std::nullopt};
   std::string how, event;
   absl::Status refused;
   auto place = now_.revision->places.find(name);
@@ -925,6 +1140,7 @@ void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
         event = absl::StrCat("backend ", name, " no longer drained by hand");
         break;
       case ByHand::kWeight:
+        asked.weight = weight;
         if (weight == backend.weight()) weight.reset();
         after.weight = weight;
         how = absl::StrCat("weight ", name, " ", weight ? absl::StrCat(*weight) : "file");
@@ -933,23 +1149,25 @@ void Controller::Impl::SetByHand(ByHand what, BackendRequest request,
         break;
     }
   }
-  if (!refused.ok()) {
-    loop_->Post([done = std::move(done), refused] { done(refused); });
-    return;
-  }
+  if (!refused.ok()) return Answer([done = std::move(done), refused] { done(refused); });
   Waiting waiting = {.overrides = nullptr,
                      .who = std::move(request.who),
                      .how = std::move(how),
+                     .changed = after != before,
                      .done = std::move(done)};
   if (after != before) {
     Overrides overrides = *overrides_;
     SetOverride(&overrides, name, after);
     overrides_ = std::make_shared<const Overrides>(std::move(overrides));
-    waiting.overrides = overrides_;
-    Event(std::move(event));
+    events_.Add(std::move(event));
   }
+  waiting.overrides = overrides_;
+  if (changes_with_overrides_ > 0) by_hand_.push_back(std::move(asked));
   // Who puts a backend back by hand knows better than the damper.
-  if (what == ByHand::kUndrain) dampers_.erase(now_.revision->at(place->second).id);
+  if (what == ByHand::kUndrain) {
+    waiting.changed |= HeldFor(*now_.revision, place->second) > absl::ZeroDuration();
+    dampers_.erase(now_.revision->at(place->second).id);
+  }
   waiting_.push_back(std::move(waiting));
   dirty_ = true;
   NextRound();
@@ -961,14 +1179,6 @@ void Controller::Impl::Tidy() {
   service_ids_.Reclaim(swept);
   backend_ids_.Reclaim(swept);
   tidy_timer_->Set(loop_->Now() + kTidyInterval, [this] { Tidy(); });
-}
-
-void Controller::Impl::Event(std::string text) {
-  LOG(INFO) << text;
-  if (events_.size() == kMaxEvents) events_.pop_front();
-  api::Event& event = events_.emplace_back();
-  event.set_time(absl::FormatTime(absl::Now(), absl::UTCTimeZone()));
-  event.set_text(std::move(text));
 }
 
 ServiceCounts Controller::Impl::CountsOf(ServiceId id) const {
@@ -1001,18 +1211,20 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_applied_file(applied_file_);
   status.set_config_error(config_error_);
   for (const std::string& warning : now_.revision->loaded->warnings) status.add_warnings(warning);
-  for (const std::string& warning : history_->warnings()) status.add_warnings(warning);
+  *status.mutable_history() = history_->State();
   status.set_configuration(from_);
   const api::Revision& last = history_->revisions().back();
   status.set_how(last.how());
   status.set_who(last.who());
   status.set_time(last.time());
-  *status.mutable_overrides() = ToApi(*overrides_);
+  *status.mutable_overrides() = ToApi(*now_.overrides);
   for (api::Override& override : *status.mutable_overrides()) {
     const auto place =
         now_.revision->places.find(absl::StrCat(override.service(), "/", override.backend()));
     if (place != now_.revision->places.end()) {
-      override.set_file_weight(now_.revision->BackendAt(place->second).weight());
+      const config::Backend& backend = now_.revision->BackendAt(place->second);
+      override.set_file_weight(backend.weight());
+      override.set_file_drains(backend.state() == config::AdminState::drain);
     }
   }
   PacketCounts sum;
@@ -1040,7 +1252,7 @@ api::Status Controller::Impl::GetStatus() const {
     out->set_sent_packets(interface.sent_packets);
     out->set_missed(interface.missed_packets);
   }
-  for (const api::Event& event : events_) *status.add_events() = event;
+  for (const api::Event& event : events_.events()) *status.add_events() = event;
   return status;
 }
 
@@ -1077,6 +1289,14 @@ api::ServiceList Controller::Impl::GetServices() const {
     out->set_active_flows(active_flows);
     out->set_health_ignored(now_.health[s].health_ignored);
     out->set_healthy(now_.health[s].healthy);
+    for (const Pool& pool : service.pools) {
+      if (pool.region.empty()) continue;
+      const Pool& serves = service.pools[pool.stand_in];
+      const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
+      api::Region* region = out->add_regions();
+      region->set_name(pool.region);
+      region->set_served_by(is_served ? serves.region : "");
+    }
   }
   return list;
 }
@@ -1092,6 +1312,7 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   facts.start = start_time_;
   facts.config_revision = revision_;
   facts.last_change_successful = config_error_.empty();
+  facts.history_kept = history_->kept().ok();
   facts.revision = now_.revision;
   facts.snapshot = now_.snapshot;
   facts.workers = dataplane_->workers();
@@ -1137,6 +1358,54 @@ void Controller::Impl::GetRevision(uint64_t number, RevisionDone done) const {
   });
 }
 
+// Who has drained it, and when: the first of the latest revisions in a row that have that.
+std::string Controller::Impl::DrainedBy(const std::string& service,
+                                        const std::string& backend) const {
+  const api::Revision* since = nullptr;
+  const auto& revisions = history_->revisions();
+  for (auto it = revisions.rbegin(); it != revisions.rend(); ++it) {
+    if (!std::any_of(it->overrides().begin(), it->overrides().end(), [&](const api::Override& o) {
+          return o.drained() && o.backend() == backend && o.service() == service;
+        })) {
+      break;
+    }
+    since = &*it;
+  }
+  return since == nullptr
+             ? ""
+             : absl::StrCat(" (", since->who(), ", ", since->time().substr(0, 19), ")");
+}
+
+std::string Controller::Impl::WhyUnused(const std::string& service,
+                                        const std::string& backend) const {
+  const std::string name = absl::StrCat(service, "/", backend);
+  const auto found = now_.revision->places.find(name);
+  if (found == now_.revision->places.end()) return "";
+  const Revision::Place& place = found->second;
+  const Backend& member = *now_.snapshot->FindBackend(now_.revision->at(place).id);
+  switch (now_.health[place.service].standings[place.backend]) {
+    case Standing::kUp:
+      if (member.share == kFullShare) return "";
+      return absl::StrCat(backend, " is in its slow start, and takes ", member.share,
+                          " tenths of what the table has for it");
+    case Standing::kDown:
+      return absl::StrCat(backend, " is down: ", HealthOf(*now_.revision, place).reason);
+    case Standing::kDrain:
+      if (OverrideOf(*now_.overrides, name).drained) {
+        return absl::StrCat(backend, " is drained by hand", DrainedBy(service, backend));
+      }
+      return absl::StrCat(backend, " is drained by the configuration (state: drain)");
+    case Standing::kChecking:
+      return absl::StrCat(backend, " is new, and no probe of it has been answered yet");
+    case Standing::kHeld:
+      return absl::StrCat(
+          backend, " has gone down again and again, and is held for ",
+          FormatConfigDuration(absl::Ceil(HeldFor(*now_.revision, place), absl::Seconds(1))),
+          " more");
+  }
+  return "";
+}
+
 Inspection Controller::Impl::Inspect() const {
   Inspection inspection = {.snapshot = now_.snapshot, .dataplane = dataplane_, .workers = {}};
   for (const WorkerStatus& worker : dataplane_->workers()) {
@@ -1159,11 +1428,13 @@ api::BackendList Controller::Impl::GetBackends() const {
       out->set_service(config.name());
       out->set_name(config.backends(b).name());
       out->set_address(planned.address.ToString());
-      const Override override = OverrideOf(*overrides_, now_.revision->NameOf(place));
+      const Override override = OverrideOf(*now_.overrides, now_.revision->NameOf(place));
       out->set_drained_by_hand(override.drained);
       out->set_weight_by_hand(override.weight.has_value());
       out->set_file_weight(config.backends(b).weight());
+      out->set_drained_by_file(config.backends(b).state() == config::AdminState::drain);
       out->set_health(report.reason);
+      out->set_down(report.health == Health::kDown);
       const Backend* member = now_.snapshot->FindBackend(planned.id);
       out->set_weight(member->weight);
       out->set_state(std::string(StateOf(place)));
@@ -1215,27 +1486,40 @@ void Controller::Apply(ApplyRequest request, ApplyDone done) {
                .how = "apply",
                .overrides = request.discard_overrides ? std::optional(Overrides()) : std::nullopt,
                .done = std::move(done),
-               .max_moved = request.max_moved});
+               .max_moved = request.max_moved,
+               .text_room = std::move(request.text_room)});
 }
 
-void Controller::Plan(std::string name, std::string text, PlanDone done) {
-  impl_->Take({.name = std::move(name), .text = std::move(text), .planned = std::move(done)});
+void Controller::Plan(PlanRequest request, PlanDone done) {
+  impl_->Take({.name = std::move(request.name),
+               .text = std::move(request.text),
+               .overrides = request.discard_overrides ? std::optional(Overrides()) : std::nullopt,
+               .planned = std::move(done),
+               .text_room = std::move(request.text_room)});
 }
 
 void Controller::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
-  impl_->Rollback(number, std::move(who), std::move(done));
+  impl_->Take({.name = "",
+               .text = std::nullopt,
+               .kept = nullptr,
+               .who = std::move(who),
+               .how = "",
+               .overrides = std::nullopt,
+               .is_rollback = true,
+               .rolled_back_to = number.value_or(0),
+               .done = std::move(done)});
 }
 
 void Controller::Drain(BackendRequest request, Done done) {
-  impl_->SetByHand(Impl::ByHand::kDrain, std::move(request), std::nullopt, std::move(done));
+  impl_->SetByHand(ByHand::kDrain, std::move(request), std::nullopt, std::move(done));
 }
 
 void Controller::Undrain(BackendRequest request, Done done) {
-  impl_->SetByHand(Impl::ByHand::kUndrain, std::move(request), std::nullopt, std::move(done));
+  impl_->SetByHand(ByHand::kUndrain, std::move(request), std::nullopt, std::move(done));
 }
 
 void Controller::SetWeight(BackendRequest request, std::optional<uint32_t> weight, Done done) {
-  impl_->SetByHand(Impl::ByHand::kWeight, std::move(request), weight, std::move(done));
+  impl_->SetByHand(ByHand::kWeight, std::move(request), weight, std::move(done));
 }
 
 void Controller::SetStopping() { impl_->stopping_ = true; }
@@ -1248,6 +1532,9 @@ MetricsFacts Controller::GetMetrics() const { return impl_->GetMetrics(); }
 api::RevisionList Controller::GetHistory() const { return impl_->GetHistory(); }
 void Controller::GetRevision(uint64_t number, RevisionDone done) const {
   impl_->GetRevision(number, std::move(done));
+}
+std::string Controller::WhyUnused(const std::string& service, const std::string& backend) const {
+  return impl_->WhyUnused(service, backend);
 }
 Inspection Controller::Inspect() const { return impl_->Inspect(); }
 

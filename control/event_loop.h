@@ -1,4 +1,4 @@
-// The control thread's door to time and to its helper thread.
+// The control thread's door to time and to its helper threads.
 //
 // Everything in control/ that keeps state runs on one thread, this loop's, and asks the loop for
 // the time, for a call at a later time, and for long work to be done elsewhere. A test puts a fake
@@ -6,10 +6,12 @@
 //
 // Thread contract: construct, call and destroy on the loop's thread, or while the loop does not
 // run. Tasks and `done`s run on the loop's thread, one at a time, never from within the call that
-// asked for them; `work` runs on the helper thread, and is destroyed on the loop's.
+// asked for them, and are destroyed there. `work` runs on a helper thread; RunOnHelper's is
+// destroyed on the loop's.
 #ifndef GUIDEWAY_CONTROL_EVENT_LOOP_H_
 #define GUIDEWAY_CONTROL_EVENT_LOOP_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -47,13 +49,19 @@ class EventLoop {
 
   // Runs `work` on the helper thread, after all that was given to it before, then `done` here.
   virtual void RunOnHelper(Task work, Task done) = 0;
-  // The same by a second helper thread, for what the first is not to wait for: reading a file.
+  // The same by another helper thread, for what the first is not to wait for: reading a file. It
+  // may hang, so `work` must own all that it touches, and may be destroyed on any thread.
   virtual void RunOnReader(Task work, Task done) = 0;
+  // Waits no longer for the piece of work that the reader is at: its `done` is not called, what
+  // comes after it has a thread of its own. There must be such a piece.
+  virtual void AbandonReader() = 0;
+  // Those that have not ended since.
+  virtual size_t abandoned_readers() const = 0;
 };
 
-// The real one: `io` runs the tasks. Its helper thread starts here, that for reading when it is
-// first asked for, with the CPU affinity of the caller. The destructor waits for the piece of work
-// that is under way and drops the rest.
+// The real one: `io` runs the tasks. Its helper thread starts here, with the CPU affinity of the
+// caller. The destructor waits for the piece of work that it is at and drops the rest; it does not
+// wait for the reader, whose threads are of control/may_hang.h.
 std::unique_ptr<EventLoop> NewEventLoop(boost::asio::io_context& io);
 
 }  // namespace guideway

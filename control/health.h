@@ -2,7 +2,8 @@
 //
 // HealthState is the rule for one target. It takes `fall` failures in a row to bring a target down
 // and `rise` successes in a row to bring it up. Of one that nothing is presumed of, the first
-// answer decides at once; until then it is «checking», which takes no new connections.
+// answer decides at once; until then it is «checking», which takes no new connections where others
+// do (service_health.h).
 //
 // HealthChecker keeps a set of targets asked, each at its own interval, jittered by a tenth so that
 // many balancers and many targets do not march in step. One question of one target is under way at

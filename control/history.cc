@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <optional>
 #include <set>
 #include <utility>
@@ -23,6 +24,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "control/history.pb.h"
+#include "control/may_hang.h"
 #include "glog/logging.h"
 
 namespace guideway {
@@ -41,9 +43,13 @@ constexpr size_t kMaxWarnings = 10;
 
 constexpr char kUnfinished[] = ".unfinished";
 
-absl::Status CannotDo(const char* what, const std::string& path) {
+// While so many threads of the process hang in files, the daemon's own is not looked at.
+constexpr size_t kMaxDetachedThreads = 8;
+
+// What the system says comes first: it fits a line where a path does not.
+absl::Status CannotDo(const char* what, const std::string& path, int error = errno) {
   return absl::UnavailableError(
-      absl::StrCat("cannot ", what, " ", path, ": ", std::strerror(errno)));
+      absl::StrCat(std::strerror(error), " (cannot ", what, " ", path, ")"));
 }
 
 // Whatever lies there: no link is followed, nobody waits for a pipe.
@@ -148,13 +154,15 @@ std::optional<uint64_t> NumberOf(absl::string_view name) {
   return number;
 }
 
-// Entries of a directory; of one that cannot be read none.
-std::vector<std::string> NamesIn(const std::string& directory) {
+// Entries of a directory; of one that is not there none.
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code e;
   for (fs::directory_iterator it(directory, e), end; !e && it != end; it.increment(e)) {
     names.push_back(it->path().filename().string());
   }
+  const bool is_there = e.value() != ENOENT && e.value() != ENOTDIR;
+  if (e && is_there) return CannotDo("read", directory, e.value());
   return names;
 }
 
@@ -182,6 +190,43 @@ std::vector<std::string> DigestsOf(const history::Record& record) {
 
 }  // namespace
 
+namespace {
+
+// The daemon's own file as it was when it was last looked at: which files a text names.
+class OwnFile {
+ public:
+  OwnFile() = default;
+  explicit OwnFile(const ConfigSource& source) : text_(Sha256(source.text)) {
+    for (const auto& [path, contents] : source.files) paths_.push_back(path);
+  }
+
+  // What it is now; empty if it could not be put in force.
+  std::string Digest(const std::string& path) {
+    // Of a pipe nobody knows when it ends.
+    const absl::StatusOr<std::string> text = ReadNamedFile(path);
+    if (!text.ok()) return "";
+    if (Sha256(*text) == text_) {
+      std::map<std::string, std::string> files;
+      for (const std::string& named : paths_) {
+        absl::StatusOr<std::string> contents = ReadNamedFile(named);
+        if (!contents.ok()) return "";
+        files[named] = *std::move(contents);
+      }
+      return DigestOf(*text, files);
+    }
+    const absl::StatusOr<LoadedSource> own = LoadSource(path, *text, path);
+    if (!own.ok()) return "";
+    *this = OwnFile(*own->source);
+    return own->source->digest;
+  }
+
+ private:
+  std::string text_;  // its SHA-256
+  std::vector<std::string> paths_;
+};
+
+}  // namespace
+
 // What is on disk. On one thread at a time.
 class History::Disk {
  public:
@@ -198,7 +243,7 @@ class History::Disk {
   // False if another process has the directory. One that cannot be made is found out when something
   // is to be written there.
   bool Lock() {
-    MakeDirectories();
+    (void)MakeDirectories();  // that it cannot be is found out then, too
     const std::string path = directory_ + "/lock";
     lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     return lock_ < 0 || flock(lock_, LOCK_EX | LOCK_NB) == 0;
@@ -206,11 +251,13 @@ class History::Disk {
 
   // Oldest first.
   std::vector<history::Record> ReadRecords(uint64_t* last_number,
-                                           std::vector<std::string>* warnings);
+                                           std::vector<std::string>* warnings,
+                                           std::atomic<uint64_t>* steps);
   absl::StatusOr<history::Record> ReadRecord(uint64_t number) const;
   absl::StatusOr<ConfigSource> ReadSource(uint64_t number) const;
   absl::Status Write(const api::Revision& revision, std::shared_ptr<const ConfigSource> source,
                      bool is_own);
+  void KeepOwnDigest(std::string digest) { own_digest_ = std::move(digest); }
 
  private:
   struct Kept {
@@ -221,18 +268,26 @@ class History::Disk {
   std::string PathOf(uint64_t number) const {
     return absl::StrCat(revisions_, "/", number, ".json");
   }
-  void MakeDirectories() {
+  absl::Status MakeDirectories() {
+    const std::string parent = fs::path(directory_).parent_path().string();
     std::error_code e;
-    fs::create_directories(fs::path(directory_).parent_path(), e);
+    fs::create_directories(parent, e);
+    if (e) return CannotDo("make", parent, e.value());
     bool are_new = false;
     for (const std::string& path : {directory_, revisions_, texts_}) {
-      are_new |= mkdir(path.c_str(), 0700) == 0;
+      if (mkdir(path.c_str(), 0700) == 0) {
+        are_new = true;
+      } else if (errno != EEXIST) {
+        return CannotDo("make", path);
+      }
     }
-    if (!are_new) return;
+    if (!are_new) return absl::OkStatus();
     // If this fails, so does what is written there.
     (void)SyncDirectory(directory_);
-    (void)SyncDirectory(fs::path(directory_).parent_path().string());
+    (void)SyncDirectory(parent);
+    return absl::OkStatus();
   }
+  absl::Status CheckKnown();
   void Keep(const history::Record& record);
   absl::StatusOr<std::string> ReadText(const std::string& digest) const;
   absl::Status WriteTexts(const ConfigSource& source);
@@ -243,6 +298,8 @@ class History::Disk {
   const std::string directory_, revisions_, texts_;
   const std::string config_file_;
   int lock_ = -1;
+  // Device and inode of `revisions_` as it was read, or was when nothing was in it.
+  std::optional<std::pair<dev_t, ino_t>> known_;
   std::deque<Kept> kept_;
   std::vector<uint64_t> too_old_;  // found at the start
   bool all_was_readable_ = true;
@@ -252,10 +309,33 @@ class History::Disk {
   history::Record last_;
   std::shared_ptr<const ConfigSource> unwritten_;
 
-  // Of the daemon's own file when it was last looked at: which files a text names.
-  std::string own_text_digest_;
-  std::vector<std::string> own_paths_;
+  std::optional<std::string> own_digest_;  // of the next one, if the file yielded to it
+
+  OwnFile own_file_;
 };
+
+// What the disk has is what was read at the start, and written since. Where another directory has
+// come in its place (the disk that was missing at the start, say), its revisions are somebody's,
+// and their numbers are taken.
+absl::Status History::Disk::CheckKnown() {
+  struct stat facts;
+  if (stat(revisions_.c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) {
+    return absl::OkStatus();  // writing will say why
+  }
+  const std::pair<dev_t, ino_t> found(facts.st_dev, facts.st_ino);
+  if (known_ == found) return absl::OkStatus();
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(revisions_);
+  if (!names.ok()) return names.status();
+  for (const std::string& name : *names) {
+    if (!NumberOf(name)) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat(revisions_, " has revisions that this guidewayd has not read at its start: ",
+                     "was it mounted since? A restart goes on with these; nothing is written into ",
+                     "it before"));
+  }
+  known_ = found;
+  return absl::OkStatus();
+}
 
 void History::Disk::Keep(const history::Record& record) {
   std::vector<std::string> digests = DigestsOf(record);
@@ -281,7 +361,19 @@ absl::StatusOr<history::Record> History::Disk::ReadRecord(uint64_t number) const
 }
 
 std::vector<history::Record> History::Disk::ReadRecords(uint64_t* last_number,
-                                                        std::vector<std::string>* warnings) {
+                                                        std::vector<std::string>* warnings,
+                                                        std::atomic<uint64_t>* steps) {
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(revisions_);
+  if (!names.ok()) {
+    all_was_readable_ = false;
+    warnings->push_back(
+        absl::StrCat("history: no revision could be read: ", names.status().message(),
+                     "; mend that and restart guidewayd, nothing is written there "
+                     "before"));
+    return {};
+  }
+  struct stat facts;
+  if (stat(revisions_.c_str(), &facts) == 0) known_.emplace(facts.st_dev, facts.st_ino);
   size_t skipped = 0;
   const auto skip = [&](const std::string& path, absl::string_view why) {
     all_was_readable_ = false;
@@ -295,7 +387,7 @@ std::vector<history::Record> History::Disk::ReadRecords(uint64_t* last_number,
     warnings->push_back(absl::StrCat("history: ", shown, " is left out: ", why));
   };
   std::vector<uint64_t> numbers;
-  for (const std::string& name : NamesIn(revisions_)) {
+  for (const std::string& name : *names) {
     if (const auto number = NumberOf(name)) {
       numbers.push_back(*number);
     } else if (name != kUnfinished) {
@@ -312,6 +404,7 @@ std::vector<history::Record> History::Disk::ReadRecords(uint64_t* last_number,
   std::vector<history::Record> records;
   for (uint64_t number : numbers) {
     absl::StatusOr<history::Record> record = ReadRecord(number);
+    if (steps != nullptr) ++*steps;
     if (!record.ok()) {
       skip(PathOf(number), record.status().message());
       continue;
@@ -372,26 +465,21 @@ absl::Status History::Disk::WriteTexts(const ConfigSource& source) {
   return SyncDirectory(texts_);
 }
 
-// What the file is now; empty if it could not be put in force.
+// What the file is now; empty if it could not be put in force. If it does not answer, what it was
+// when it last did: it may be on another disk, for which the history does not wait for long.
 std::string History::Disk::DigestOfOwnFile() {
-  // Of a pipe nobody knows when it ends.
-  const absl::StatusOr<std::string> text = ReadNamedFile(config_file_);
-  if (!text.ok()) return "";
-  if (Sha256(*text) == own_text_digest_) {
-    std::map<std::string, std::string> files;
-    for (const std::string& path : own_paths_) {
-      absl::StatusOr<std::string> contents = ReadNamedFile(path);
-      if (!contents.ok()) return "";
-      files[path] = *std::move(contents);
-    }
-    return DigestOf(*text, files);
+  struct Look {
+    OwnFile file;
+    std::string digest;
+  };
+  const auto look = std::make_shared<Look>(Look{own_file_, ""});
+  if (DetachedThreads() >= kMaxDetachedThreads ||
+      !RunWithin(kPatience / 2,
+                 [look, path = config_file_](Steps&) { look->digest = look->file.Digest(path); })) {
+    return last_.own_digest();
   }
-  const absl::StatusOr<LoadedSource> own = LoadSource(config_file_, *text, config_file_);
-  if (!own.ok()) return "";
-  own_text_digest_ = Sha256(*text);
-  own_paths_.clear();
-  for (const auto& [path, contents] : own->source->files) own_paths_.push_back(path);
-  return own->source->digest;
+  own_file_ = std::move(look->file);
+  return std::move(look->digest);
 }
 
 absl::Status History::Disk::Write(const api::Revision& revision,
@@ -407,16 +495,16 @@ absl::Status History::Disk::Write(const api::Revision& revision,
       file.set_digest(Sha256(contents));
     }
     if (is_own) {
-      own_text_digest_ = last_.text();
-      own_paths_.clear();
-      for (const auto& [path, contents] : source->files) own_paths_.push_back(path);
+      own_file_ = OwnFile(*source);
       last_.set_own_digest(source->digest);
     } else {
-      last_.set_own_digest(DigestOfOwnFile());
+      last_.set_own_digest(own_digest_ ? *std::exchange(own_digest_, std::nullopt)
+                                       : DigestOfOwnFile());
     }
     unwritten_ = std::move(source);
   }
-  MakeDirectories();
+  if (absl::Status s = MakeDirectories(); !s.ok()) return s;
+  if (absl::Status s = CheckKnown(); !s.ok()) return s;
   if (unwritten_ != nullptr) {
     if (absl::Status s = WriteTexts(*unwritten_); !s.ok()) return s;
     unwritten_.reset();
@@ -451,7 +539,8 @@ void History::Disk::RemoveOld() {
   // Once: what was left by a daemon that was killed. Not where something could not be read: it may
   // need its texts when that is mended.
   if (!std::exchange(swept_, true) && all_was_readable_) {
-    for (const std::string& name : NamesIn(texts_)) {
+    const absl::StatusOr<std::vector<std::string>> names = NamesIn(texts_);
+    for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
       if (IsDigest(name)) unused.insert(name);
     }
   }
@@ -465,27 +554,75 @@ void History::Disk::RemoveOld() {
   for (const std::string& digest : unused) unlink(absl::StrCat(texts_, "/", digest).c_str());
 }
 
-History::History() = default;
+History::History(std::string why)
+    : write_warning_(std::move(why)),
+      not_kept_why_(absl::StripPrefix(write_warning_, "history: ")),
+      not_kept_since_(absl::Now()) {}
 
 History::History(const std::string& state_directory, const std::string& config_file,
-                 size_t max_revisions)
-    : max_revisions_(max_revisions) {
-  const std::string directory = absl::StrCat(state_directory, "/", DirectoryName(config_file));
-  auto disk = std::make_shared<Disk>(directory, config_file, max_revisions);
+                 size_t max_revisions, std::atomic<uint64_t>* steps)
+    : directory_(absl::StrCat(state_directory, "/", DirectoryName(config_file))),
+      max_revisions_(max_revisions) {
+  auto disk = std::make_shared<Disk>(directory_, config_file, max_revisions);
   if (!disk->Lock()) {
-    Warn(absl::StrCat("history: another guidewayd uses ", directory,
-                      ", so nothing is kept by this one; give it a --state_directory of its own"));
+    write_warning_ =
+        absl::StrCat("history: another guidewayd uses ", directory_,
+                     ", so nothing is kept by this one; give it a --state_directory of its own");
+    not_kept_why_ = absl::StrCat("another guidewayd uses ", directory_);
+    not_kept_since_ = absl::Now();
     return;
   }
   disk_ = std::move(disk);
-  for (history::Record& record : disk_->ReadRecords(&last_number_, &read_warnings_)) {
+  for (history::Record& record : disk_->ReadRecords(&last_number_, &read_warnings_, steps)) {
     revisions_.push_back(std::move(*record.mutable_revision()));
   }
 }
 
 History::~History() = default;
 
-void History::Attach(EventLoop* loop) { loop_ = loop; }
+void History::Attach(EventLoop* loop) {
+  loop_ = loop;
+  timer_ = loop->NewTimer();
+  last_.reset();
+}
+
+// Has `work` done on the disk's thread, and calls `answered` when it is; `late` before that if it
+// takes longer than kPatience, or at once where the disk is known not to answer.
+void History::OnDisk(Task work, Task answered, Task late) {
+  const auto waiter = std::make_shared<Waiter>();
+  const bool is_late = unanswered_ > 0;
+  if (is_late) {
+    ++unanswered_;
+  } else {
+    *waiter = {loop_->Now() + kPatience, std::move(late)};
+    waiters_.push_back(waiter);
+    if (waiters_.size() == 1) ArmTimer();
+  }
+  loop_->RunOnHelper(std::move(work), [this, weak = std::weak_ptr<bool>(alive_), waiter,
+                                       answered = std::move(answered)] {
+    if (weak.expired()) return;
+    if (waiter->late == nullptr) --unanswered_;
+    waiter->late = nullptr;
+    answered();
+  });
+  if (is_late) late();
+}
+
+void History::ArmTimer() {
+  while (!waiters_.empty() && waiters_.front()->late == nullptr) waiters_.pop_front();
+  if (waiters_.empty()) return timer_->Cancel();
+  timer_->Set(waiters_.front()->until, [this] {
+    while (!waiters_.empty() &&
+           (waiters_.front()->late == nullptr || waiters_.front()->until <= loop_->Now())) {
+      const auto waiter = waiters_.front();
+      waiters_.pop_front();
+      if (waiter->late == nullptr) continue;
+      ++unanswered_;
+      std::exchange(waiter->late, nullptr)();
+    }
+    ArmTimer();
+  });
+}
 
 std::vector<std::string> History::warnings() const {
   std::vector<std::string> all = read_warnings_;
@@ -493,9 +630,22 @@ std::vector<std::string> History::warnings() const {
   return all;
 }
 
+api::HistoryState History::State() const {
+  api::HistoryState state;
+  state.set_kept(write_warning_.empty());
+  state.set_directory(directory_);
+  if (!state.kept()) {
+    state.set_not_kept_since(absl::FormatTime(not_kept_since_, absl::UTCTimeZone()));
+    state.set_not_kept_why(not_kept_why_);
+  }
+  for (const std::string& warning : read_warnings_) state.add_warnings(warning);
+  return state;
+}
+
 uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource> source,
                       bool is_own, std::function<void(absl::Status)> done) {
-  const uint64_t number = ++last_number_;
+  const uint64_t number = added_ = ++last_number_;
+  if (first_added_ == 0) first_added_ = number;
   revision.set_number(number);
   revision.set_time(absl::FormatTime(absl::Now(), absl::UTCTimeZone()));
   if (source != nullptr)
@@ -508,34 +658,153 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
         revisions_.begin(), revisions_.end(),
         [](const api::Revision& a, const api::Revision& b) { return a.digest() == b.digest(); }));
   }
-  const auto written = [this, number, done = std::move(done)](const absl::Status& status) {
-    write_warning_ = status.ok() ? ""
-                                 : absl::StrCat("history: revision ", number,
-                                                " is in force and not kept, so a restart would "
-                                                "not find it: ",
-                                                status.message(), "; the next change tries again");
-    done(status.ok() ? absl::OkStatus() : absl::UnavailableError(write_warning_));
-  };
-  if (disk_ == nullptr || loop_ == nullptr) {
-    written(disk_ == nullptr ? absl::OkStatus()
-                             : disk_->Write(revision, std::move(source), is_own));
+  if (disk_ == nullptr) {
+    done(kept());
     return number;
   }
-  auto status = std::make_shared<absl::Status>();
-  loop_->RunOnHelper([disk = disk_, revision = std::move(revision), source = std::move(source),
-                      is_own, status] { *status = disk->Write(revision, source, is_own); },
-                     [weak = std::weak_ptr<bool>(alive_), status, written] {
-                       if (!weak.expired()) written(*status);
-                     });
+  CHECK(loop_ != nullptr);
+  Put put = {std::move(revision), std::move(source), is_own};
+  if (put_off_ == nullptr && (unanswered_ == 0 || writes_ < kMaxWrites)) {
+    WriteSoon(std::move(put), std::move(done));
+    return number;
+  }
+  // Of all that come while the disk hangs, the last is written when it answers again, with the last
+  // configuration.
+  if (put_off_ != nullptr) {
+    const uint64_t passed_over = put_off_->revision.number();
+    std::erase_if(revisions_, [&](const api::Revision& r) { return r.number() == passed_over; });
+    if (put.source == nullptr) {
+      put.source = put_off_->source;
+      put.is_own = put_off_->is_own;
+    }
+  }
+  put_off_ = std::make_unique<Put>(std::move(put));
+  SetNotAnswering(number);
+  done(kept());
   return number;
 }
 
+void History::WriteSoon(Put put, std::function<void(absl::Status)> done) {
+  const uint64_t number = put.revision.number();
+  const auto written = [this, number](const absl::Status& status) {
+    if (!status.ok()) {
+      SetNotKept(number, status.message(),
+                 absl::StrCat(", so a restart would not find it: ", status.message(),
+                              "; the next change tries again"));
+    } else if (number >= warned_of_) {  // a record has all that holds with its revision
+      write_warning_.clear();
+    }
+  };
+  ++writes_;
+  auto status = std::make_shared<absl::Status>();
+  const auto told = std::make_shared<std::function<void(absl::Status)>>(std::move(done));
+  const auto tell = [this, told] {
+    if (*told) std::exchange(*told, nullptr)(kept());
+  };
+  OnDisk([disk = disk_, result = written_, put = std::move(put),
+          status] { *status = Write(*disk, *result, put); },
+         [this, status, written, tell] {
+           --writes_;
+           written(*status);
+           if (put_off_ != nullptr) {
+             WriteSoon(std::move(*std::exchange(put_off_, nullptr)), [](const absl::Status&) {});
+           }
+           tell();
+         },
+         [this, number, tell] {
+           SetNotAnswering(number);
+           tell();
+         });
+}
+
+void History::SetNotAnswering(uint64_t number) {
+  const std::string why =
+      absl::StrCat("the disk has not answered for ", absl::FormatDuration(kPatience));
+  SetNotKept(number, why,
+             absl::StrCat(" yet: ", why,
+                          ", and a restart finds the revision only if it still does; look "
+                          "after the disk of the state directory"));
+}
+
+void History::SetNotKept(uint64_t number, absl::string_view why, absl::string_view sentence) {
+  if (number < warned_of_ && !write_warning_.empty()) return;
+  warned_of_ = number;
+  if (write_warning_.empty()) not_kept_since_ = absl::Now();
+  not_kept_why_ = std::string(why);
+  write_warning_ =
+      absl::StrCat("history: revision ", number, " is in force and not kept", sentence);
+}
+
+absl::Status History::Write(Disk& disk, Written& written, const Put& put) {
+  absl::Status status = disk.Write(put.revision, put.source, put.is_own);
+  const std::lock_guard<std::mutex> lock(written.mutex);
+  if (status.ok()) {
+    written.number = put.revision.number();
+  } else {
+    written.why = status;
+  }
+  return status;
+}
+
+absl::Status History::kept() const {
+  return write_warning_.empty() ? absl::OkStatus() : absl::UnavailableError(write_warning_);
+}
+
+void History::AfterWrites(std::function<void(absl::Status)> done) {
+  if (writes_ == 0) return done(kept());
+  if (unanswered_ > 0) {
+    SetNotAnswering(added_);
+    return done(kept());
+  }
+  const auto told = std::make_shared<std::function<void(absl::Status)>>(std::move(done));
+  const auto tell = [this, told] {
+    if (*told) std::exchange(*told, nullptr)(kept());
+  };
+  // The helper thread does one thing after the other.
+  OnDisk([] {}, tell, tell);
+}
+
+absl::Status History::Finish(absl::Duration limit) {
+  if (disk_ == nullptr || added_ == 0) return absl::OkStatus();
+  if (put_off_ != nullptr) {
+    loop_->RunOnHelper(
+        [disk = disk_, result = written_, put = std::move(*std::exchange(put_off_, nullptr))] {
+          (void)Write(*disk, *result, put);
+        },
+        [] {});
+  }
+  const auto all = std::make_shared<std::promise<void>>();
+  loop_->RunOnHelper([all] { all->set_value(); }, [] {});
+  const bool answers =
+      all->get_future().wait_for(absl::ToChronoNanoseconds(limit)) == std::future_status::ready;
+  const std::lock_guard<std::mutex> lock(written_->mutex);
+  // A record has all that holds with its revision: the last one is enough.
+  if (written_->number == added_) {
+    if (answers) return absl::OkStatus();
+    return absl::DeadlineExceededError(absl::StrCat(
+        "history: all revisions are on disk, but what was read there has not come for ",
+        absl::FormatDuration(limit)));
+  }
+  const uint64_t first = std::max(written_->number + 1, first_added_);
+  const std::string text = absl::StrCat(
+      "history: revision", first == added_ ? "" : absl::StrCat("s ", first, " to"), " ", added_,
+      " not on disk, so the next start does not find ", first == added_ ? "it" : "them", ": ",
+      answers ? written_->why.message()
+              : absl::StrCat("the disk has not answered for ", absl::FormatDuration(limit)));
+  return answers ? absl::UnavailableError(text) : absl::DeadlineExceededError(text);
+}
+
 absl::Status History::NoSuchRevision(uint64_t number) const {
-  return absl::NotFoundError(revisions_.empty()
-                                 ? absl::StrCat("there is no revision ", number)
-                                 : absl::StrCat("there is no revision ", number, "; there are ",
-                                                revisions_.front().number(), " to ",
-                                                revisions_.back().number()));
+  std::string text = absl::StrCat("there is no revision ", number);
+  if (!revisions_.empty()) {
+    const uint64_t first = revisions_.front().number(), last = revisions_.back().number();
+    // Not all between: the history forgets those that say the least, and not all may be readable.
+    const bool are_all = last - first + 1 == revisions_.size();
+    absl::StrAppend(&text, "; there are ",
+                    are_all ? "" : absl::StrCat(revisions_.size(), ", numbered "), first, " to ",
+                    last, are_all ? "" : " with gaps: `guideway history` lists them");
+  }
+  return absl::NotFoundError(text);
 }
 
 void History::Read(uint64_t number, ReadDone done) {
@@ -546,49 +815,89 @@ void History::Read(uint64_t number, ReadDone done) {
   if (known && (disk_ == nullptr || loop_ == nullptr)) {
     refused = absl::FailedPreconditionError("the texts of revisions are not kept by this daemon");
   }
+  const absl::Status late = absl::DeadlineExceededError(absl::StrCat(
+      "revision ", number, " could not be read within ", absl::FormatDuration(kPatience),
+      ": look after the disk of the state directory; `guideway apply` needs no disk"));
+  if (known && unanswered_ > 0) refused = late;
   if (!refused.ok()) return done(refused);
   auto source = std::make_shared<absl::StatusOr<ConfigSource>>(absl::UnknownError(""));
-  loop_->RunOnHelper([disk = disk_, number, source] { *source = disk->ReadSource(number); },
-                     [weak = std::weak_ptr<bool>(alive_), source, done = std::move(done)] {
-                       if (!weak.expired()) done(std::move(*source));
-                     });
+  const auto told = std::make_shared<ReadDone>(std::move(done));
+  OnDisk([disk = disk_, number, source] { *source = disk->ReadSource(number); },
+         [source, told] {
+           if (*told) std::exchange(*told, nullptr)(std::move(*source));
+         },
+         [told, late] { std::exchange(*told, nullptr)(late); });
 }
 
 absl::StatusOr<ConfigSource> History::ReadNow(uint64_t number) const {
   return disk_->ReadSource(number);
 }
 
-std::string History::OwnDigest(uint64_t number) const {
-  const absl::StatusOr<history::Record> record = disk_->ReadRecord(number);
-  return record.ok() ? record->own_digest() : "";
-}
+void History::KeepOwnDigest(std::string digest) { disk_->KeepOwnDigest(std::move(digest)); }
 
-absl::StatusOr<Beginning> ChooseBeginning(History* history, const std::string& config_file) {
-  absl::StatusOr<LoadedSource> file = LoadSourceFile(config_file);
-  std::optional<LoadedSource> last;
-  std::string last_own;
-  for (auto it = history->revisions().rbegin(); it != history->revisions().rend() && !last; ++it) {
-    absl::StatusOr<ConfigSource> source = history->ReadNow(it->number());
+const std::optional<History::Last>& History::FindLast(std::atomic<uint64_t>* steps) {
+  if (last_) return *last_;
+  last_.emplace();
+  std::set<std::string> tried;  // digests
+  size_t wrong = 0;
+  for (auto it = revisions_.rbegin(); it != revisions_.rend() && !*last_; ++it) {
+    if (!tried.insert(it->digest()).second) continue;
+    const uint64_t number = it->number();
+    const absl::StatusOr<ConfigSource> source = disk_->ReadSource(number);
+    if (steps != nullptr) *steps |= kComputes;
     absl::StatusOr<LoadedSource> loaded =
         source.ok() ? LoadSource(*source) : absl::StatusOr<LoadedSource>(source.status());
+    if (steps != nullptr) *steps = (*steps & ~kComputes) + 1;
     if (loaded.ok()) {
-      last = *std::move(loaded);
-      last_own = history->OwnDigest(it->number());
-    } else {
+      const absl::StatusOr<history::Record> record = disk_->ReadRecord(number);
+      *last_ = {number, *std::move(loaded), record.ok() ? record->own_digest() : ""};
+    } else if (++wrong <= kMaxWarnings) {
       const std::string why(loaded.status().message());
-      history->Warn(absl::StrCat("history: revision ", it->number(),
-                                 " cannot be put in force again: ", why.substr(0, why.find('\n'))));
+      Warn(absl::StrCat("history: revision ", number,
+                        " cannot be put in force again: ", why.substr(0, why.find('\n'))));
     }
   }
-  if (!file.ok() && !last) return file.status();
+  if (wrong > kMaxWarnings) {
+    Warn(absl::StrCat("history: … nor can ", wrong - kMaxWarnings, " more"));
+  }
+  return *last_;
+}
 
-  const bool changed = file.ok() && (!last || file->source->digest != last_own);
-  const bool same = file.ok() && last && last->source->digest == file->source->digest;
-  Beginning beginning(changed || same ? *std::move(file) : *std::move(last));
-  if (!changed && !same) {
-    beginning.from = file.ok() ? "applied" : "last revision";
+absl::StatusOr<Beginning> ChooseBeginning(History* history, const std::string& config_file,
+                                          const Suits& suits) {
+  absl::StatusOr<LoadedSource> file = LoadSourceFile(config_file);
+  const std::optional<History::Last>& last = history->FindLast();
+  const bool changed = file.ok() && (!last || file->source->digest != last->own_digest);
+  const bool same = file.ok() && last && last->loaded.source->digest == file->source->digest;
+  absl::Status refused = file.status();
+  bool is_file = changed || same;
+  if (is_file && suits) refused = suits(file->config);
+  if (!refused.ok()) {
+    if (!last && !history->kept().ok()) {
+      return absl::Status(refused.code(),
+                          absl::StrCat(refused.message(), "\n", history->kept().message()));
+    }
+    if (!last || same) return refused;
+    is_file = false;
+  }
+  if (!is_file && suits) {
+    if (const absl::Status s = suits(last->loaded.config); !s.ok()) {
+      if (refused.ok()) return s;
+      return absl::FailedPreconditionError(
+          absl::StrCat(refused.message(), "\nthe last revision, ", last->number,
+                       ", cannot be served in its place: ", s.message()));
+    }
+  }
+  const std::string own_digest = file.ok() ? file->source->digest : last->own_digest;
+  Beginning beginning(is_file ? *std::move(file) : last->loaded);
+  beginning.own_digest = own_digest;
+  if (!is_file) {
+    beginning.from = refused.ok() ? "applied" : "last revision";
     beginning.applied_file = beginning.what.source->name;
-    if (!file.ok()) beginning.config_error = std::string(file.status().message());
+  }
+  if (!refused.ok()) {
+    beginning.config_error = std::string(refused.message());
+    history->KeepOwnDigest(last->own_digest);
   }
   if (!history->revisions().empty()) {
     beginning.overrides = FromApi(history->revisions().back().overrides());

@@ -9,6 +9,7 @@
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
@@ -23,10 +24,12 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -48,6 +51,9 @@ constexpr size_t kMaxHeadBytes = 8192;
 constexpr size_t kMaxDiscarded = 1 << 20;
 
 constexpr char kFileHeader[] = "Guideway-File";
+
+// Who cannot change anything and lets the server wait so long may lose the connection to others.
+constexpr std::chrono::seconds kPatience(5);
 
 // What came is not HTTP, rather than cut off.
 bool IsBadRequest(const error_code& e) {
@@ -97,8 +103,15 @@ absl::StatusOr<std::map<std::string, std::string>> ReadQuery(
   return parameters;
 }
 
-absl::string_view NameOf(HttpRoute::Method method) {
-  return method == HttpRoute::Method::kGet ? "GET" : "POST";
+// Without the scheme and the authority of the absolute form (RFC 9112, section 3.2.2): all of them
+// are this server.
+absl::string_view OriginForm(absl::string_view target) {
+  for (absl::string_view scheme : {"http://", "https://"}) {
+    if (!absl::StartsWithIgnoreCase(target, scheme)) continue;
+    const size_t end = target.find_first_of("/?", scheme.size());
+    return end == absl::string_view::npos ? "/" : target.substr(end);
+  }
+  return target;
 }
 
 // Who is at the other end, as far as one is to be told from another: «user 1000», «192.0.2.7».
@@ -169,10 +182,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   const std::optional<ControlAccess> access_;
   asio::basic_socket_acceptor<stream_protocol> acceptor_;
   asio::steady_timer retry_;
-  // Those that wait for their client, the longest first; those that wait for a handler are in
-  // `busy_`, where nobody closes them.
-  std::list<Session*> idle_;
-  std::list<Session*> busy_;
+  // By when they began to wait for what they wait for, the longest first.
+  std::list<Session*> sessions_;
   bool is_unix_ = false;
   int large_bodies_ = 0;
   bool stopped_ = false;
@@ -182,21 +193,21 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
 class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
  public:
   Session(std::shared_ptr<Impl> server, stream_protocol::socket socket, std::optional<Peer> peer,
-          std::string client)
+          std::string client, bool may_change)
       : server_(std::move(server)),
         stream_(std::move(socket)),
         peer_(std::move(peer)),
-        client_(std::move(client)) {
-    place_ = server_->idle_.insert(server_->idle_.end(), this);
+        client_(std::move(client)),
+        may_change_(may_change) {
+    place_ = server_->sessions_.insert(server_->sessions_.end(), this);
   }
 
-  ~Session() {
-    EndBody();
-    (busy_ ? server_->busy_ : server_->idle_).erase(place_);
-  }
+  ~Session() { server_->sessions_.erase(place_); }
 
   void ReadHead() {
     WaitForClient(server_->limits_.head_timeout);
+    waits_for_ = WaitsFor::kRequest;
+    is_head_ = false;
     parser_.emplace();
     parser_->header_limit(kMaxHeadBytes);
     parser_->body_limit(server_->limits_.large_body_bytes);
@@ -206,15 +217,62 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   void Close() { stream_.close(); }
 
+  // For another connection. What it has sent may have been read, and its handler have yet to run:
+  // so it is looked at again behind all that is waiting to run.
+  void CloseIfIdle() {
+    is_to_close_ = true;
+    asio::post(stream_.get_executor(), [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      self->is_to_close_ = self->IsIdle();
+      if (!self->is_to_close_) return;
+      if (self->waits_for_ == WaitsFor::kRequest) self->SayGoodbye();
+      self->Close();
+    });
+  }
+  bool is_to_close() const { return is_to_close_; }
   const std::string& client() const { return client_; }
+  bool may_change() const { return may_change_; }
+
+  // Whether nothing is lost with it but time.
+  bool IsIdle() {
+    switch (waits_for_) {
+      case WaitsFor::kEnd: return true;
+      case WaitsFor::kHandler: return false;
+      case WaitsFor::kRequest: {
+        error_code e;
+        if (buffer_.size() == 0 && (stream_.socket().available(e) == 0 || e)) return true;
+        break;
+      }
+      case WaitsFor::kClient: break;
+    }
+    return !may_change_ && std::chrono::steady_clock::now() - since_ > kPatience;
+  }
 
   // Instead of ReadHead, for a client that has no room.
-  void TurnAway() {
-    Refuse(503, absl::StrCat("too many requests of ", client_,
-                             " wait for their answers: try again in a moment"));
+  void TurnAway(absl::string_view why) {
+    Refuse(503, absl::StrCat(why, ": try again in a moment"));
   }
 
  private:
+  enum class WaitsFor {
+    kRequest,  // the next one
+    kClient,   // the rest of a request, or to take an answer
+    kHandler,
+    kEnd,  // its client to go away; all is said
+  };
+
+  // To a client that may be about to send a request: it then knows what came of it. Nothing waits
+  // to be sent before it, and if it does not fit, so be it.
+  void SayGoodbye() {
+    const HttpAnswer answer = ErrorAnswer(
+        503, "others need this connection, and nothing was begun: try again in a moment");
+    const std::string text = absl::StrCat(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: ", answer.type,
+        "\r\nConnection: close\r\nContent-Length: ", answer.body->size(), "\r\n\r\n", *answer.body);
+    send(stream_.socket().native_handle(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
   void OnHead(error_code e) {
     if (server_->stopped_) return;
     const HttpLimits& limits = server_->limits_;
@@ -222,19 +280,21 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (IsBadRequest(e)) return NotHttp(e);
     if (e) return;  // gone, or too slow
 
+    const http::verb method = parser_->get().method();
+    is_head_ = method == http::verb::head;
     if (server_->access_) {
       const absl::Status may = server_->access_->MayRead(*peer_);
       if (!may.ok()) return Refuse(403, may.message());
     }
-    const absl::string_view target(parser_->get().target().data(), parser_->get().target().size());
+    const absl::string_view target = OriginForm(
+        absl::string_view(parser_->get().target().data(), parser_->get().target().size()));
     const absl::string_view path = target.substr(0, target.find('?'));
     absl::string_view allowed;
     for (const HttpRoute& r : server_->routes_) {
       if (r.path != path) continue;
-      allowed = NameOf(r.method);
-      if (parser_->get().method_string() == beast::string_view(allowed.data(), allowed.size())) {
-        route_ = &r;
-      }
+      const bool is_get = r.method == HttpRoute::Method::kGet;
+      allowed = is_get ? "GET, HEAD" : "POST";
+      if (is_get ? method == http::verb::get || is_head_ : method == http::verb::post) route_ = &r;
     }
     if (allowed.empty()) {
       std::string known;
@@ -247,9 +307,8 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
       allow_ = std::string(allowed);
       return Refuse(405, absl::StrCat(path, " is for the method ", allowed));
     }
-    if (server_->access_ && route_->method != HttpRoute::Method::kGet) {
-      const absl::Status may = server_->access_->MayChange(*peer_);
-      if (!may.ok()) return Refuse(403, may.message());
+    if (server_->access_ && !may_change_ && route_->method != HttpRoute::Method::kGet) {
+      return Refuse(403, server_->access_->MayChange(*peer_).message());
     }
     auto parameters = ReadQuery(absl::ClippedSubstr(target, path.size() + 1), route_->parameters);
     if (!parameters.ok()) return Refuse(400, parameters.status().message());
@@ -262,7 +321,8 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
         return Refuse(503, "other large requests are being taken in: try again in a moment");
       }
       ++server_->large_bodies_;
-      large_body_ = true;
+      body_room_ = std::shared_ptr<void>(
+          nullptr, [server = server_](std::nullptr_t) { --server->large_bodies_; });
     }
     parser_->body_limit(body_limit_);
     WaitForClient(limits.body_timeout);
@@ -289,8 +349,6 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     if (IsBadRequest(e)) return NotHttp(e);
     if (e) return;
     keep_alive_ = parser_->get().keep_alive();
-    stream_.expires_never();
-    Move(server_->busy_, true);
     HttpRequest request;
     request.peer = peer_;
     request.file = std::string(parser_->get()[kFileHeader]);
@@ -299,10 +357,29 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     }
     request.parameters = std::exchange(parameters_, {});
     request.body = std::move(parser_->get().body());
+    request.body_room = std::exchange(body_room_, nullptr);
+    // Who only reads keeps the place until the answer, so that nobody has more of them made than
+    // there are places.
+    const bool changes = parser_->get().method() == http::verb::post;
+    const std::shared_ptr<Session> place = changes ? nullptr : shared_from_this();
+    parser_.reset();
+    WaitForHandler();
+    AwaitHangUp();
     std::exchange(route_, nullptr)
-        ->handler(std::move(request), [self = shared_from_this()](HttpAnswer answer) {
+        ->handler(std::move(request), [weak = weak_from_this(), place](HttpAnswer answer) {
+          const auto self = weak.lock();
+          if (self == nullptr) return;  // its client has gone
+          error_code ignored;
+          self->stream_.socket().cancel(ignored);
           self->Write(std::move(answer));
         });
+  }
+
+  // While the handler is at work this alone holds the connection: it ends when its client has gone.
+  // One that has only nothing more to send (shutdown) still reads.
+  void AwaitHangUp() {
+    stream_.socket().async_wait(stream_protocol::socket::wait_error,
+                                [self = shared_from_this()](error_code) {});
   }
 
   // Refuses a request of which not all was read: the connection ends with the answer.
@@ -326,36 +403,43 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     response_.set(http::field::content_type,
                   beast::string_view(answer.type.data(), answer.type.size()));
     if (!allow_.empty()) response_.set(http::field::allow, allow_);
+    if (answer.retry_after_seconds > 0) {
+      response_.set(http::field::retry_after, std::to_string(answer.retry_after_seconds));
+    }
     response_.keep_alive(keep_alive_);
     if (answer.pieces != nullptr) return WriteInPieces(std::move(answer.pieces));
     body_ = std::move(answer.body);
     response_.body() = {body_->data(), body_->size()};
     response_.prepare_payload();
+    if (is_head_) return WriteHead([](Session& self, error_code e) { self.AnswerIsWritten(e); });
     http::async_write(stream_, response_, [self = shared_from_this()](error_code e, size_t) {
-      self->response_ = {};
-      self->body_.reset();
       self->AnswerIsWritten(e);
     });
   }
+  void WriteHead(void (*then)(Session&, error_code)) {
+    auto head = std::make_shared<http::response_serializer<http::span_body<const char>>>(response_);
+    http::async_write_header(
+        stream_, *head,
+        [self = shared_from_this(), head, then](error_code e, size_t) { then(*self, e); });
+  }
   void AnswerIsWritten(error_code e) {
+    response_ = {};
+    body_.reset();
     if (e || server_->stopped_) return;
     if (keep_alive_) return ReadHead();
     Linger();
   }
 
   void WriteInPieces(HttpPieces pieces) {
-    pieces_ = std::move(pieces);
     response_.chunked(true);
-    auto head = std::make_shared<http::response_serializer<http::span_body<const char>>>(response_);
-    http::async_write_header(
-        stream_, *head,
-        [self = shared_from_this(), head](error_code e, size_t) { self->NextPiece(e); });
+    if (is_head_) return WriteHead([](Session& self, error_code e) { self.AnswerIsWritten(e); });
+    pieces_ = std::move(pieces);
+    WriteHead([](Session& self, error_code e) { self.NextPiece(e); });
   }
   // The client has taken all so far.
   void NextPiece(error_code e) {
     if (e || server_->stopped_) return;
-    stream_.expires_never();
-    Move(server_->busy_, true);
+    WaitForHandler();
     pieces_([self = shared_from_this()](std::shared_ptr<const std::string> piece) {
       self->WritePiece(std::move(piece));
     });
@@ -368,11 +452,9 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
     body_ = std::move(piece);
     if (body_ == nullptr) {
       pieces_ = nullptr;
-      asio::async_write(stream_, http::make_chunk_last(),
-                        [self = shared_from_this()](error_code e, size_t) {
-                          self->response_ = {};
-                          self->AnswerIsWritten(e);
-                        });
+      asio::async_write(
+          stream_, http::make_chunk_last(),
+          [self = shared_from_this()](error_code e, size_t) { self->AnswerIsWritten(e); });
       return;
     }
     asio::async_write(stream_, http::make_chunk(asio::buffer(*body_)),
@@ -381,6 +463,7 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   // Lets a client that is still sending read the answer before the connection goes away.
   void Linger() {
+    waits_for_ = WaitsFor::kEnd;
     error_code ignored;
     stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
     Discard();
@@ -396,25 +479,30 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   // From now on it is the client who keeps us waiting.
   void WaitForClient(absl::Duration timeout) {
-    Move(server_->idle_, false);
+    Wait(WaitsFor::kClient);
     stream_.expires_after(absl::ToChronoNanoseconds(timeout));
   }
-
-  void Move(std::list<Session*>& to, bool busy) {
-    to.splice(to.end(), busy_ ? server_->busy_ : server_->idle_, place_);
-    busy_ = busy;
+  void WaitForHandler() {
+    Wait(WaitsFor::kHandler);
+    stream_.expires_never();
+  }
+  void Wait(WaitsFor what) {
+    waits_for_ = what;
+    since_ = std::chrono::steady_clock::now();
+    server_->sessions_.splice(server_->sessions_.end(), server_->sessions_, place_);
   }
 
-  // Lets go of the request, and of its part in the memory for large ones.
+  // Lets go of a request that no handler has got.
   void EndBody() {
     parser_.reset();
-    if (std::exchange(large_body_, false)) --server_->large_bodies_;
+    body_room_.reset();
   }
 
   const std::shared_ptr<Impl> server_;
   beast::basic_stream<stream_protocol> stream_;
   const std::optional<Peer> peer_;  // of a Unix socket
   const std::string client_;
+  const bool may_change_;
   beast::flat_buffer buffer_{64 << 10};
   std::optional<http::request_parser<http::string_body>> parser_;
   http::response<http::span_body<const char>> response_;
@@ -425,8 +513,11 @@ class HttpServer::Impl::Session : public std::enable_shared_from_this<Session> {
   std::map<std::string, std::string> parameters_;  // the same
   std::string allow_;
   bool keep_alive_ = false;
-  bool large_body_ = false;
-  bool busy_ = false;
+  bool is_head_ = false;
+  std::shared_ptr<void> body_room_;  // as in HttpRequest
+  bool is_to_close_ = false;
+  WaitsFor waits_for_ = WaitsFor::kRequest;
+  std::chrono::steady_clock::time_point since_;
   std::list<Session*>::iterator place_;
   char discarded_[4096];
   size_t discarded_bytes_ = 0;
@@ -472,32 +563,53 @@ void HttpServer::Impl::Accept() {
   });
 }
 
-// Takes a connection in, if need be for another one of the same client's, or of anybody's.
+// Takes a connection in, if need be in the place of another one of the same client's, or of
+// anybody's.
 void HttpServer::Impl::Admit(stream_protocol::socket socket, std::optional<Peer> peer) {
   std::string client = ClientName(socket, peer);
-  const auto is_its = [&](const Session* session) { return session->client() == client; };
-  const auto anybody = [](const Session*) { return true; };
-  // The list's order is that of waiting. One that is closed leaves it when its handlers have run;
-  // behind the others it is not closed twice.
-  const auto close_first = [this](const auto& which) {
-    const auto it = std::find_if(idle_.begin(), idle_.end(), which);
-    if (it == idle_.end()) return;
-    (*it)->Close();
-    idle_.splice(idle_.end(), idle_, it);
+  const bool may_change = access_ && access_->MayChange(*peer).ok();
+  const size_t of_others =
+      access_ ? limits_.connections - limits_.connections / 4 : limits_.connections;
+  const size_t shared = may_change ? limits_.connections : of_others;
+  const size_t of_one = shared - shared / 4;
+
+  const auto is_its = [&](const Session& session) { return session.client() == client; };
+  const auto is_other = [](const Session& session) { return !session.may_change(); };
+  const auto is_any = [](const Session&) { return true; };
+  // Who is closed for it, if it is let in at all.
+  std::vector<Session*> leave;
+  // Whether there are fewer than `most` of `which`, or will be by those that leave.
+  const auto has_room = [&](const auto& which, size_t most) {
+    const auto counts = [&](Session* session) {
+      return !session->is_to_close() && which(*session) &&
+             std::find(leave.begin(), leave.end(), session) == leave.end();
+    };
+    size_t count = static_cast<size_t>(std::count_if(sessions_.begin(), sessions_.end(), counts));
+    for (auto it = sessions_.begin(); count >= most && it != sessions_.end(); ++it) {
+      if (!counts(*it) || !(*it)->IsIdle()) continue;
+      leave.push_back(*it);
+      --count;
+    }
+    return count < most;
   };
-  const size_t most = limits_.connections - limits_.connections / 4;
-  const auto its_busy = static_cast<size_t>(std::count_if(busy_.begin(), busy_.end(), is_its));
-  const auto its_idle = static_cast<size_t>(std::count_if(idle_.begin(), idle_.end(), is_its));
-  if (its_busy + its_idle >= most) {
-    close_first(is_its);
-  } else if (idle_.size() + busy_.size() >= limits_.connections) {
-    close_first(anybody);
+  std::string why;
+  if (!has_room(is_its, of_one)) {
+    why = absl::StrCat("as many requests of ", client, " as one may have at a time, ", of_one,
+                       ", wait for their answers");
+  } else if (!may_change && !has_room(is_other, of_others)) {
+    why = absl::StrCat("as many requests ", access_ ? "of those who may only read " : "",
+                       "as there may be at a time, ", of_others, ", wait for their answers");
+  } else if (!has_room(is_any, limits_.connections)) {
+    why = absl::StrCat("as many requests as there may be at a time, ", limits_.connections,
+                       ", wait for their answers");
   }
-  const bool room = its_busy < most && busy_.size() < limits_.connections;
+  if (why.empty()) {
+    for (Session* session : leave) session->CloseIfIdle();
+  }
   const auto session = std::make_shared<Session>(shared_from_this(), std::move(socket),
-                                                 std::move(peer), std::move(client));
-  if (room) return session->ReadHead();
-  session->TurnAway();
+                                                 std::move(peer), std::move(client), may_change);
+  if (why.empty()) return session->ReadHead();
+  session->TurnAway(why);
 }
 
 void HttpServer::Impl::Stop() {
@@ -505,8 +617,7 @@ void HttpServer::Impl::Stop() {
   error_code ignored;
   acceptor_.close(ignored);
   retry_.cancel();
-  for (Session* session : idle_) session->Close();
-  for (Session* session : busy_) session->Close();
+  for (Session* session : sessions_) session->Close();
 }
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Serve(asio::io_context& io, int listening,

@@ -2,14 +2,22 @@
 //
 // Nobody can hold up the control thread. Heads have at most 8 KiB; bodies are bounded
 // (`body_bytes`, `large_body_bytes` where a route takes large ones; of those, `large_bodies` at a
-// time, each until it is answered); requests must arrive and answers be taken within a time. Of
-// more than `connections` connections the one that has waited longest for its client is closed, and
-// one client (a user of this host, or an address) has three quarters of them at most, and closes
-// its own; where all of them wait for answers the next one gets 503. A body in pieces keeps no more
-// than one of them in memory, and its client has that time for each. What is not allowed (403), is
-// no request or has parameters that the route does not take (400), goes nowhere (404), has the
-// wrong method (405) or too large a body (413) is answered here with an api::Error, and ends the
-// connection; of what its client sends after that little is read.
+// time, each until its handler lets go of it); requests must arrive and answers be taken within a
+// time. A body in pieces keeps no more than one of them in memory, and its client has that time for
+// each. On a Unix socket a client that goes away while its handler is at work leaves its place to
+// others at once; what it asked for is done all the same. What
+// is not allowed (403), is no request or has parameters that the route does not take (400), goes
+// nowhere (404), has the wrong method (405) or too large a body (413) is answered here with an
+// api::Error, and ends the connection; of what its client sends after that little is read. HEAD is
+// answered like GET, without the body.
+//
+// Of `connections` connections one client (a user of this host, or an address) has three quarters
+// at most. With `access` a quarter is kept for those who may change things: all others together
+// have the rest, and one of them three quarters of that. Who wants more than that gets the room of
+// a connection that is waiting, the longest first: for a request of which nothing has come yet, or,
+// of those who cannot change anything, five seconds for its client to go on. If there is none the
+// answer is 503, which says whose requests they are. One that is closed before its request is told
+// so by a 503, too. So nobody who asked for a change is left without an answer.
 //
 // Thread contract: the control thread's. A route's handler answers once, at once or later, on the
 // same thread; an answer that comes after the server was destroyed is dropped. The server must be
@@ -45,11 +53,12 @@ struct HttpLimits {
   absl::Duration body_timeout = absl::Seconds(60);  // for its body; for the answer to be taken
   size_t large_body_bytes = 64 << 20;               // of routes with `large_body`
   size_t body_bytes = 64 << 10;                     // of all others; 0: bodies are refused
-  int large_bodies = 2;  // over body_bytes, received or not yet answered, at a time
+  int large_bodies = 2;  // over body_bytes, on their way or with a handler, at a time
 };
 
 struct HttpRequest {
   std::string body;
+  std::shared_ptr<void> body_room;  // of a large one: to be held until it is done with
   // Of the query, by name: those of the route that were given. Printable ASCII.
   std::map<std::string, std::string> parameters;
   std::string file;  // the header Guideway-File; what is not printable ASCII is a question mark
@@ -65,6 +74,7 @@ struct HttpAnswer {
   std::shared_ptr<const std::string> body;  // many answers may share one
   absl::string_view type;                   // Content-Type; a constant
   HttpPieces pieces = nullptr;              // instead of `body`, for one that is never whole
+  int retry_after_seconds = 0;              // the header Retry-After; 0: without
 };
 
 HttpAnswer TextAnswer(int status, std::string text);
@@ -77,7 +87,7 @@ HttpAnswer ErrorAnswer(int status, absl::string_view text);
 using HttpReply = std::function<void(HttpAnswer)>;
 
 struct HttpRoute {
-  enum class Method { kGet, kPost };
+  enum class Method { kGet, kPost };  // HEAD is a GET
 
   absl::string_view path;  // a constant
   Method method = Method::kGet;

@@ -6,8 +6,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "control/api/api.pb.h"
+#include "control/config/diagnostics.h"
 
 namespace guideway {
 namespace {
@@ -47,32 +50,72 @@ const std::string& ServiceName(const Snapshot& snapshot, const Backend& backend)
   return snapshot.FindService(backend.service)->name;
 }
 
-// «a, b and 17 more»
-template <typename List, typename Name>
-std::string Names(const List& list, const Name& name) {
+// «"x"; it has a, b and 17 more; did you mean a?»
+std::string NoneOf(absl::string_view found, absl::string_view there,
+                   const std::vector<std::string>& names) {
   constexpr size_t kShown = 20;
-  std::string names;
-  for (size_t i = 0; i < std::min(kShown, list.size()); ++i) {
-    absl::StrAppend(&names, i == 0 ? "" : ", ", name(list[i]));
+  const size_t shown = std::min(kShown, names.size());
+  return absl::StrCat(
+      "\"", found, "\"; ", there, " ",
+      names.empty()
+          ? "none"
+          : absl::StrJoin(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "),
+      names.size() > shown ? absl::StrCat(" and ", names.size() - shown, " more") : "",
+      Suggestion(found, names));
+}
+
+// In ms; `none` if it says nothing.
+absl::StatusOr<uint64_t> AgeOf(const std::string& text, uint64_t none) {
+  absl::Duration age;
+  if (text.empty()) return none;
+  if (!absl::ParseDuration(text, &age) || age < absl::ZeroDuration() ||
+      age == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is no age: ages are like 500ms, 10s, 5m, 1h"));
   }
-  if (list.size() > kShown) absl::StrAppend(&names, " and ", list.size() - kShown, " more");
-  return names.empty() ? "none" : names;
+  return static_cast<uint64_t>(absl::ToInt64Milliseconds(age));
 }
 
 absl::StatusOr<const Service*> FindService(const Snapshot& snapshot, absl::string_view name) {
+  std::vector<std::string> names;
   for (const auto& service : snapshot.services()) {
     if (service->name == name) return service.get();
+    names.push_back(service->name);
   }
   return absl::NotFoundError(
-      absl::StrCat("there is no service ", name, "; there are ",
-                   Names(snapshot.services(), [](const auto& s) { return s->name; })));
+      absl::StrCat("there is no service ", NoneOf(name, "there are", names)));
 }
 
 }  // namespace
 
-absl::StatusOr<FlowFilter> FlowFilter::Make(const Snapshot& snapshot, const std::string& service,
-                                            const std::string& backend) {
+absl::StatusOr<FlowFilter> FlowFilter::Make(const Snapshot& snapshot, const FlowQuery& query) {
   FlowFilter filter;
+  if (!query.state.empty()) {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < kFlowStates; ++i) {
+      const auto state = static_cast<FlowState>(i);
+      names.emplace_back(FlowStateName(state));
+      if (query.state == names.back()) filter.state_ = state;
+    }
+    if (!filter.state_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("there is no state ", NoneOf(query.state, "there are", names)));
+    }
+  }
+  absl::StatusOr<uint64_t> age = AgeOf(query.older_than, filter.least_age_ms_);
+  if (!age.ok()) return age.status();
+  filter.least_age_ms_ = *age;
+  age = AgeOf(query.younger_than, filter.age_bound_ms_);
+  if (!age.ok()) return age.status();
+  filter.age_bound_ms_ = *age;
+  const bool has_both = !query.older_than.empty() && !query.younger_than.empty();
+  if (has_both && filter.least_age_ms_ >= filter.age_bound_ms_) {
+    return absl::InvalidArgumentError(absl::StrCat("nothing is older than ", query.older_than,
+                                                   " and younger than ", query.younger_than,
+                                                   ": the first must be the shorter time"));
+  }
+
+  const std::string &service = query.service, &backend = query.backend;
   if (service.empty() && backend.empty()) return filter;
   const std::pair<std::string, std::string> parts =
       absl::StrSplit(backend, absl::MaxSplits('/', 1));
@@ -86,45 +129,66 @@ absl::StatusOr<FlowFilter> FlowFilter::Make(const Snapshot& snapshot, const std:
   const absl::StatusOr<const Service*> found =
       FindService(snapshot, backend.empty() ? service : parts.first);
   if (!found.ok()) return found.status();
-  filter.wanted_.resize(snapshot.backend_ids() + 1);
+  filter.backends_.resize(snapshot.backend_ids() + 1);
   bool any = backend.empty();
+  std::vector<std::string> names;
   for (const Backend& b : (*found)->backends) {
+    names.push_back(b.name);
     if (!backend.empty() && b.name != parts.second) continue;
-    filter.wanted_[b.id] = any = true;
+    filter.backends_[b.id] = any = true;
   }
   if (!any) {
-    return absl::NotFoundError(
-        absl::StrCat("service ", parts.first, " has no backend ", parts.second, "; it has ",
-                     Names((*found)->backends, [](const Backend& b) { return b.name; })));
+    return absl::NotFoundError(absl::StrCat("service ", parts.first, " has no backend ",
+                                            NoneOf(parts.second, "it has", names)));
   }
   return filter;
 }
 
-api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter) {
-  const Snapshot& snapshot = *inspection.snapshot;
-  std::vector<std::array<Count, kFlowStates>> counts(snapshot.backend_ids());  // by id
+namespace {
+
+// Calls tell(entry) for the entries of all workers' flow tables.
+template <typename Tell>
+void ForEachFlow(const Inspection& inspection, Tell tell) {
   std::vector<FlowEntry> entries;
-  api::FlowList list;
   for (size_t w = 0; w < inspection.workers.size(); ++w) {
     const uint64_t capacity = inspection.workers[w].flow_capacity;
     for (uint64_t place = 0; place < capacity; place += kPlacesAtOnce) {
       entries.clear();
       inspection.dataplane->ReadFlows(w, place, std::min(place + kPlacesAtOnce, capacity),
                                       &entries);
-      for (const FlowEntry& entry : entries) {
-        if (!filter.Wants(entry.backend)) continue;
-        list.set_flows(list.flows() + 1);
-        if (!snapshot.HasBackend(entry.backend)) {
-          list.set_of_removed_backends(list.of_removed_backends() + 1);
-          continue;
-        }
-        Count& count = counts[entry.backend][static_cast<size_t>(entry.state)];
-        ++count.flows;
-        count.unconfirmed += entry.unconfirmed ? 1 : 0;
-        ++count.by_age[AgeClass(entry.age_ms)];
-      }
+      for (const FlowEntry& entry : entries) tell(entry);
     }
   }
+}
+
+}  // namespace
+
+std::vector<uint64_t> CountClosing(const Inspection& inspection) {
+  std::vector<uint64_t> closing(inspection.snapshot->backend_ids());
+  ForEachFlow(inspection, [&](const FlowEntry& entry) {
+    if (entry.state == FlowState::kTcpClosing && entry.backend < closing.size()) {
+      ++closing[entry.backend];
+    }
+  });
+  return closing;
+}
+
+api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter) {
+  const Snapshot& snapshot = *inspection.snapshot;
+  std::vector<std::array<Count, kFlowStates>> counts(snapshot.backend_ids());  // by id
+  api::FlowList list;
+  ForEachFlow(inspection, [&](const FlowEntry& entry) {
+    if (!filter.Wants(entry)) return;
+    list.set_flows(list.flows() + 1);
+    if (!snapshot.HasBackend(entry.backend)) {
+      list.set_of_removed_backends(list.of_removed_backends() + 1);
+      return;
+    }
+    Count& count = counts[entry.backend][static_cast<size_t>(entry.state)];
+    ++count.flows;
+    count.unconfirmed += entry.unconfirmed ? 1 : 0;
+    ++count.by_age[AgeClass(entry.age_ms)];
+  });
   for (const uint32_t bound : kAgeBounds_s) list.add_age_bounds_seconds(bound);
   for (const auto& service : snapshot.services()) {
     for (const Backend& backend : service->backends) {
@@ -153,7 +217,7 @@ bool FlowStream::Next(std::string* text) {
     entries_.clear();
     inspection_.dataplane->ReadFlows(worker_, place_, end, &entries_);
     for (const FlowEntry& entry : entries_) {
-      if (!filter_.Wants(entry.backend)) continue;
+      if (!filter_.Wants(entry)) continue;
       const Backend* backend = snapshot.FindBackend(entry.backend);
       // By hand, for there may be millions. Names need no escapes.
       absl::StrAppend(text, "{\"core\": ", core, ", \"service\": \"",
@@ -203,20 +267,25 @@ absl::StatusOr<api::FlowLookup> LookUpFlow(const Inspection& inspection,
   return lookup;
 }
 
-absl::StatusOr<api::Explanation> Explain(const Inspection& inspection, const std::string& packet) {
-  absl::StatusOr<Explanation> found = inspection.dataplane->Explain(*inspection.snapshot, packet);
-  if (!found.ok()) return found.status();
+absl::StatusOr<Explanation> Explain(const Inspection& inspection, const std::string& packet) {
+  return inspection.dataplane->Explain(*inspection.snapshot, packet);
+}
+
+api::Explanation ToApi(const Explanation& explanation, const std::string& why) {
   api::Explanation out;
-  out.set_packet(found->packet);
-  out.set_verdict(found->verdict);
-  out.set_reason(found->reason);
-  out.set_service(found->service);
-  out.set_backend(found->backend);
-  out.set_flow(found->flow);
-  if (found->slot.has_value()) out.set_slot(*found->slot);
-  out.set_home(found->home);
-  for (std::string& step : found->steps) out.add_steps(std::move(step));
-  for (std::string& header : found->headers) out.add_headers(std::move(header));
+  out.set_packet(explanation.packet);
+  out.set_verdict(explanation.verdict);
+  out.set_reason(explanation.reason);
+  out.set_service(explanation.service);
+  out.set_backend(explanation.backend);
+  out.set_flow(explanation.flow);
+  if (explanation.slot.has_value()) out.set_slot(*explanation.slot);
+  out.set_home(explanation.home);
+  for (size_t i = 0; i < explanation.steps.size(); ++i) {
+    out.add_steps(explanation.steps[i]);
+    if (i == explanation.home_step && !why.empty()) out.add_steps(why);
+  }
+  for (const std::string& header : explanation.headers) out.add_headers(header);
   return out;
 }
 

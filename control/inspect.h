@@ -10,12 +10,16 @@
 #define GUIDEWAY_CONTROL_INSPECT_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "dataplane/dataplane.h"
+#include "dataplane/explanation.h"
+#include "dataplane/flow_entry.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -37,20 +41,34 @@ struct Inspection {
   std::vector<Worker> workers;
 };
 
-// Which entries are meant.
+// Which entries are asked for, in words; nothing where it does not matter.
+struct FlowQuery {
+  std::string service;       // of its backends that are in force
+  std::string backend;       // «service/backend»
+  std::string state;         // as FlowStateName has it
+  std::string older_than;    // an age like «10m»: the last packet came that long ago, or longer
+  std::string younger_than;  // less long ago
+};
+
 class FlowFilter {
  public:
-  // Of the service, or of the backend, a «service/backend»; of all with both empty. NotFound names
-  // what is not there, InvalidArgument what makes no sense.
-  static absl::StatusOr<FlowFilter> Make(const Snapshot& snapshot, const std::string& service,
-                                         const std::string& backend);
+  // NotFound names what is not there, InvalidArgument what makes no sense.
+  static absl::StatusOr<FlowFilter> Make(const Snapshot& snapshot, const FlowQuery& query);
 
-  bool is_all() const { return wanted_.empty(); }
-  bool Wants(BackendId id) const { return is_all() || (id < wanted_.size() && wanted_[id]); }
+  bool Wants(const FlowEntry& entry) const {
+    return (backends_.empty() || (entry.backend < backends_.size() && backends_[entry.backend])) &&
+           (!state_ || entry.state == *state_) && entry.age_ms >= least_age_ms_ &&
+           entry.age_ms < age_bound_ms_;
+  }
 
  private:
-  std::vector<bool> wanted_;  // by id; none: all
+  std::vector<bool> backends_;  // by id; none: all
+  std::optional<FlowState> state_;
+  uint64_t least_age_ms_ = 0, age_bound_ms_ = std::numeric_limits<uint64_t>::max();
 };
+
+// How many are closing, by the id of their backend.
+std::vector<uint64_t> CountClosing(const Inspection& inspection);
 
 api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter);
 
@@ -74,7 +92,9 @@ class FlowStream {
 
 // `packet` is text from anybody; InvalidArgument says what is wrong with it.
 absl::StatusOr<api::FlowLookup> LookUpFlow(const Inspection& inspection, const std::string& packet);
-absl::StatusOr<api::Explanation> Explain(const Inspection& inspection, const std::string& packet);
+absl::StatusOr<Explanation> Explain(const Inspection& inspection, const std::string& packet);
+// For the API. `why`: a sentence about why `home` is not the backend, where it is not; or empty.
+api::Explanation ToApi(const Explanation& explanation, const std::string& why);
 
 }  // namespace guideway
 

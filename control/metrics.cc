@@ -82,6 +82,7 @@ void WriteDaemon(const MetricsFacts& facts, Writer& out) {
   out.Write(Metric::kStartTime, absl::ToDoubleSeconds(facts.start - absl::UnixEpoch()));
   out.Write(Metric::kConfigRevision, static_cast<double>(facts.config_revision));
   out.Write(Metric::kConfigOk, facts.last_change_successful ? 1.0 : 0.0);
+  out.Write(Metric::kHistoryKept, facts.history_kept ? 1.0 : 0.0);
   out.Write(Metric::kSnapshotVersion, static_cast<double>(facts.snapshot->version()));
   out.Write(Metric::kTableBuilds, static_cast<double>(facts.tables_built));
   out.Write(Metric::kCompileDuration, facts.compile_duration);

@@ -39,6 +39,9 @@ namespace guideway {
     "number of the last revision: configurations and overrides, over all starts") \
   X(kConfigOk, "guideway_config_last_change_successful", kGauge, "", \
     "1; 0 while the last reload or apply is one that was refused") \
+  X(kHistoryKept, "guideway_history_kept", kGauge, "", \
+    "1; 0 while the last revision could not be kept on disk, or the disk does not answer, so that " \
+    "a restart would not find it") \
   X(kSnapshotVersion, "guideway_snapshot_version", kGauge, "", \
     "changes of any kind put in force since the start: configuration, health, drain") \
   X(kTableBuilds, "guideway_table_builds_total", kCounter, "", \
@@ -101,11 +104,12 @@ namespace guideway {
   X(kBackendUp, "guideway_backend_up", kGauge, "service, backend", \
     "1 while it takes new connections") \
   X(kBackendWeight, "guideway_backend_weight", kGauge, "service, backend", \
-    "as configured") \
+    "in force: the configuration's, or one set by hand") \
   X(kBackendShare, "guideway_backend_share_ratio", kGauge, "service, backend", \
     "of new connections, 0 to 1; with regions, of those of its region") \
   X(kBackendState, "guideway_backend_state", kGauge, "service, backend, state", \
-    "1 for the state it is in: up, down, drain, checking or held; the others are not there") \
+    "1 for the state it is in: up, down, drain (down or not), checking or held; the others are not " \
+    "there") \
   X(kProbes, "guideway_probes_total", kCounter, "kind, outcome", \
     "probes answered, by kind (tcp, http, …) and outcome: ok, failed, or not_asked for want of " \
     "something of the balancer's own") \
@@ -139,6 +143,7 @@ struct MetricsFacts {
   absl::Time start;
   uint64_t config_revision = 0;
   bool last_change_successful = true;
+  bool history_kept = true;
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;  // of this revision
   std::vector<WorkerStatus> workers;

@@ -1,11 +1,13 @@
 #include "control/overrides.h"
 
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "control/api/api.pb.h"
+#include "control/revision.h"
 
 namespace guideway {
 
@@ -52,6 +54,58 @@ std::string ToText(const Overrides& overrides) {
     if (override.weight) parts.push_back(absl::StrCat("weight ", name, " ", *override.weight));
   }
   return absl::StrJoin(parts, ", ");
+}
+
+void ChangeByHand::Apply(Overrides* overrides) const {
+  Override override = OverrideOf(*overrides, backend);
+  if (what == ByHand::kWeight) {
+    override.weight = weight;
+  } else {
+    override.drained = what == ByHand::kDrain;
+  }
+  SetOverride(overrides, backend, override);
+}
+
+std::vector<std::string> OverridesFit::WhatEnds() const {
+  std::vector<std::string> all;
+  if (!gone.empty()) {
+    all.push_back(absl::StrCat(
+        "done by hand and dropped, for the configuration has no such backend: ", ToText(gone)));
+  }
+  if (!same.empty()) {
+    all.push_back(absl::StrCat(
+        "done by hand and ended, for the configuration has the same weight: ", ToText(same)));
+  }
+  return all;
+}
+
+OverridesFit FitTo(const Revision& revision, const Overrides& overrides) {
+  OverridesFit fit;
+  for (const auto& [name, override] : overrides) {
+    const auto place = revision.places.find(name);
+    if (place == revision.places.end()) {
+      fit.gone[name] = override;
+      continue;
+    }
+    Override standing = override;
+    if (standing.weight == revision.BackendAt(place->second).weight()) {
+      fit.same[name].weight = std::exchange(standing.weight, std::nullopt);
+    }
+    SetOverride(&fit.standing, name, standing);
+  }
+  return fit;
+}
+
+Overrides Without(const Overrides& overrides, const Overrides& others) {
+  Overrides rest;
+  for (const auto& [name, override] : overrides) {
+    const Override other = OverrideOf(others, name);
+    Override more = override;
+    more.drained &= !other.drained;
+    if (more.weight == other.weight) more.weight.reset();
+    SetOverride(&rest, name, more);
+  }
+  return rest;
 }
 
 }  // namespace guideway

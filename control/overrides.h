@@ -10,12 +10,14 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace guideway {
 
 namespace api {
 class Override;
 }
+struct Revision;
 
 // The largest weight of a backend, as in the configuration.
 inline constexpr uint32_t kMaxWeight = 65535;
@@ -42,6 +44,32 @@ Overrides FromApi(const google::protobuf::RepeatedPtrField<api::Override>& list)
 
 // «drain web/web-1, weight web/web-2 50»
 std::string ToText(const Overrides& overrides);
+
+enum class ByHand { kDrain, kUndrain, kWeight };
+
+// Something that was asked for by hand.
+struct ChangeByHand {
+  uint64_t arrival;     // requests are numbered as they come
+  std::string backend;  // «service/backend»
+  ByHand what;
+  std::optional<uint32_t> weight;  // with kWeight; nothing: the file's
+
+  void Apply(Overrides* overrides) const;
+};
+
+// What becomes of overrides under a configuration.
+struct OverridesFit {
+  Overrides standing;
+  Overrides gone;  // of backends that it does not have
+  Overrides same;  // weights that it has itself
+
+  // What ends, a sentence each.
+  std::vector<std::string> WhatEnds() const;
+};
+OverridesFit FitTo(const Revision& revision, const Overrides& overrides);
+
+// What of `overrides` is not in `others`.
+Overrides Without(const Overrides& overrides, const Overrides& others);
 
 }  // namespace guideway
 

@@ -107,14 +107,15 @@ absl::StatusOr<ControlAccess> ControlAccess::ForConfig(const LoadedConfig& loade
   const config::Control& control = loaded.config.control();
   ControlAccess access;
   if (control.has_group()) {
-    auto group = ConfiguredGroup(loaded.control_group_place, "group", control.group());
+    auto group = ConfiguredGroup(loaded.places.at("control.group"), "group", control.group());
     if (!group.ok()) return group.status();
     access.group_ = *std::move(group);
   }
   if (control.readers() == kEveryone) {
     access.everyone_reads_ = true;
   } else if (control.has_readers()) {
-    auto readers = ConfiguredGroup(loaded.control_readers_place, "readers", control.readers());
+    auto readers =
+        ConfiguredGroup(loaded.places.at("control.readers"), "readers", control.readers());
     if (!readers.ok()) return readers.status();
     access.readers_ = *std::move(readers);
   }

@@ -2,27 +2,44 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
 
 #include <algorithm>
+#include <array>
+#include <bitset>
+#include <cmath>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "control/address_parts.h"
 #include "control/api/api.pb.h"
+#include "control/config/config_values.h"
+#include "control/config/files.h"
+#include "control/config/named_files.h"
 #include "control/config/render_yaml.h"
 #include "control/config/scalars.h"
 #include "maglev/schedulers.h"
 
 namespace guideway {
 namespace {
+
+// Shares below are 0 but for rounding.
+constexpr double kNothing = 1e-9;
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
@@ -144,10 +161,9 @@ class Settings {
     uint32_t sum = 2166136261;
     const Reflection* reflection = message.GetReflection();
     for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
-      if (field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) break;
-      for (const char c : reflection->GetRepeatedString(message, field, i)) {
-        sum = (sum ^ static_cast<uint8_t>(c)) * 16777619;
-      }
+      std::string text;
+      google::protobuf::TextFormat::PrintFieldValueToString(message, field, i, &text);
+      for (const char c : text) sum = (sum ^ static_cast<uint8_t>(c)) * 16777619;
       sum *= 16777619;
     }
     return sum;
@@ -162,24 +178,225 @@ void Compare(const Message& before, const Message& after, std::vector<absl::stri
   Settings(before, without).Compare(Settings(after, without), changes);
 }
 
+// --- Files that are named ------------------------------------------------------------------------
+
+// The file that is named `path`; «» if this side has no such.
+const std::string& ContentsOf(const PlanSide& side, const std::string& path) {
+  static const std::string* const kEmpty = new std::string();
+  const auto found = side.files->find(ResolvePath(side.home, path));
+  return found == side.files->end() ? *kEmpty : found->second;
+}
+
+using Paths = google::protobuf::RepeatedPtrField<std::string>;
+
+bool IsNamed(const Paths& paths, const std::string& path) {
+  return std::find(paths.begin(), paths.end(), path) != paths.end();
+}
+
+// The prefixes of a list, sorted.
+std::vector<Prefix> SortedPrefixes(absl::string_view list) {
+  std::vector<Prefix> prefixes = PrefixesIn(list);
+  std::sort(prefixes.begin(), prefixes.end());
+  prefixes.erase(std::unique(prefixes.begin(), prefixes.end()), prefixes.end());
+  return prefixes;
+}
+
+// «1 prefix», «2 prefixes»
+std::string Prefixes(size_t n) { return absl::StrCat(n, n == 1 ? " prefix" : " prefixes"); }
+
+void CompareLists(const PlanSide& before, const Paths& paths_before, const PlanSide& after,
+                  const Paths& paths_after, absl::string_view key, api::Plan* plan) {
+  std::vector<std::string> paths(paths_after.begin(), paths_after.end());
+  for (const std::string& path : paths_before) {
+    if (!IsNamed(paths_after, path)) paths.push_back(path);
+  }
+  for (const std::string& path : paths) {
+    const absl::string_view text_before =
+        IsNamed(paths_before, path) ? absl::string_view(ContentsOf(before, path)) : "";
+    const absl::string_view text_after =
+        IsNamed(paths_after, path) ? absl::string_view(ContentsOf(after, path)) : "";
+    if (text_before == text_after) continue;
+    const std::vector<Prefix> was = SortedPrefixes(text_before), is = SortedPrefixes(text_after);
+    std::vector<Prefix> added, removed;
+    std::set_difference(is.begin(), is.end(), was.begin(), was.end(), std::back_inserter(added));
+    std::set_difference(was.begin(), was.end(), is.begin(), is.end(), std::back_inserter(removed));
+    if (added.empty() && removed.empty()) continue;
+    api::Change* change = plan->add_settings();
+    change->set_key(absl::StrCat("access.", key, "[", path, "]"));
+    change->set_prefixes_added(static_cast<uint32_t>(added.size()));
+    change->set_prefixes_removed(static_cast<uint32_t>(removed.size()));
+    change->set_contents(removed.empty() ? absl::StrCat(Prefixes(added.size()), " added")
+                         : added.empty() ? absl::StrCat(Prefixes(removed.size()), " removed")
+                                         : absl::StrCat(Prefixes(added.size()), " added, ",
+                                                        removed.size(), " removed"));
+  }
+}
+
+// The keys of QUIC connection ids. Their files may be written in more ways than one.
+void CompareKeys(const PlanSide& before, const config::Service& service_before,
+                 const PlanSide& after, const config::Service& service_after,
+                 api::ServicePlan* plan) {
+  const auto key = [](const PlanSide& side, const config::QuicConfig& quic) {
+    return absl::AsciiStrToLower(absl::StripAsciiWhitespace(ContentsOf(side, quic.key_file())));
+  };
+  bool differ = false;
+  const int both =
+      std::min(service_before.quic().configs_size(), service_after.quic().configs_size());
+  for (int i = 0; i < both; ++i) {
+    const config::QuicConfig& was = service_before.quic().configs(i);
+    const config::QuicConfig& is = service_after.quic().configs(i);
+    if (!was.has_key_file() || !is.has_key_file() || key(before, was) == key(after, is)) continue;
+    api::Change* change = plan->add_settings();
+    change->set_key(absl::StrCat("quic.configs[", i + 1, "].key_file"));
+    change->set_contents("another key");
+    differ = true;
+  }
+  if (differ) {
+    plan->add_notes(
+        "another QUIC key: ids that servers made with the one before say nothing any more, so "
+        "those connections are known by the flow tables alone");
+  }
+}
+
+// --- Who is asked how it is ---------------------------------------------------------------------
+
+// What a health check asks, without how often and what becomes of the answers.
+std::string QuestionOf(const config::Service& service, const config::Backend& backend) {
+  config::HealthCheck check = service.health_check();
+  check.clear_interval();
+  check.clear_timeout();
+  check.clear_rise();
+  check.clear_fall();
+  check.clear_flap_damping();
+  return absl::StrCat(ProbePort(service, backend).value_or(0), " ", check.SerializeAsString());
+}
+
+// Health is what backends answered, so it is not known of a question that nobody asked yet.
+void CompareQuestions(const config::Service& before, const config::Service& after,
+                      api::ServicePlan* plan) {
+  if (!after.has_health_check()) {
+    if (before.has_health_check()) {
+      plan->add_notes("there is no health check any more: whoever is down counts as up");
+    }
+    return;
+  }
+  absl::flat_hash_map<std::string, const config::Backend*> was;
+  for (const config::Backend& backend : before.backends()) was[backend.name()] = &backend;
+  const bool are_others = std::any_of(
+      after.backends().begin(), after.backends().end(), [&](const config::Backend& backend) {
+        const auto found = was.find(backend.name());
+        return found != was.end() && IsSameServer(before, *found->second, after, backend) &&
+               (!before.has_health_check() ||
+                QuestionOf(before, *found->second) != QuestionOf(after, backend));
+      });
+  if (!are_others) return;
+  plan->add_notes(
+      absl::StrCat(before.has_health_check() ? "the health check asks something else"
+                                             : "there is a health check now",
+                   ": backends keep the health that they have until they have answered it, and "
+                   "what moves then is not known"));
+}
+
+// --- Who may send --------------------------------------------------------------------------------
+
+// `access` and its files, as ForEachAddressPart wants them.
+struct AccessLists {
+  explicit AccessLists(const PlanSide& side) {
+    const config::Access& access = side.config->access();
+    Add(side, access.deny(), access.deny_files());
+    denied = prefixes.size();
+    Add(side, access.allow(), access.allow_files());
+  }
+
+  bool IsDenied(std::optional<size_t> prefix) const { return prefix && *prefix < denied; }
+
+  std::vector<Prefix> prefixes;
+  size_t denied;  // the first so many; of equal ones the last counts
+
+ private:
+  void Add(const PlanSide& side, const Paths& list, const Paths& paths) {
+    for (const std::string& text : list) prefixes.push_back(Prefix::Parse(text).value());
+    if (side.files == nullptr) return;
+    for (const std::string& path : paths) {
+      const std::vector<Prefix> more = PrefixesIn(ContentsOf(side, path));
+      prefixes.insert(prefixes.end(), more.begin(), more.end());
+    }
+  }
+};
+
+// «16777216 of all IPv4 addresses»
+std::string AddressesText(double share, bool is_v4) {
+  return is_v4 ? absl::StrFormat("%.0f of all IPv4 addresses", share * std::ldexp(1, 32))
+               : absl::StrFormat("%.3g%% of all IPv6 addresses", share * 100);
+}
+
+// Who is denied from now on, and who is not any longer.
+void CompareAccess(const PlanSide& before, const PlanSide& after, api::Plan* plan) {
+  const AccessLists was(before), is(after);
+  std::array<double, 2> denied = {}, freed = {};  // of IPv6, of IPv4
+  ForEachAddressPart(was.prefixes, is.prefixes, [&](const AddressPart& part) {
+    const bool was_denied = was.IsDenied(part.before), is_denied = is.IsDenied(part.after);
+    if (is_denied && !was_denied) denied[part.is_v4 ? 1 : 0] += part.size;
+    if (was_denied && !is_denied) freed[part.is_v4 ? 1 : 0] += part.size;
+  });
+  plan->set_newly_denied_ipv4(denied[1]);
+  plan->set_newly_denied_ipv6(denied[0]);
+  for (const bool is_v4 : {true, false}) {
+    if (denied[is_v4] > 0) {
+      plan->add_notes(
+          absl::StrCat("access: ", AddressesText(denied[is_v4], is_v4),
+                       " are denied that were not: what they send to any VIP is dropped, "
+                       "of open connections, too"));
+    }
+    if (freed[is_v4] > 0) {
+      plan->add_notes(absl::StrCat("access: ", AddressesText(freed[is_v4], is_v4),
+                                   " are not denied any longer"));
+    }
+  }
+}
+
+void CompareAccessAndFiles(const PlanSide& before, const PlanSide& after, api::Plan* plan) {
+  const config::Access& was = before.config->access();
+  const config::Access& is = after.config->access();
+  const int settings = plan->settings_size();
+  if (before.files != nullptr && after.files != nullptr) {
+    CompareLists(before, was.allow_files(), after, is.allow_files(), "allow_files", plan);
+    CompareLists(before, was.deny_files(), after, is.deny_files(), "deny_files", plan);
+  }
+  if (plan->settings_size() > settings || was.SerializeAsString() != is.SerializeAsString()) {
+    CompareAccess(before, after, plan);
+  }
+}
+
 // --- Who moves -----------------------------------------------------------------------------------
 
-// The backends of two services as numbers: the same machine under the same name is the same number.
+using NameSet = absl::flat_hash_set<std::string>;
+
+// The backends of a service on both sides as numbers. Those of `others` have the same name on both
+// and are other servers.
 class Identities {
  public:
   static constexpr int kNobody = -1;
 
-  std::vector<int> Of(const Service& service) {
+  std::vector<int> OfBefore(const Service& service) { return Of(service, {}); }
+  std::vector<int> OfAfter(const Service& service, const NameSet& others) {
+    return Of(service, others);
+  }
+
+ private:
+  std::vector<int> Of(const Service& service, const NameSet& others) {
     std::vector<int> ids;
     for (const Backend& backend : service.backends) {
-      const auto next = static_cast<int>(known_.size());
-      ids.push_back(known_.emplace(std::pair(backend.name, backend.address), next).first->second);
+      ids.push_back(others.contains(backend.name)
+                        ? next_++
+                        : known_.emplace(backend.name, next_).first->second);
+      next_ = std::max(next_, ids.back() + 1);
     }
     return ids;
   }
 
- private:
-  std::map<std::pair<std::string, IpAddress>, int> known_;
+  absl::flat_hash_map<std::string, int> known_;
+  int next_ = 0;
 };
 
 // By identity; kNobody's is not among them.
@@ -249,11 +466,42 @@ double MovedAtLeast(const Shares& before, const Shares& after) {
   return lost;
 }
 
-size_t RegionNamed(const Service& service, const std::string& name) {
-  for (size_t i = 0; i < service.pools.size(); ++i) {
-    if (service.pools[i].region == name) return i;
+// The regions of a service, as ForEachAddressPart wants them.
+struct RegionLists {
+  RegionLists(const config::Service& config, const Service& service)
+      : default_region(service.default_region) {
+    if (service.pools.size() < 2) return;
+    for (int i = 0; i < config.regions_size(); ++i) {
+      for (const std::string& text : config.regions(i).prefixes()) {
+        prefixes.push_back(Prefix::Parse(text).value());
+        regions.push_back(static_cast<size_t>(i));
+      }
+    }
   }
-  return service.default_region;
+
+  size_t Of(std::optional<size_t> prefix) const {
+    return prefix ? regions[*prefix] : default_region;
+  }
+
+  std::vector<Prefix> prefixes;
+  std::vector<size_t> regions;  // of each prefix the index of its pool
+  size_t default_region;
+};
+
+// The regions, before and after, that a client may be in.
+std::set<std::pair<size_t, size_t>> RegionsOfClients(const config::Service& config_before,
+                                                     const Service& before,
+                                                     const config::Service& config_after,
+                                                     const Service& after) {
+  const RegionLists was(config_before, before), is(config_after, after);
+  std::set<std::pair<size_t, size_t>> pairs;
+  ForEachAddressPart(was.prefixes, is.prefixes, [&](const AddressPart& part) {
+    const bool has_vip =
+        std::any_of(before.vips.begin(), before.vips.end(),
+                    [&](const Prefix& vip) { return vip.address.is_v4() == part.is_v4; });
+    if (has_vip) pairs.emplace(was.Of(part.before), is.Of(part.after));
+  });
+  return pairs;
 }
 
 Shares ByConnection(const Service& service, const std::vector<int>& ids) {
@@ -266,11 +514,21 @@ Shares ByConnection(const Service& service, const std::vector<int>& ids) {
   return shares;
 }
 
-// Fills in what moves of a service that is on both sides.
-void FillMoved(const Service& before, const Service& after, bool new_seed, api::ServicePlan* plan) {
+// A service that is on both sides.
+struct ServicePair {
+  const config::Service& config_before;
+  const Service& before;
+  const config::Service& config_after;
+  const Service& after;
+};
+
+// Fills in what of its clients' connections goes to another backend. `others` as for Identities.
+void FillMoved(const ServicePair& pair, const NameSet& others, bool new_seed,
+               api::ServicePlan* plan) {
+  const Service &before = pair.before, &after = pair.after;
   if (&before == &after && !new_seed) return;  // one that Compile has shared
   Identities identities;
-  const std::vector<int> was = identities.Of(before), is = identities.Of(after);
+  const std::vector<int> was = identities.OfBefore(before), is = identities.OfAfter(after, others);
   const bool by_table = ChoosesByTable(after.scheduler);
   if (!by_table || !ChoosesByTable(before.scheduler)) {
     const Shares shares_before = ByConnection(before, was), shares_after = ByConnection(after, is);
@@ -279,6 +537,7 @@ void FillMoved(const Service& before, const Service& after, bool new_seed, api::
                         ? plan->moved_necessary()
                         : MovedByChance(shares_before, shares_after));
     if (before.scheduler != after.scheduler) plan->add_notes("the scheduler is another one");
+    plan->set_moved_at_most(plan->moved());
     return;
   }
   const bool rehashed = new_seed || before.affinity != after.affinity;
@@ -289,19 +548,127 @@ void FillMoved(const Service& before, const Service& after, bool new_seed, api::
     plan->add_notes(absl::StrCat("another table size (", before.pools[0].table->size(), ", now ",
                                  after.pools[0].table->size(), "): about everything moves, once"));
   }
-  const double regions = static_cast<double>(after.pools.size());
-  for (size_t i = 0; i < after.pools.size(); ++i) {
-    const SlotsOf slots_before(before, RegionNamed(before, after.pools[i].region), was);
-    const SlotsOf slots_after(after, i, is);
+  const auto regions = RegionsOfClients(pair.config_before, before, pair.config_after, after);
+  const double count = static_cast<double>(regions.size());
+  std::vector<std::string> change_region;
+  for (const auto& [region_before, region_after] : regions) {
+    const SlotsOf slots_before(before, region_before, was);
+    const SlotsOf slots_after(after, region_after, is);
     const Shares shares_before = slots_before.shares(), shares_after = slots_after.shares();
     const double moved =
         rehashed ? MovedByChance(shares_before, shares_after) : MovedOf(slots_before, slots_after);
-    plan->set_moved(plan->moved() + moved / regions);
+    plan->set_moved(plan->moved() + moved / count);
     plan->set_moved_necessary(plan->moved_necessary() +
-                              MovedAtLeast(shares_before, shares_after) / regions);
+                              MovedAtLeast(shares_before, shares_after) / count);
+    plan->set_moved_at_most(std::max(plan->moved_at_most(), moved));
+    const std::string& from = before.pools[region_before].region;
+    const std::string& to = after.pools[region_after].region;
+    if (from != to && before.scheduler == after.scheduler) {
+      change_region.push_back(absl::StrCat("from ", from, " to ", to));
+    }
   }
-  if (regions > 1 && plan->moved() > 0)
-    plan->add_notes("of clients that are spread evenly over the regions");
+  if (!change_region.empty()) {
+    plan->add_notes(
+        absl::StrCat("clients change their region: ", absl::StrJoin(change_region, ", ")));
+  }
+  if (regions.size() > 1 && plan->moved() > 0) {
+    plan->add_notes(absl::StrFormat(
+        "of clients that are spread evenly over the regions; how many are in which cannot be told, "
+        "and of some up to %.3g%% of new connections move",
+        plan->moved_at_most() * 100));
+  }
+}
+
+// Which VIPs' addresses are whose, on both sides. The longest prefix that any service has decides.
+class VipOwners {
+ public:
+  VipOwners(const Snapshot& before, const Snapshot& after) {
+    const std::vector<Prefix> was = AllVips(before), is = AllVips(after);
+    ForEachAddressPart(was, is, [&](const AddressPart& part) {
+      if (!part.before) return;
+      parts_[was[*part.before]].push_back(
+          {part.after ? std::optional(is[*part.after]) : std::nullopt, part.size});
+    });
+  }
+
+  // The part of VIPs of a service whose packets still come to it, each VIP counting the same.
+  double PartKept(const std::vector<Prefix>& before, const std::vector<Prefix>& after) const {
+    const absl::flat_hash_set<Prefix> is(after.begin(), after.end());
+    double kept = 0;
+    for (const Prefix& vip : before) {
+      double all = 0, still = 0;
+      // Nothing of it is its own if longer ones fill it.
+      if (const auto parts = parts_.find(vip); parts != parts_.end()) {
+        for (const auto& [owner, size] : parts->second) {
+          all += size;
+          if (owner && is.contains(*owner)) still += size;
+        }
+      }
+      kept += all == 0 ? 1 : still / all;
+    }
+    return before.empty() ? 1 : kept / static_cast<double>(before.size());
+  }
+
+ private:
+  struct Part {
+    std::optional<Prefix> owner;
+    double size;
+  };
+
+  static std::vector<Prefix> AllVips(const Snapshot& snapshot) {
+    std::set<Prefix> vips;
+    for (const auto& service : snapshot.services()) {
+      vips.insert(service->vips.begin(), service->vips.end());
+    }
+    return {vips.begin(), vips.end()};
+  }
+
+  absl::flat_hash_map<Prefix, std::vector<Part>> parts_;  // by VIP before
+};
+
+// The same of ports.
+double PartOfPorts(const Service& before, const Service& after) {
+  if (after.protocol == Protocol::kAny) return 1;
+  if (before.protocol != after.protocol) return 0;
+  std::bitset<65536> served;
+  for (const PortRange& range : after.ports) {
+    for (uint32_t port = range.first; port <= range.last; ++port) served.set(port);
+  }
+  double kept = 0;
+  for (const PortRange& range : before.ports) {
+    uint32_t still = 0;
+    for (uint32_t port = range.first; port <= range.last; ++port) still += served[port] ? 1 : 0;
+    kept += static_cast<double>(still) / (range.last - range.first + 1);
+  }
+  return before.ports.empty() ? 1 : kept / static_cast<double>(before.ports.size());
+}
+
+// Adds to what moves of a service that is on both sides: what comes to VIPs and ports that are its
+// own no more.
+void FillNotServed(const Service& before, const Service& after, const VipOwners& owners,
+                   OpenConnections open, api::ServicePlan* plan) {
+  const double kept = owners.PartKept(before.vips, after.vips) * PartOfPorts(before, after);
+  if (kept > 1 - kNothing) return;
+  plan->set_not_served(1 - kept);
+  for (const auto& [get, set] :
+       {std::pair(&api::ServicePlan::moved, &api::ServicePlan::set_moved),
+        std::pair(&api::ServicePlan::moved_necessary, &api::ServicePlan::set_moved_necessary),
+        std::pair(&api::ServicePlan::moved_at_most, &api::ServicePlan::set_moved_at_most)}) {
+    (plan->*set)(1 - kept * (1 - (plan->*get)()));
+  }
+  uint64_t all_open = 0;
+  for (const Backend& backend : before.backends) all_open += open(backend.id);
+  std::string note = absl::StrFormat(
+      "VIPs or ports are taken out, or another service takes them: %.3g%% of new connections, if "
+      "all of them have as many, are not this service's any more",
+      plan->not_served() * 100);
+  if (kept < kNothing) {
+    plan->set_open_connections(all_open);
+  } else if (all_open > 0) {
+    absl::StrAppend(&note, "; of its ", all_open,
+                    " open connections those to them are cut, how many cannot be told");
+  }
+  plan->add_notes(std::move(note));
 }
 
 // --- Services ------------------------------------------------------------------------------------
@@ -316,8 +683,10 @@ api::BackendPlan* AddBackend(const std::string& name, const char* change, uint64
   return backend;
 }
 
-void CompareBackends(const config::Service& before, const config::Service& after,
-                     const Service& compiled, OpenConnections open, api::ServicePlan* plan) {
+// Returns the names of those that are other servers now.
+NameSet CompareBackends(const config::Service& before, const config::Service& after,
+                        const Service& compiled, OpenConnections open, api::ServicePlan* plan) {
+  NameSet others;
   absl::flat_hash_map<std::string, const config::Backend*> was;
   absl::flat_hash_map<std::string, BackendId> ids;
   for (const config::Backend& backend : before.backends()) was[backend.name()] = &backend;
@@ -330,8 +699,9 @@ void CompareBackends(const config::Service& before, const config::Service& after
     }
     google::protobuf::RepeatedPtrField<api::Change> changes;
     Compare(*found->second, backend, {"name"}, &changes);
-    if (!changes.empty()) {
-      const bool is_another = found->second->address() != backend.address();
+    const bool is_another = !IsSameServer(before, *found->second, after, backend);
+    if (is_another) others.insert(backend.name());
+    if (is_another || !changes.empty()) {
       AddBackend(backend.name(), "changed", is_another ? open(ids[backend.name()]) : 0, plan)
           ->mutable_settings()
           ->Swap(&changes);
@@ -343,7 +713,30 @@ void CompareBackends(const config::Service& before, const config::Service& after
       AddBackend(backend.name(), "removed", open(ids[backend.name()]), plan);
     }
   }
+  return others;
 }
+
+// Who takes no new connections has its weight in the table all the same, for its return to move
+// nobody else's: so another weight moves others' now.
+void NoteWeights(const Service& before, const Service& after, api::ServicePlan* plan) {
+  if (plan->moved() <= kNothing) return;
+  absl::flat_hash_map<std::string, const Backend*> was;
+  for (const Backend& backend : before.backends) was[backend.name] = &backend;
+  for (const Backend& backend : after.backends) {
+    const auto found = was.find(backend.name);
+    if (found == was.end() || found->second->weight == backend.weight ||
+        found->second->state == BackendState::kUp || backend.state == BackendState::kUp) {
+      continue;
+    }
+    plan->add_notes(
+        absl::StrCat(backend.name,
+                     " takes no new connections, but its weight counts in the table all the same: "
+                     "another weight moves others'"));
+  }
+}
+
+// Comes from 2.0 % to «2%», from 12.34 to «12.3%».
+std::string PercentText(double share) { return absl::StrFormat("%.3g%%", share * 100); }
 
 }  // namespace
 
@@ -381,6 +774,8 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
 api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnections open) {
   api::Plan plan;
   Compare(*before.config, *after.config, {"services"}, plan.mutable_settings());
+  CompareAccessAndFiles(before, after, &plan);
+  const VipOwners owners(*before.snapshot, *after.snapshot);
   const bool new_seed = before.snapshot->hash_seed() != after.snapshot->hash_seed();
   if (new_seed) {
     plan.add_notes(
@@ -407,14 +802,23 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     }
     const config::Service& old = before.config->services(found->second);
     const Service& compiled = *before.snapshot->services()[found->second];
+    const Service& compiled_now = *after.snapshot->services()[i];
     Compare(old, service, {"name", "backends"}, one->mutable_settings());
-    CompareBackends(old, service, compiled, open, one);
-    FillMoved(compiled, *after.snapshot->services()[i], new_seed, one);
-    // Weights and drains by hand move connections, too, and are not in the file.
-    constexpr double kNothing = 1e-9;
+    if (before.files != nullptr && after.files != nullptr) {
+      CompareKeys(before, old, after, service, one);
+    }
+    CompareQuestions(old, service, one);
+    const NameSet others = CompareBackends(old, service, compiled, open, one);
+    FillMoved({old, compiled, service, compiled_now}, others, new_seed, one);
+    NoteWeights(compiled, compiled_now, one);
     const bool is_same = one->settings().empty() && one->backends().empty();
-    if (is_same && one->moved() > kNothing) one->add_notes("weights or drains by hand change");
-    one->set_change(is_same && one->moved() <= kNothing ? "unchanged" : "changed");
+    if (is_same && one->moved_at_most() > kNothing) {
+      // What is by hand moves connections, too, and is not in the file.
+      one->add_notes(new_seed ? "another hash seed: about everything moves"
+                              : "weights or drains by hand change");
+    }
+    FillNotServed(compiled, compiled_now, owners, open, one);
+    one->set_change(is_same && one->moved_at_most() <= kNothing ? "unchanged" : "changed");
     was.erase(found);
   }
   for (int i = 0; i < before.config->services_size(); ++i) {
@@ -427,13 +831,45 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
       AddBackend(backend.name, "removed", open(backend.id), one);
     }
   }
-  plan.set_changes(!plan.settings().empty() || new_seed);
+  plan.set_changes(!plan.settings().empty() || !plan.needs_restart().empty());
   for (const api::ServicePlan& service : plan.services()) {
     if (service.change() != "unchanged") plan.set_changes(true);
     plan.set_moved(std::max(plan.moved(), service.moved()));
     plan.set_open_connections(plan.open_connections() + service.open_connections());
   }
   return plan;
+}
+
+absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved) {
+  constexpr size_t kShown = 8;
+  constexpr double kRounding = 1e-9;
+  std::vector<std::string> moved;
+  for (const api::ServicePlan& service : plan.services()) {
+    // Whoever is not served any more has moved away.
+    const bool is_removed = service.change() == "removed";
+    const double most = is_removed ? 1 : service.moved_at_most();
+    if (most <= max_moved + kRounding) continue;
+    const bool is_known = is_removed || service.moved() + kRounding >= most;
+    moved.push_back(absl::StrCat(
+        is_known ? "" : "up to ", PercentText(most), " of service ", service.name(), "'s",
+        is_known ? "" : " (how many of its clients are in which region cannot be told)"));
+  }
+  const double denied = std::max(plan.newly_denied_ipv4(), plan.newly_denied_ipv6());
+  if (denied > max_moved) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        name, " is not applied: `access` would deny ", PercentText(denied), " of all ",
+        denied == plan.newly_denied_ipv4() ? "IPv4" : "IPv6",
+        " addresses more than it does, and no more than ", PercentText(max_moved),
+        " of new connections may move or be dropped; `guideway plan` tells which files change"));
+  }
+  if (moved.empty()) return absl::OkStatus();
+  const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
+  moved.resize(moved.size() - more);
+  if (more > 0) moved.push_back(absl::StrCat("too much of ", more, " more services'"));
+  return absl::FailedPreconditionError(
+      absl::StrCat(name, " is not applied: ", absl::StrJoin(moved, ", "),
+                   " new connections would move, and no more than ", PercentText(max_moved),
+                   " may; `guideway plan` tells what moves and why"));
 }
 
 }  // namespace guideway

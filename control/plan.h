@@ -8,15 +8,25 @@
 // whatever sizes; where the hash itself becomes another (seed, affinity), what it comes to on
 // average. The least that could move is what backends lose of their shares, since nobody else's
 // need to. With a scheduler that is no hash nothing has a place to move from: there both are that.
-// A backend with another address is another backend.
+// A backend that is another server now (IsSameServer) is another backend. What comes to VIPs and
+// ports that are not a service's any more (it does not have them, or another service has a longer
+// prefix) moves, too, and has to; nothing tells how much that is, so each VIP and each port (or
+// range of them) of the service counts the same. Nor does anything tell how many clients are in
+// which region: `moved` is of regions that have as many each, `moved_at_most` of the one, or of
+// those who come from one into another, of which most moves.
+//
+// Files that the configuration names count by what they mean: comments and order are no change, of
+// keys nothing is told but that they are others.
 #ifndef GUIDEWAY_CONTROL_PLAN_H_
 #define GUIDEWAY_CONTROL_PLAN_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "control/config/config.pb.h"
 #include "maglev/snapshot.h"
 
@@ -29,9 +39,13 @@ class Plan;
 struct PlanSide {
   const config::Config* config;  // of a LoadedConfig
   const Snapshot* snapshot;      // compiled from it
+  // What is in the files that it names, by path, and the file at whose directory relative paths
+  // start. Null: not known.
+  const std::map<std::string, std::string>* files = nullptr;
+  std::string home;
 };
 
-// How many connections a backend of the side before has open.
+// How many connections a backend of the side before has open, those that are closing not counted.
 using OpenConnections = absl::FunctionRef<uint64_t(BackendId)>;
 
 // The keys that differ and are fixed while guidewayd runs, by the names that people know them by.
@@ -41,6 +55,10 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
 
 // Everything but `warnings`.
 api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnections open);
+
+// FailedPrecondition with the services of which more would move than the share `max_moved`, for an
+// apply of the file `name`; with how much more `access` would deny, if that is more.
+absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved);
 
 }  // namespace guideway
 

@@ -6,6 +6,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
+#include <boost/beast/core/buffers_to_string.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
@@ -14,6 +15,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -113,6 +115,7 @@ class HttpProbe : public TcpProbe {
     http::async_read_header(stream, buffer_, *parser_,
                             [this, &stream, self = shared_from_this()](error_code e, size_t size) {
                               if (finished()) return;
+                              if (e && MendStatusLine()) return ReadHead(stream);
                               if (e) return Fail(e);
                               const unsigned status = parser_->get().result_int();
                               if (status >= 200) return Judge(status);
@@ -120,6 +123,26 @@ class HttpProbe : public TcpProbe {
                               head_left_ -= size;
                               ReadHead(stream);
                             });
+  }
+
+  // The space before the reason phrase is required where there is none, too (RFC 9112, section 4),
+  // and yet some servers leave it out: «HTTP/1.1 200», and the end of the line. If that is what the
+  // parser stumbled over, puts it in.
+  bool MendStatusLine() {
+    constexpr absl::string_view kLike = "HTTP/1.1 200\r";
+    std::string head = beast::buffers_to_string(buffer_.data());
+    if (head.size() < kLike.size() || head.size() >= kMaxProbeHead) return false;
+    for (size_t i = 0; i < kLike.size(); ++i) {
+      const auto is_digit = [](char c) {
+        return absl::ascii_isdigit(static_cast<unsigned char>(c));
+      };
+      const bool may_differ = i >= 7 && is_digit(kLike[i]) && is_digit(head[i]);
+      if (head[i] != kLike[i] && !may_differ) return false;
+    }
+    head.insert(kLike.size() - 1, " ");
+    buffer_.clear();
+    buffer_.commit(asio::buffer_copy(buffer_.prepare(head.size()), asio::buffer(head)));
+    return true;
   }
 
   void Judge(unsigned status) {

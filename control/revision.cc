@@ -1,6 +1,8 @@
 #include "control/revision.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "absl/strings/str_join.h"
 #include "control/config/diagnostics.h"
@@ -87,15 +89,59 @@ FlapDamping FlapDampingOf(const config::Service& service) {
           .max_hold = ToDuration(damping.max_hold())};
 }
 
-absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
-                            uint64_t hash_seed) {
-  const std::vector<std::string> keys =
-      FixedKeysThatDiffer(in_force.config(), config, hash_seed != in_force.hash_seed);
-  if (!keys.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        keys.front(), " cannot change while guidewayd runs: restart it with this configuration"));
+absl::Status CheckUnchanged(const Revision& in_force, const LoadedConfig& loaded,
+                            const std::string& name, const std::string& config_file,
+                            const absl::Status& host, uint64_t rolled_back_to) {
+  std::vector<std::string> lines;
+  for (const std::string& key : FixedKeysThatDiffer(
+           in_force.config(), loaded.config, loaded.hash_seed != in_force.loaded->hash_seed)) {
+    const auto place = loaded.places.find(key);
+    if (!host.ok()) {
+      if (lines.empty()) lines.emplace_back(host.message());
+      lines.push_back(absl::StrCat(
+          rolled_back_to != 0            ? absl::StrCat("revision ", rolled_back_to)
+          : place == loaded.places.end() ? name
+                                         : place->second,
+          ": ", key, " cannot change while guidewayd runs, and a restart with it would fail"));
+      continue;
+    }
+    if (rolled_back_to != 0) {
+      lines.push_back(absl::StrCat("revision ", rolled_back_to, ": ", key,
+                                   " cannot change while guidewayd runs: put `guideway history ",
+                                   rolled_back_to, "` into ", config_file,
+                                   " and restart guidewayd"));
+      continue;
+    }
+    lines.push_back(absl::StrCat(
+        place == loaded.places.end() ? name : place->second, ": ", key,
+        " cannot change while guidewayd runs: ",
+        name == config_file ? ""
+                            : absl::StrCat("put this configuration into ", config_file, " and "),
+        "restart guidewayd"));
   }
-  return absl::OkStatus();
+  if (lines.empty()) return absl::OkStatus();
+  if (lines.size() > kMaxConfigErrors) {
+    const size_t more = lines.size() - kMaxConfigErrors;
+    lines.resize(kMaxConfigErrors);
+    lines.push_back(absl::StrCat("… and ", more, " more"));
+  }
+  return absl::FailedPreconditionError(absl::StrJoin(lines, "\n"));
+}
+
+std::vector<std::string> NewWarnings(const Revision* before, const LoadedConfig& config) {
+  const auto text = [](const std::string& warning) {
+    const size_t end = warning.find(": ");
+    return end == std::string::npos ? warning : warning.substr(end);
+  };
+  std::set<std::string> known;
+  if (before != nullptr) {
+    for (const std::string& warning : before->loaded->warnings) known.insert(text(warning));
+  }
+  std::vector<std::string> warnings;
+  for (const std::string& warning : config.warnings) {
+    if (!known.contains(text(warning))) warnings.push_back(warning);
+  }
+  return warnings;
 }
 
 }  // namespace guideway

@@ -16,6 +16,7 @@
 #include "control/config/config.h"
 #include "control/flap_damper.h"
 #include "control/health.h"
+#include "control/source.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -24,6 +25,7 @@ namespace guideway {
 struct Revision {
   struct Backend {
     BackendId id;
+    std::string id_name;  // by which it has its id: one for each server that had its name
     IpAddress address;
     std::optional<HealthTarget> target;  // nothing: always up
   };
@@ -37,7 +39,7 @@ struct Revision {
   };
 
   std::shared_ptr<const LoadedConfig> loaded;
-  uint64_t hash_seed = 0;
+  std::shared_ptr<const ConfigSource> source;  // of `loaded`; null: out of nowhere, for tests
   std::vector<Service> services;
   absl::flat_hash_map<std::string, Place> places;  // by «service/backend»
   absl::flat_hash_map<HealthTarget, std::vector<Place>> askers;
@@ -63,10 +65,18 @@ std::optional<HealthTarget> TargetOf(const config::Service& service,
 // Of a service with a health check.
 FlapDamping FlapDampingOf(const config::Service& service);
 
-// FailedPrecondition if `config` with the hash seed `hash_seed` differs from `in_force` in what is
-// fixed while the process runs.
-absl::Status CheckUnchanged(const Revision& in_force, const config::Config& config,
-                            uint64_t hash_seed);
+// FailedPrecondition if `loaded`, from the file `name`, differs from
+// `in_force` in what is fixed while the process runs. A line for each such key with its place,
+// which says what to do with `config_file`, the file that a restart reads.
+// `host`: why guidewayd could not start with it on this host, a line that then comes first.
+// `rolled_back_to`: the revision whose configuration it is; 0 if it is of none.
+absl::Status CheckUnchanged(const Revision& in_force, const LoadedConfig& loaded,
+                            const std::string& name, const std::string& config_file,
+                            const absl::Status& host, uint64_t rolled_back_to = 0);
+
+// Of a configuration, those warnings that the one before (null: there was none) has not. They begin
+// with their places, «FILE:LINE:COLUMN: », which other lines of the file move.
+std::vector<std::string> NewWarnings(const Revision* before, const LoadedConfig& config);
 
 }  // namespace guideway
 

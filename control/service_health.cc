@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "control/config/config_values.h"
 
 namespace guideway {
 namespace {
@@ -19,10 +20,52 @@ bool LessThan(uint64_t part, uint64_t whole, uint64_t share) {
 }
 
 Standing StandingOf(const BackendCondition& backend) {
-  if (backend.health == Health::kDown) return Standing::kDown;
   if (backend.drained) return Standing::kDrain;
+  if (backend.health == Health::kDown) return Standing::kDown;
   if (backend.health == Health::kChecking) return Standing::kChecking;
   return backend.held ? Standing::kHeld : Standing::kUp;
+}
+
+BackendState StateOf(const BackendCondition& backend, Standing standing, bool health_ignored) {
+  if (backend.health == Health::kDown && !health_ignored) return BackendState::kDown;
+  if (backend.drained) return BackendState::kDrain;
+  if (health_ignored || standing == Standing::kUp) return BackendState::kUp;
+  // One that has begun goes on until it has answered: then nobody has to take all that it got.
+  return standing == Standing::kChecking && backend.in_use ? BackendState::kUp
+                                                           : BackendState::kDrain;
+}
+
+// Puts those to work who wait while nobody would serve some region's clients.
+void FillGaps(absl::Span<const BackendCondition> backends,
+              absl::Span<const std::vector<uint16_t>> ways, ServiceHealth* service) {
+  std::vector<bool> serves(ways.size());  // by region
+  for (size_t i = 0; i < backends.size(); ++i) {
+    if (backends[i].weight > 0 && service->states[i] == BackendState::kUp) {
+      serves[backends[i].region] = true;
+    }
+  }
+  const std::vector<Standing> standings = service->standings;  // before anybody is put to work
+  const auto put_to_work = [&](uint16_t region, Standing who) {
+    bool any = false;
+    for (size_t i = 0; i < backends.size(); ++i) {
+      if (backends[i].region != region || backends[i].weight == 0) continue;
+      if (standings[i] != who) continue;
+      if (who == Standing::kHeld) service->standings[i] = Standing::kUp;
+      service->states[i] = BackendState::kUp;
+      any = true;
+    }
+    return any;
+  };
+  const auto put_first_to_work = [&](absl::Span<const uint16_t> way, Standing who) {
+    return std::any_of(way.begin(), way.end(),
+                       [&](uint16_t region) { return put_to_work(region, who); });
+  };
+  for (const std::vector<uint16_t>& way : ways) {
+    if (std::any_of(way.begin(), way.end(), [&](uint16_t region) { return serves[region]; })) {
+      continue;
+    }
+    if (!put_first_to_work(way, Standing::kHeld)) put_first_to_work(way, Standing::kChecking);
+  }
 }
 
 std::string Percent(double share) { return absl::StrFormat("%.4g %%", share * 100); }
@@ -41,7 +84,7 @@ absl::string_view StandingName(Standing standing) {
 }
 
 ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double min_healthy,
-                           bool before) {
+                           bool before, absl::Span<const std::vector<uint16_t>> ways) {
   ServiceHealth service;
   uint64_t all = 0, healthy = 0, held = 0;  // weights
   for (const BackendCondition& backend : backends) {
@@ -67,19 +110,11 @@ ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double m
     std::replace(service.standings.begin(), service.standings.end(), Standing::kHeld,
                  Standing::kUp);
   }
-  return service;
-}
-
-BackendState StateToBe(const BackendCondition& backend, Standing standing, bool health_ignored) {
-  if (health_ignored) return backend.drained ? BackendState::kDrain : BackendState::kUp;
-  switch (standing) {
-    case Standing::kUp: return BackendState::kUp;
-    case Standing::kDown: return BackendState::kDown;
-    case Standing::kDrain:
-    case Standing::kChecking:
-    case Standing::kHeld: return BackendState::kDrain;
+  for (size_t i = 0; i < backends.size(); ++i) {
+    service.states.push_back(StateOf(backends[i], service.standings[i], service.health_ignored));
   }
-  return BackendState::kDown;
+  FillGaps(backends, ways, &service);
+  return service;
 }
 
 std::vector<std::string> WhatChanged(absl::string_view service, double min_healthy,
@@ -106,6 +141,19 @@ std::vector<std::string> WhatChanged(absl::string_view service, double min_healt
                                       : "backends that flap are held again"));
   }
   return events;
+}
+
+std::vector<std::vector<uint16_t>> WaysOf(const config::Service& service) {
+  if (service.regions().empty()) return {{0}};
+  std::vector<std::vector<uint16_t>> ways;
+  for (const config::Region& region : service.regions()) {
+    std::vector<uint16_t>& way = ways.emplace_back();
+    way.push_back(static_cast<uint16_t>(ways.size() - 1));
+    for (const std::string& other : region.fallback()) {
+      way.push_back(RegionIndex(service, other).value());
+    }
+  }
+  return ways;
 }
 
 }  // namespace guideway

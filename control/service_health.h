@@ -13,6 +13,14 @@
 // never at its cost: where those that do not wait would be less than half of what is healthy, or
 // less than min_healthy, nobody waits.
 //
+// Nor does anybody wait while connections would be dropped for it: where nobody takes connections
+// of some client, in its region or in one that stands in, those who are held do, and if there are
+// none, those who are being checked, until they have answered. So a change that replaces all
+// backends at once drops nothing.
+//
+// Who is drained is that first, whatever its probes say. One that is down then has its connections
+// chosen anew, like any other.
+//
 // Pure functions over values; no clock.
 #ifndef GUIDEWAY_CONTROL_SERVICE_HEALTH_H_
 #define GUIDEWAY_CONTROL_SERVICE_HEALTH_H_
@@ -23,6 +31,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "control/config/config.pb.h"
 #include "control/health.h"
 #include "maglev/snapshot.h"
 
@@ -40,6 +49,8 @@ struct BackendCondition {
   Health health = Health::kUp;
   bool drained = false;
   bool held = false;
+  bool in_use = false;  // it takes new connections now
+  uint16_t region = 0;
 };
 
 struct ServiceHealth {
@@ -48,22 +59,25 @@ struct ServiceHealth {
   // Of the backends that count.
   uint32_t healthy = 0;
   uint32_t counted = 0;
-  double healthy_share = 1;         // by weight; 1 where nothing counts
-  std::vector<Standing> standings;  // in the order that was given; kHeld unless holds_ignored
+  double healthy_share = 1;  // by weight; 1 where nothing counts
+  // Of each backend, in the order that was given. Who need not wait any more is not kHeld.
+  std::vector<Standing> standings;
+  // What the workers are to do with it: one that waits keeps what it has and gets no more.
+  std::vector<BackendState> states;
 };
 
-// `min_healthy`: 0 to 1, 0 for never. `before`: whether health was ignored until now.
+// `min_healthy`: 0 to 1, 0 for never. `before`: whether health was ignored until now. `ways`: for
+// each region the regions that serve its clients, itself and then those that stand in, in order.
 ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double min_healthy,
-                           bool before);
-
-// What the workers are to do with a backend that stands so in its service: one that is held, or
-// new, keeps what it has and gets no more.
-BackendState StateToBe(const BackendCondition& backend, Standing standing, bool health_ignored);
+                           bool before, absl::Span<const std::vector<uint16_t>> ways);
 
 // What has begun or ended between the two: «service web: 1 of 5 backends healthy (20 % by weight,
 // less than 30 %): health is ignored».
 std::vector<std::string> WhatChanged(absl::string_view service, double min_healthy,
                                      const ServiceHealth& before, const ServiceHealth& now);
+
+// For each region those that serve its clients, as JudgeService wants them; without regions one.
+std::vector<std::vector<uint16_t>> WaysOf(const config::Service& service);
 
 }  // namespace guideway
 

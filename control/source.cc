@@ -6,7 +6,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "glog/logging.h"
 
 namespace guideway {
@@ -39,13 +38,8 @@ absl::StatusOr<LoadedSource> LoadSource(std::string name, std::string text, std:
   absl::StatusOr<LoadedConfig> config =
       LoadConfig(source->name, source->text, remember, source->home);
   if (!config.ok()) return config.status();
-  if (!config->unsupported.empty()) {
-    return absl::FailedPreconditionError(absl::StrJoin(config->unsupported, "\n"));
-  }
-  const absl::StatusOr<uint64_t> seed = ReadHashSeed(config->config, source->home, remember);
-  if (!seed.ok()) return seed.status();
   source->digest = DigestOf(source->text, source->files);
-  return LoadedSource{*std::move(config), *seed, std::move(source)};
+  return LoadedSource{*std::move(config), std::move(source)};
 }
 
 absl::StatusOr<LoadedSource> LoadSourceFile(const std::string& path) {

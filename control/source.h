@@ -24,14 +24,13 @@ struct ConfigSource {
   std::string digest;                        // of text and files
 };
 
-// A configuration that can be served: it has nothing `unsupported`.
+// A configuration without errors.
 struct LoadedSource {
   LoadedConfig config;
-  uint64_t hash_seed = 0;
   std::shared_ptr<const ConfigSource> source;
 };
 
-// LoadConfig, and the hash seed; errors are theirs.
+// LoadConfig; errors are its.
 absl::StatusOr<LoadedSource> LoadSource(std::string name, std::string text, std::string home,
                                         const FileReader& read = ReadNamedFile);
 

@@ -70,6 +70,8 @@ int FreeSignal() {
 
 }  // namespace
 
+void DropCapabilitiesHere() { DropHere(0); }
+
 Capabilities NeededWhileRunning(const std::vector<std::string>& devices) {
   Capabilities needed = Bit(CAP_NET_RAW);  // ICMP probes
   for (const std::string& text : devices) {

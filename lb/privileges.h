@@ -33,6 +33,10 @@ Capabilities NeededWhileRunning(const std::vector<std::string>& devices);
 // most: they must let signals through. To be called once, while no thread is being made.
 absl::Status DropCapabilities(Capabilities keep);
 
+// Takes all capabilities from the calling thread, for one that may not hear of DropCapabilities: it
+// waits for nobody who has none.
+void DropCapabilitiesHere();
+
 }  // namespace guideway
 
 #endif  // GUIDEWAY_LB_PRIVILEGES_H_

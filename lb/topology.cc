@@ -21,18 +21,19 @@ const Core* FindCore(const std::vector<Core>& cores, uint32_t id) {
 
 std::string Join(const std::vector<uint32_t>& numbers) { return absl::StrJoin(numbers, ", "); }
 
-absl::Status PlanCores(const config::Config& config, const std::vector<Core>& allowed, Plan& plan) {
+absl::Status PlanCores(const LoadedConfig& loaded, const std::vector<Core>& allowed, Plan& plan) {
   std::vector<uint32_t> all;
   for (const Core& core : allowed) all.push_back(core.id);
-  std::vector<uint32_t> wanted(config.dataplane().workers().begin(),
-                               config.dataplane().workers().end());
+  const auto& workers = loaded.config.dataplane().workers();
+  std::vector<uint32_t> wanted(workers.begin(), workers.end());
   if (wanted.empty()) wanted = {all.back()};
-  for (uint32_t core : wanted) {
-    if (FindCore(allowed, core) == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "`dataplane.workers`: this process may not use core ", core, "; it may use ", Join(all)));
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (FindCore(allowed, wanted[i]) == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(loaded.Where(absl::StrCat("dataplane.workers[", i, "]")), ": found core ",
+                       wanted[i], ", which this process may not use; allowed: ", Join(all)));
     }
-    plan.workers.push_back({.core = core});
+    plan.workers.push_back({.core = wanted[i]});
   }
   for (uint32_t core : all) {
     if (std::find(wanted.begin(), wanted.end(), core) == wanted.end()) {
@@ -42,8 +43,8 @@ absl::Status PlanCores(const config::Config& config, const std::vector<Core>& al
   if (!plan.control_cores.empty()) return absl::OkStatus();
   if (all.size() > 1) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "`dataplane.workers`: [", Join(wanted),
-        "] are all the cores that this process may use, and the control thread needs one of its "
+        loaded.Where("dataplane.workers"), ": found [", Join(wanted),
+        "], all the cores that this process may use, and the control thread needs one of its "
         "own: leave one out"));
   }
   plan.control_cores = all;
@@ -75,16 +76,16 @@ std::string MoreQueues(const std::string& device, uint16_t workers) {
   return "";
 }
 
-absl::Status PlanInterface(const config::Interface& config, const DeviceFacts& facts,
-                           const std::vector<Core>& cores, Plan& plan) {
+absl::Status PlanInterface(const config::Interface& config, const std::string& where,
+                           const DeviceFacts& facts, const std::vector<Core>& cores, Plan& plan) {
   const auto workers = static_cast<uint16_t>(plan.workers.size());
   const auto index = static_cast<uint16_t>(plan.interfaces.size());
   if (facts.max_tx_queues < workers) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "interface «", config.name(), "» (", config.device(), ") has ", facts.max_tx_queues,
-        " transmit queue", facts.max_tx_queues == 1 ? "" : "s", ", and each of the ", workers,
-        " workers needs one: ", MoreQueues(config.device(), workers), "name at most ",
-        facts.max_tx_queues, " in `dataplane.workers`"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(where, ": found ", config.device(), ", which has ", facts.max_tx_queues,
+                     " transmit queue", facts.max_tx_queues == 1 ? "" : "s", ", and each of the ",
+                     workers, " workers needs one: ", MoreQueues(config.device(), workers),
+                     "name at most ", facts.max_tx_queues, " in `dataplane.workers`"));
   }
   InterfacePlan interface;
   interface.name = config.name();
@@ -145,8 +146,9 @@ std::vector<Core> AllowedCores() {
   return cores;
 }
 
-absl::StatusOr<Plan> MakePlan(const config::Config& config, const std::vector<DeviceFacts>& facts,
+absl::StatusOr<Plan> MakePlan(const LoadedConfig& loaded, const std::vector<DeviceFacts>& facts,
                               const std::vector<Core>& allowed) {
+  const config::Config& config = loaded.config;
   CHECK(!allowed.empty());
   CHECK_EQ(facts.size(), static_cast<size_t>(config.interfaces_size()));
   const config::Dataplane& dataplane = config.dataplane();
@@ -158,9 +160,11 @@ absl::StatusOr<Plan> MakePlan(const config::Config& config, const std::vector<De
   const bool backoff =
       dataplane.has_idle() ? dataplane.idle() == config::Idle::backoff : any_virtual;
   plan.idle = backoff ? Idle::kBackoff : Idle::kPoll;
-  if (absl::Status s = PlanCores(config, allowed, plan); !s.ok()) return s;
+  if (absl::Status s = PlanCores(loaded, allowed, plan); !s.ok()) return s;
   for (int i = 0; i < config.interfaces_size(); ++i) {
-    absl::Status s = PlanInterface(config.interfaces(i), facts[i], allowed, plan);
+    absl::Status s =
+        PlanInterface(config.interfaces(i), loaded.Where(DeviceKey(config.interfaces(i))), facts[i],
+                      allowed, plan);
     if (!s.ok()) return s;
   }
   return plan;

@@ -33,9 +33,9 @@ struct Core {
 // The cores that this thread may run on, ascending.
 std::vector<Core> AllowedCores();
 
-// `facts`: one for each interface, in the configuration's order. `allowed` is not empty. Errors
-// name the key, what was found and what to do.
-absl::StatusOr<Plan> MakePlan(const config::Config& config, const std::vector<DeviceFacts>& facts,
+// `facts`: one for each interface, in the configuration's order. `allowed` is not empty. An error
+// is a line about the file as those of LoadConfig: place, key, what was found, what is allowed.
+absl::StatusOr<Plan> MakePlan(const LoadedConfig& loaded, const std::vector<DeviceFacts>& facts,
                               const std::vector<Core>& allowed);
 
 // For people, several lines.

@@ -2,28 +2,14 @@
 
 namespace guideway {
 
-TableSlot FindSlot(const Service& service, const IpAddress& client, const FlowHash& hash,
-                   uint64_t hash_seed) {
-  uint32_t region = 0;
-  if (service.regions != nullptr) {
-    region = service.regions->Find(client);
-    if (region == PrefixMap::kNone) region = service.default_region;
-  }
-  const Pool& pool = service.pools[service.pools[region].stand_in];
-  uint64_t slot_hash = hash.slot;
-  if (const Affinity& affinity = service.affinity; affinity.to_client) {
-    const int bits = client.is_v4() ? affinity.ipv4_bits : affinity.ipv6_bits;
-    slot_hash = HashClient(Prefix::Of(client, bits), hash_seed);
-  }
-  return {&pool, SlotOf(slot_hash, pool.table->size())};
+uint16_t RegionOf(const Service& service, const IpAddress& client) {
+  const uint32_t region = service.regions->Find(client);
+  return region == PrefixMap::kNone ? service.default_region : static_cast<uint16_t>(region);
 }
 
-const Backend* ChooseByHash(const Service& service, const IpAddress& client, const FlowHash& hash,
-                            uint64_t hash_seed) {
-  const TableSlot found = FindSlot(service, client, hash, hash_seed);
-  const LookupTable::Member member = (*found.pool->assignment)[found.slot];
-  if (member == LookupTable::kNoMember) return nullptr;
-  return &service.backends[found.pool->first + member];
+uint64_t HashByAffinity(const Affinity& affinity, const IpAddress& client, uint64_t hash_seed) {
+  const int bits = client.is_v4() ? affinity.ipv4_bits : affinity.ipv6_bits;
+  return HashClient(Prefix::Of(client, bits), hash_seed);
 }
 
 Chooser::Chooser(uint64_t seed) : random_(seed), turns_(kMaxServices) {

@@ -16,18 +16,34 @@
 
 namespace guideway {
 
+// The region of a client, where a service has regions; and its slot's hash, where connections of a
+// client belong together.
+uint16_t RegionOf(const Service& service, const IpAddress& client);
+uint64_t HashByAffinity(const Affinity& affinity, const IpAddress& client, uint64_t hash_seed);
+
 // The pool that serves this client now, and the slot of its table that the connection is in.
 struct TableSlot {
   const Pool* pool;
   uint32_t slot;
 };
-TableSlot FindSlot(const Service& service, const IpAddress& client, const FlowHash& hash,
-                   uint64_t hash_seed);
+inline TableSlot FindSlot(const Service& service, const IpAddress& client, const FlowHash& hash,
+                          uint64_t hash_seed) {
+  const uint16_t region = service.regions == nullptr ? 0 : RegionOf(service, client);
+  const Pool& pool = service.pools[service.pools[region].stand_in];
+  const uint64_t slot_hash =
+      service.affinity.to_client ? HashByAffinity(service.affinity, client, hash_seed) : hash.slot;
+  return {&pool, SlotOf(slot_hash, static_cast<uint32_t>(pool.assignment->size()))};
+}
 
 // The backend that the lookup table names, whatever the scheduler; null if none of its pool takes
 // new connections.
-const Backend* ChooseByHash(const Service& service, const IpAddress& client, const FlowHash& hash,
-                            uint64_t hash_seed);
+inline const Backend* ChooseByHash(const Service& service, const IpAddress& client,
+                                   const FlowHash& hash, uint64_t hash_seed) {
+  const TableSlot found = FindSlot(service, client, hash, hash_seed);
+  const LookupTable::Member member = (*found.pool->assignment)[found.slot];
+  if (member == LookupTable::kNoMember) return nullptr;
+  return &service.backends[found.pool->first + member];
+}
 
 // How many connections a backend has, all workers together.
 using LiveConnections = absl::FunctionRef<uint64_t(BackendId)>;

@@ -1,6 +1,7 @@
 #include "maglev/lookup_table.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 
@@ -111,96 +112,109 @@ absl::StatusOr<LookupTable> LookupTable::Build(absl::Span<const PoolMember> pool
 }
 
 // One Assign: repairs the slots of homes that do not take all of them.
+//
+// Whether somebody is up is as good as random, so nothing that is done for every attempt branches
+// on it: a branch that goes wrong costs as much as the next two attempts.
 class LookupTable::Repair {
  public:
-  // `up`: how many that have slots take any.
-  Repair(const LookupTable& table, absl::Span<const Share> shares, uint32_t up,
-         Assignment* assignment)
+  Repair(const LookupTable& table, absl::Span<const Share> shares, Assignment* assignment)
       : table_(table),
-        shares_(shares),
-        up_(up),
-        assignment_(*assignment),
+        homes_(table.homes().data()),
+        size_(table.size()),
+        seed_(table.seed_),
+        shares_(shares.data()),
+        assignment_(assignment->data()),
         had_(table.places_.size()) {}
 
-  // Finds somebody for each slot of `home` that `home` does not take itself. False if some are
-  // left to be lent from upward: they are kNoMember.
+  // Finds somebody for each slot of `home` that `home` does not take itself. At least two that have
+  // slots are up. False if some are left to be lent from upward: they are kNoMember.
   bool SlotsOf(Member home);
 
   // Gives every slot that is left to who has the next slot upward.
   void LendFromUpward();
 
  private:
+  // In a round each seeker's first attempts are made before anybody chooses, so that they wait for
+  // nothing. Few need more.
+  static constexpr size_t kAhead = 2;
+
   // A slot that looks for substitutes.
   struct Seeker {
     uint32_t slot;
-    uint8_t attempt = 0;            // the next one
-    bool has_found = false;         // somebody who takes the slot
-    Member any_up = kNoMember;      // the first in its order that is up, whatever its share
-    Member substitute = kNoMember;  // of this round
+    Member any_up = kNoMember;  // of those that did not take it, the first that is up
+    uint16_t attempt = 0;       // the next one; no char, whose stores might be to anything
+    bool has_found = false;     // somebody who takes the slot
   };
 
+  // Whether a member with part of its share takes the slot.
   bool Takes(Member member, uint32_t slot) const;
   void CollectSlots(Member home);
-  // The next of the seeker's attempts that is not its home and, if `evenly`, not one that has had
-  // its share in this round; kNoMember if it is out of attempts.
-  Member NextSubstitute(Member home, Seeker& seeker, bool evenly);
-  void SeekSubstitutes(Member home);
+  // Who is named by an attempt.
+  Member Named(uint32_t slot, uint32_t attempt) const {
+    const uint32_t key[2] = {slot, attempt};
+    return homes_[Scale(XXH3_64bits_withSeed(key, sizeof(key), seed_), size_)];
+  }
+  void SeekEvenly(Member home);
+  bool SeekAlone();
   // Offers the seeker's slot to `member`, the next in its order.
   void Offer(Member member, Seeker& seeker);
+  void OfferInPart(Member member, Seeker& seeker);
 
   const LookupTable& table_;
-  const absl::Span<const Share> shares_;
-  const uint32_t up_;
-  Assignment& assignment_;
+  const Member* const homes_;
+  const uint32_t size_;
+  const uint64_t seed_;
+  const Share* const shares_;
+  Member* const assignment_;
   std::vector<Seeker> seekers_;  // the slots of one home
   size_t unsettled_ = 0;         // seekers that have found nobody yet
-  std::vector<uint32_t> had_;    // how many of them each member is the substitute of in this round
+  // In a round:
+  std::vector<uint32_t> had_;                      // of how many each member is the substitute
+  std::vector<Member> found_;                      // the substitutes
+  std::vector<std::array<Member, kAhead>> ahead_;  // whom each seeker's next attempts name
 };
 
 bool LookupTable::Repair::Takes(Member member, uint32_t slot) const {
-  const Share share = shares_[member];
-  if (share == kDown || share >= kFullShare) return share != kDown;
   const Permutation& p = table_.places_[member].permutation;
   const uint32_t key[3] = {slot, p.offset, p.skip};  // stands for the name
-  return Scale(XXH3_64bits_withSeed(key, sizeof(key), table_.seed_), kFullShare) < share;
+  return Scale(XXH3_64bits_withSeed(key, sizeof(key), table_.seed_), kFullShare) < shares_[member];
 }
 
 // The slots that `home` is the home of, in the order it took them: those it walked to are found by
 // walking the same way once more.
 void LookupTable::Repair::CollectSlots(Member home) {
   const Place& place = table_.places_[home];
-  std::vector<uint32_t> ranked;
-  for (uint32_t slot : table_.ranked_) {
-    if (table_.homes()[slot] == home) ranked.push_back(slot);
-  }
-  seekers_.clear();
-  const size_t walked = place.slots - ranked.size();
-  const uint32_t size = table_.size();
+  seekers_.resize(place.slots + 1);  // one for a slot that is another's
+  const auto ranked = std::count_if(table_.ranked_.begin(), table_.ranked_.end(),
+                                    [&](uint32_t slot) { return homes_[slot] == home; });
+  const size_t walked = place.slots - static_cast<size_t>(ranked);
   uint32_t slot = place.permutation.offset;
-  while (seekers_.size() < walked) {
-    if (table_.homes()[slot] == home) seekers_.push_back({.slot = slot});
-    slot = AddModulo(slot, place.permutation.skip, size);
+  size_t n = 0;
+  while (n < walked) {
+    seekers_[n] = {.slot = slot};
+    n += homes_[slot] == home;
+    slot = AddModulo(slot, place.permutation.skip, size_);
   }
-  for (uint32_t found : ranked) seekers_.push_back({.slot = found});
+  for (uint32_t last : table_.ranked_) {
+    seekers_[n] = {.slot = last};
+    n += homes_[last] == home;
+  }
+  seekers_.pop_back();
 }
 
-LookupTable::Member LookupTable::Repair::NextSubstitute(Member home, Seeker& seeker, bool evenly) {
-  const uint64_t slots = table_.places_[home].slots;
-  const uint64_t others = table_.size() - slots;
-  while (seeker.attempt < kMaxAttempts) {
-    const uint32_t key[2] = {seeker.slot, seeker.attempt++};
-    const uint64_t hash = XXH3_64bits_withSeed(key, sizeof(key), table_.seed_);
-    const Member member = table_.homes()[Scale(hash, table_.size())];
-    if (member == home) continue;
-    // Its share of the home's slots: slots · (its own)/others, rounded up.
-    const bool has_had_its_share = had_[member] * others >= slots * table_.places_[member].slots;
-    if (!evenly || !has_had_its_share) return member;
-  }
-  return kNoMember;
+inline void LookupTable::Repair::Offer(Member member, Seeker& seeker) {
+  const Share share = shares_[member];
+  if (share != kDown && share < kFullShare) [[unlikely]]
+    return OfferInPart(member, seeker);
+  const bool takes = (share != kDown) & !seeker.has_found;
+  Member& owner = assignment_[seeker.slot];
+  owner = takes ? member : owner;
+  seeker.has_found |= takes;
+  unsettled_ -= takes;
 }
 
-void LookupTable::Repair::Offer(Member member, Seeker& seeker) {
-  if (seeker.has_found || shares_[member] == kDown) return;
+void LookupTable::Repair::OfferInPart(Member member, Seeker& seeker) {
+  if (seeker.has_found) return;
   if (seeker.any_up == kNoMember) seeker.any_up = member;
   if (!Takes(member, seeker.slot)) return;
   assignment_[seeker.slot] = member;
@@ -208,55 +222,83 @@ void LookupTable::Repair::Offer(Member member, Seeker& seeker) {
   --unsettled_;
 }
 
-// Whoever has found somebody takes part in the rounds as long as others do: where they lead must
-// not depend on who is up.
-void LookupTable::Repair::SeekSubstitutes(Member home) {
-  for (int round = 0; round < kEvenRounds && unsettled_ > 0; ++round) {
-    for (Seeker& seeker : seekers_) {
-      seeker.substitute = NextSubstitute(home, seeker, /*evenly=*/true);
-      if (seeker.substitute == kNoMember) continue;
-      ++had_[seeker.substitute];
-      Offer(seeker.substitute, seeker);
-    }
-    for (const Seeker& seeker : seekers_) {
-      if (seeker.substitute != kNoMember) had_[seeker.substitute] = 0;
+// A round in which the slots of `home` spread evenly. Whoever has found somebody takes part as long
+// as others do: where they lead must not depend on who is up.
+void LookupTable::Repair::SeekEvenly(Member home) {
+  const uint64_t slots = table_.places_[home].slots;
+  const uint64_t others = size_ - slots;
+  ahead_.resize(seekers_.size());
+  for (size_t i = 0; i < seekers_.size(); ++i) {
+    for (size_t n = 0; n < kAhead; ++n) {
+      ahead_[i][n] = Named(seekers_[i].slot, seekers_[i].attempt + static_cast<uint32_t>(n));
     }
   }
-  for (Seeker& seeker : seekers_) {
-    while (!seeker.has_found && seeker.attempt < kMaxAttempts) {
-      const Member next = NextSubstitute(home, seeker, /*evenly=*/false);
-      if (next != kNoMember) Offer(next, seeker);
+  found_.resize(seekers_.size());
+  size_t found = 0;
+  for (size_t i = 0; i < seekers_.size(); ++i) {
+    Seeker& seeker = seekers_[i];
+    for (size_t n = 0; seeker.attempt < kMaxAttempts; ++n) {
+      const Member member = n < kAhead ? ahead_[i][n] : Named(seeker.slot, seeker.attempt);
+      ++seeker.attempt;
+      // Its share of the home's slots: slots · (its own)/others, rounded up.
+      const bool has_had_its_share = had_[member] * others >= slots * table_.places_[member].slots;
+      if (has_had_its_share | (member == home)) continue;
+      ++had_[member];
+      found_[found++] = member;
+      Offer(member, seeker);
+      break;
     }
   }
+  for (size_t i = 0; i < found; ++i) had_[found_[i]] = 0;
+}
+
+// Each seeker by itself, for as many attempts as it has left; all of them try once, then those that
+// are left try again. (To offer a slot to its home once more changes nothing.) False if some that
+// are out of attempts have met nobody who is up.
+bool LookupTable::Repair::SeekAlone() {
+  size_t left = 0;
+  for (const Seeker& seeker : seekers_) {
+    const bool seeks = !seeker.has_found;
+    seekers_[left] = seeker;
+    left += seeks;
+  }
+  bool all_settled = true;
+  while (left > 0) {
+    size_t kept = 0;
+    for (size_t i = 0; i < left; ++i) {
+      Seeker seeker = seekers_[i];
+      if (seeker.attempt == kMaxAttempts) [[unlikely]] {
+        assignment_[seeker.slot] = seeker.any_up;
+        all_settled &= seeker.any_up != kNoMember;
+        continue;
+      }
+      Offer(Named(seeker.slot, seeker.attempt++), seeker);
+      seekers_[kept] = seeker;
+      kept += !seeker.has_found;
+    }
+    left = kept;
+  }
+  return all_settled;
 }
 
 bool LookupTable::Repair::SlotsOf(Member home) {
   CollectSlots(home);
   unsettled_ = seekers_.size();
   for (Seeker& seeker : seekers_) Offer(home, seeker);
-  const bool others_are_up = up_ > (shares_[home] != kDown);
-  if (others_are_up) SeekSubstitutes(home);
-
-  bool all_settled = true;
-  for (const Seeker& seeker : seekers_) {
-    if (seeker.has_found) continue;
-    assignment_[seeker.slot] = seeker.any_up;
-    all_settled &= seeker.any_up != kNoMember;
-  }
-  return all_settled;
+  for (int round = 0; round < kEvenRounds && unsettled_ > 0; ++round) SeekEvenly(home);
+  return SeekAlone();
 }
 
 void LookupTable::Repair::LendFromUpward() {
   // The slot's home, not who has the slot now: that may be on loan itself.
-  const auto is_up = [&](uint32_t slot) { return shares_[table_.homes()[slot]] != kDown; };
+  const auto is_up = [&](uint32_t slot) { return shares_[homes_[slot]] != kDown; };
   // From the last slot down, so that the next one upward is always at hand; above the last comes
   // the lowest again.
-  const uint32_t size = table_.size();
   uint32_t upward = 0;
   while (!is_up(upward)) ++upward;
-  for (uint32_t slot = size; slot-- > 0;) {
+  for (uint32_t slot = size_; slot-- > 0;) {
     if (is_up(slot)) upward = slot;
-    if (assignment_[slot] == kNoMember) assignment_[slot] = table_.homes()[upward];
+    if (assignment_[slot] == kNoMember) assignment_[slot] = homes_[upward];
   }
 }
 
@@ -264,16 +306,19 @@ std::shared_ptr<const LookupTable::Assignment> LookupTable::Assign(
     absl::Span<const Share> shares) const {
   std::vector<Member> in_part;  // homes that do not take all of their slots
   uint32_t up = 0;
+  Member last_up = kNoMember;
   for (size_t i = 0; i < places_.size(); ++i) {
     if (places_[i].slots == 0) continue;
     if (shares[i] < kFullShare) in_part.push_back(static_cast<Member>(i));
-    up += shares[i] != kDown;
+    if (shares[i] == kDown) continue;
+    ++up;
+    last_up = static_cast<Member>(i);
   }
   if (in_part.empty()) return homes_;
-  if (up == 0) return std::make_shared<const Assignment>(size(), kNoMember);
+  if (up <= 1) return std::make_shared<const Assignment>(size(), last_up);
 
   auto assignment = std::make_shared<Assignment>(*homes_);
-  Repair repair(*this, shares, up, assignment.get());
+  Repair repair(*this, shares, assignment.get());
   bool all_settled = true;
   for (Member home : in_part) all_settled &= repair.SlotsOf(home);
   if (!all_settled) repair.LendFromUpward();

@@ -87,8 +87,9 @@ class LookupTable {
 
   // Step two: who has each slot when member i takes shares[i] of its slots. `shares` is as long as
   // the pool. All kNoMember when no slot's home is up. With everybody at kFullShare these are the
-  // homes themselves, at no cost; else it takes as long as copying them and finding substitutes for
-  // the slots of those that are not, at up to 64 hashes each.
+  // homes themselves, at no cost; with one that is up all slots are its own; else it takes as long
+  // as copying the homes and finding substitutes for the slots of those that are not, at up to 64
+  // hashes each.
   std::shared_ptr<const Assignment> Assign(absl::Span<const Share> shares) const;
 
  private:

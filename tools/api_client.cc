@@ -13,6 +13,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "absl/cleanup/cleanup.h"
@@ -55,13 +56,22 @@ absl::Status Unreachable(const std::string& path, int error) {
       return absl::UnavailableError(absl::StrCat(
           "guidewayd does not run here: there is no control socket ", path, "; ", kTry));
     case ECONNREFUSED:
+      if (struct stat found; stat(path.c_str(), &found) == 0 && !S_ISSOCK(found.st_mode)) {
+        return absl::UnavailableError(
+            absl::StrCat(path, " is ", S_ISDIR(found.st_mode) ? "a directory" : "a file",
+                         ", not a control socket; name guidewayd's with --socket"));
+      }
       return absl::UnavailableError(absl::StrCat(
           "guidewayd does not run any more: nobody serves the control socket ", path, "; ", kTry));
     case EACCES:
-    case EPERM:
-      return absl::UnavailableError(absl::StrCat("no permission to use the control socket ", path,
-                                                 "; run as root or as a member of ",
-                                                 GroupOf(path)));
+    case EPERM: {
+      const std::string group = GroupOf(path);
+      return absl::UnavailableError(absl::StrCat(
+          "no permission to use the control socket ", path, "; run as root",
+          group == "the group root"
+              ? ", or have `control: { group: … }` in the configuration name a group that may"
+              : absl::StrCat(" or as a member of ", group)));
+    }
     case EAGAIN:
       return absl::UnavailableError(absl::StrCat("guidewayd does not answer on the control socket ",
                                                  path, ": others wait already; look at its log"));
@@ -106,8 +116,13 @@ absl::Status ApiClient::Post(const std::string& path, const google::protobuf::Me
 
 absl::Status ApiClient::PostFile(const std::string& path, const std::string& file_name,
                                  std::string text, google::protobuf::Message* answer) {
+  // What the daemon remembers means the same wherever it is read.
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(file_name, error);
+  const bool is_file = !error && std::filesystem::exists(absolute, error);
   // A header is one line.
-  const std::string name = absl::StrReplaceAll(file_name, {{"\r", "?"}, {"\n", "?"}});
+  const std::string name = absl::StrReplaceAll(
+      is_file ? absolute.lexically_normal().string() : file_name, {{"\r", "?"}, {"\n", "?"}});
   return Call(absl::StrCat("POST ", path, " HTTP/1.1\r\nContent-Type: application/yaml\r\n",
                            "Guideway-File: ", name, "\r\n"),
               text, answer);
@@ -172,22 +187,52 @@ absl::Status ApiClient::NotGuidewayd() const {
 
 namespace {
 
-// What an answer other than 200 says.
+// What an answer other than 200 says; ResourceExhausted: to ask again may help.
 template <typename Response>
 absl::Status Refusal(const Response& response) {
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = true;  // of a newer daemon
   api::Error error;
   (void)google::protobuf::util::JsonStringToMessage(response.body(), &error, options);
-  return absl::FailedPreconditionError(
-      error.error().empty() ? absl::StrCat("guidewayd refused: HTTP status ", response.result_int())
-                            : error.error());
+  // With Retry-After it is not for a moment: whoever asked decides.
+  const bool in_a_moment = response.result() == http::status::service_unavailable &&
+                           response.find(http::field::retry_after) == response.end();
+  const auto code = response.result() == http::status::bad_request
+                        ? absl::StatusCode::kInvalidArgument
+                    : response.result() == http::status::not_found ? absl::StatusCode::kNotFound
+                    : in_a_moment ? absl::StatusCode::kResourceExhausted
+                                  : absl::StatusCode::kFailedPrecondition;
+  return absl::Status(code, error.error().empty() ? absl::StrCat("guidewayd refused: HTTP status ",
+                                                                 response.result_int())
+                                                  : error.error());
+}
+
+absl::Status AskAgain(absl::FunctionRef<absl::Status()> ask) {
+  absl::Status status = ask();
+  // Those who were turned away together do not come back together.
+  absl::Duration wait = absl::Milliseconds(50 + getpid() % 50);
+  for (int i = 0; i < 4 && absl::IsResourceExhausted(status); ++i, wait *= 2) {
+    absl::SleepFor(wait);
+    status = ask();
+  }
+  return absl::IsResourceExhausted(status) ? absl::FailedPreconditionError(status.message())
+                                           : status;
 }
 
 }  // namespace
 
 absl::Status ApiClient::GetLines(const std::string& path,
                                  absl::FunctionRef<bool(absl::string_view)> take) {
+  return AskAgain([&] { return GetLinesOnce(path, take); });
+}
+
+absl::Status ApiClient::Call(const std::string& head, const std::string& body,
+                             google::protobuf::Message* answer) {
+  return AskAgain([&] { return CallOnce(head, body, answer); });
+}
+
+absl::Status ApiClient::GetLinesOnce(const std::string& path,
+                                     absl::FunctionRef<bool(absl::string_view)> take) {
   http::response_parser<http::string_body> parser;
   parser.body_limit(std::numeric_limits<uint64_t>::max());
   std::string line;  // that has not ended yet
@@ -234,8 +279,8 @@ absl::Status ApiClient::GetLines(const std::string& path,
   return absl::OkStatus();
 }
 
-absl::Status ApiClient::Call(const std::string& head, const std::string& body,
-                             google::protobuf::Message* answer) {
+absl::Status ApiClient::CallOnce(const std::string& head, const std::string& body,
+                                 google::protobuf::Message* answer) {
   std::string received;
   const absl::StatusOr<bool> any = Exchange(head, body, false, [&](const char* data, size_t size) {
     received.append(data, size);

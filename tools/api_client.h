@@ -29,7 +29,10 @@ class ApiClient {
       : socket_path_(std::move(socket_path)), patience_(patience) {}
 
   // Each fills `answer`, or tells in sentences for people: what the daemon said when it refused
-  // (FailedPrecondition), or why it cannot be reached and what to try (Unavailable).
+  // (InvalidArgument if it called the request wrong, NotFound if something was named that is not
+  // there, else FailedPrecondition), or why it cannot be reached and what to try (Unavailable). A
+  // daemon that has too much to do (HTTP status 503: it has not taken the request) is asked again
+  // four times, within two seconds.
   absl::Status Get(const std::string& path, google::protobuf::Message* answer);
   absl::Status Post(const std::string& path, const google::protobuf::Message& body,
                     google::protobuf::Message* answer);
@@ -47,6 +50,10 @@ class ApiClient {
                                 absl::FunctionRef<bool(const char* data, size_t size)> take);
   absl::Status Call(const std::string& head, const std::string& body,
                     google::protobuf::Message* answer);
+  absl::Status CallOnce(const std::string& head, const std::string& body,
+                        google::protobuf::Message* answer);
+  absl::Status GetLinesOnce(const std::string& path,
+                            absl::FunctionRef<bool(absl::string_view)> take);
 
   absl::Status NoAnswer() const;
   absl::Status NotGuidewayd() const;

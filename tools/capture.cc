@@ -250,7 +250,7 @@ CaptureReader::~CaptureReader() = default;
 
 absl::StatusOr<CaptureReader> CaptureReader::Open(const std::string& path) {
   auto state = std::make_unique<State>();
-  state->path = path == "-" ? "standard input" : path;
+  state->path = path == "-" ? "<stdin>" : path;
   const int fd = path == "-" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
                              : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return ErrorOf(state->path, errno);

@@ -16,7 +16,7 @@ namespace guideway {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"config", "FILE", "go by a configuration, not by the running daemon"},
+    {"config", "FILE", "go by a configuration (- is standard input), not by the daemon"},
     {"down", "SERVICE/BACKEND", "with --config: a backend that is down; all others are up", true},
 };
 
@@ -104,7 +104,7 @@ int Live(const Call& call, const PacketText& text) {
 int RunExplain(const Call& call) {
   if (call.Has("down") && !call.Has("config")) return Wrong("--down needs --config FILE");
   const absl::StatusOr<PacketText> text = PacketText::Parse(absl::StrJoin(call.args, " "));
-  if (!text.ok()) return Wrong(text.status().message());
+  if (!text.ok()) return WrongPacket(text.status().message(), "explain");
   if (!call.Has("config")) return Live(call, *text);
   const absl::StatusOr<Offline> offline =
       LoadOffline(call.Values("config")[0], call.Values("down"));

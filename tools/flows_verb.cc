@@ -4,11 +4,13 @@
 
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "control/api/api.pb.h"
 #include "dataplane/packet/packet_text.h"
 #include "tools/api_client.h"
@@ -26,31 +28,43 @@ std::string BackendText(const std::string& service, const std::string& backend) 
   return backend.empty() ? "(removed)" : absl::StrCat(service, "/", backend);
 }
 
+constexpr const char* kFilters[] = {"service", "backend", "state", "older-than", "younger-than"};
+
 // What of the flows is asked for, as a query.
 std::string FilterQuery(const Call& call) {
   std::vector<std::string> parts;
-  for (const char* name : {"service", "backend"}) {
-    for (const std::string& value : call.Values(name)) parts.push_back(QueryPart(name, value));
+  for (const char* name : kFilters) {
+    const std::string parameter = absl::StrReplaceAll(name, {{"-", "_"}});
+    for (const std::string& value : call.Values(name)) {
+      parts.push_back(QueryPart(parameter, value));
+    }
   }
   return parts.empty() ? "" : absl::StrCat("?", absl::StrJoin(parts, "&"));
+}
+
+// A name that is not there makes the call wrong, as it does offline.
+int Refused(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsInvalidArgument(status)
+             ? WrongCall(status.message(), "get")
+             : No(status);
 }
 
 int Counts(const Call& call) {
   api::FlowList list;
   const absl::Status s =
       ApiClient(call.socket).Get(absl::StrCat("/v1/flows", FilterQuery(call)), &list);
-  if (!s.ok()) return No(s);
+  if (!s.ok()) return Refused(s);
   if (ShowMessage(call, list)) return kYes;
   using Align = Table::Align;
-  std::vector<Table::Column> columns = {{"SERVICE"},
-                                        {"BACKEND"},
+  std::vector<Table::Column> columns = {Table::Names("SERVICE"),
+                                        Table::Names("BACKEND"),
                                         {"STATE"},
                                         {"FLOWS", Align::kRight},
                                         {"UNCONFIRMED", Align::kRight}};
   for (const uint32_t bound : list.age_bounds_seconds()) {
-    columns.push_back({absl::StrCat("<", BoundText(bound)), Align::kRight, true});
+    columns.push_back({absl::StrCat("<", BoundText(bound)), Align::kRight, 1});
   }
-  columns.push_back({"OLDER", Align::kRight, true});
+  columns.push_back({"OLDER", Align::kRight, 1});
   const size_t ages = columns.size() - 5;
   Table table(columns);
   for (const api::FlowCount& count : list.counts()) {
@@ -71,14 +85,28 @@ int Counts(const Call& call) {
   return kYes;
 }
 
+std::string EntryLine(absl::string_view core, absl::string_view state, absl::string_view confirmed,
+                      absl::string_view timed_out, absl::string_view age,
+                      absl::string_view backend) {
+  return absl::StrFormat("%4s  %-11s  %-9s  %-9s  %9s  %s", core, state, confirmed, timed_out, age,
+                         backend);
+}
+
+void ShowEntry(const std::string& line, const Terminal& terminal) {
+  std::cout << (terminal.width > 0 ? Cut(line, terminal.width) : line) << "\n";
+}
+
 // As they come: there may be millions.
 int Entries(const Call& call) {
-  if (call.format == Format::kTable) {
-    std::cout << Coloured(absl::StrFormat("%4s  %-11s  %-11s  %12s  %s", "CORE", "STATE", "", "AGE",
-                                          "SERVICE/BACKEND"),
-                          Colour::kDim, call.terminal)
-              << "\n";
-  }
+  // Before the first entry, so that a refusal stands alone.
+  bool headed = call.format != Format::kTable;
+  const auto head = [&] {
+    if (std::exchange(headed, true)) return;
+    ShowEntry(
+        Coloured(EntryLine("CORE", "STATE", "CONFIRMED", "TIMED OUT", "AGE", "SERVICE/BACKEND"),
+                 Colour::kDim, call.terminal),
+        call.terminal);
+  };
   bool understood = true;
   const auto show = [&](absl::string_view line) {
     if (call.format != Format::kTable) {
@@ -90,17 +118,19 @@ int Entries(const Call& call) {
     options.ignore_unknown_fields = true;
     const google::protobuf::StringPiece json(line.data(), line.size());
     understood = google::protobuf::util::JsonStringToMessage(json, &entry, options).ok();
-    std::cout << absl::StrFormat("%4d  %-11s  %-11s  %11.2fs  %s\n", entry.core(), entry.state(),
-                                 entry.timed_out()     ? "timed out"
-                                 : entry.unconfirmed() ? "unconfirmed"
-                                                       : "",
-                                 entry.age_seconds(),
-                                 BackendText(entry.service(), entry.backend()));
-    return understood && std::cout;
+    if (!understood) return false;
+    head();
+    ShowEntry(
+        EntryLine(absl::StrCat(entry.core()), entry.state(), entry.unconfirmed() ? "no" : "yes",
+                  entry.timed_out() ? "yes" : "no", absl::StrFormat("%.2fs", entry.age_seconds()),
+                  Printable(BackendText(entry.service(), entry.backend()))),
+        call.terminal);
+    return static_cast<bool>(std::cout);
   };
   const absl::Status s =
       ApiClient(call.socket).GetLines(absl::StrCat("/v1/flows/entries", FilterQuery(call)), show);
-  if (!s.ok()) return No(s);
+  if (!s.ok()) return Refused(s);
+  head();
   if (understood) return kYes;
   return No(absl::UnavailableError("cannot read guidewayd's answer: is it a newer one?"));
 }
@@ -130,13 +160,15 @@ int OfPacket(const Call& call) {
 
 int GetFlows(const Call& call) {
   if (!call.Has("flow")) return call.Has("entries") ? Entries(call) : Counts(call);
-  for (const char* other : {"service", "backend", "entries"}) {
+  std::vector<std::string> others(std::begin(kFilters), std::end(kFilters));
+  others.push_back("entries");
+  for (const std::string& other : others) {
     if (call.Has(other)) {
       return WrongCall(absl::StrCat("--", other, " has no effect with --flow"), "get");
     }
   }
   if (const auto packet = PacketText::Parse(call.Values("flow")[0]); !packet.ok()) {
-    return WrongCall(absl::StrCat("--flow: ", packet.status().message()), "get");
+    return WrongPacket(absl::StrCat("--flow: ", packet.status().message()), "get");
   }
   return OfPacket(call);
 }

@@ -4,16 +4,19 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "control/api/api.pb.h"
@@ -21,7 +24,9 @@
 #include "control/config/diagnostics.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
+#include "tools/configuration.h"
 #include "tools/live_view.h"
+#include "tools/top.h"
 #include "tools/verbs.h"
 
 namespace guideway {
@@ -39,11 +44,10 @@ void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warning
 
 int RunCheck(const Call& call) {
   const std::string& file = call.args[0];
-  const absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(file);
-  std::vector<std::string> errors, warnings, unsupported;
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfiguration(file);
+  std::vector<std::string> errors, warnings;
   if (loaded.ok()) {
     warnings = loaded->warnings;
-    unsupported = loaded->unsupported;
   } else {
     errors = absl::StrSplit(std::string(loaded.status().message()), '\n', absl::SkipEmpty());
   }
@@ -51,23 +55,16 @@ int RunCheck(const Call& call) {
   if (call.format == Format::kJson) {
     std::cout << "{\n\"valid\": " << (loaded.ok() ? "true" : "false")
               << ",\n\"errors\": " << ToJson(errors) << ",\n\"warnings\": " << ToJson(warnings)
-              << ",\n\"unsupported\": " << ToJson(unsupported)
               << ",\n\"config\": " << (loaded.ok() ? ToJson(loaded->config) : "null\n") << "}\n";
     return loaded.ok() ? kYes : kNo;
   }
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
-  for (const std::string& line : unsupported) std::cerr << "unsupported: " << line << "\n";
   if (!loaded.ok()) return kNo;
   if (call.format == Format::kTable) {
     const config::Config& config = loaded->config;
     uint64_t backends = 0;
     for (const config::Service& service : config.services()) backends += service.backends_size();
-    std::cout << file << ": valid";
-    if (!unsupported.empty()) {
-      std::cout << ", but guidewayd " GUIDEWAY_VERSION " cannot serve it yet: "
-                << Counted(unsupported.size(), "place") << " above";
-    }
-    std::cout << "\n"
+    std::cout << (file == "-" ? kStandardInput : file) << ": valid\n"
               << Counted(config.interfaces_size(), "interface") << ", "
               << Counted(config.routes_size(), "route") << ", "
               << Counted(config.services_size(), "service") << ", " << Counted(backends, "backend")
@@ -107,10 +104,10 @@ void ShowWorkers(const google::protobuf::RepeatedPtrField<api::Worker>& list,
   using Align = Table::Align;
   Table workers({{"CORE", Align::kRight},
                  {"RECEIVED", Align::kRight},
-                 {"FORWARDED", Align::kRight},
+                 {"FORWARDED", Align::kRight, 1},
                  {"DROPPED", Align::kRight},
                  {"FLOWS", Align::kRight},
-                 {"OF", Align::kRight},
+                 {"OF", Align::kRight, 2},
                  {"FILL", Align::kRight},
                  {"NOT STORED", Align::kRight}});
   for (const api::Worker& w : list) {
@@ -128,13 +125,13 @@ void ShowWorkers(const google::protobuf::RepeatedPtrField<api::Worker>& list,
 void ShowInterfaces(const google::protobuf::RepeatedPtrField<api::Interface>& list,
                     const Terminal& terminal) {
   using Align = Table::Align;
-  Table interfaces({{"INTERFACE"},
+  Table interfaces({Table::Names("INTERFACE"),
                     {"LINK"},
-                    {"MAC"},
+                    {"MAC", Align::kLeft, 1, Table::Shorten::kNever},
                     {"RECEIVED", Align::kRight},
                     {"SENT", Align::kRight},
                     {"MISSED", Align::kRight},
-                    {"DEVICE"}});
+                    {"DEVICE", Align::kLeft, 2}});
   for (const api::Interface& i : list) {
     interfaces.Add({i.name(),
                     {i.link_up() ? "up" : "down", i.link_up() ? Colour::kGreen : Colour::kRed},
@@ -171,7 +168,9 @@ std::string ConfigurationText(const api::Status& status) {
 std::string OverrideText(const api::Override& override) {
   const std::string name = absl::StrCat(override.service(), "/", override.backend());
   std::vector<std::string> parts;
-  if (override.drained()) parts.push_back(absl::StrCat("drain ", name));
+  if (override.drained()) {
+    parts.push_back(absl::StrCat("drain ", name, override.file_drains() ? " (file: drain)" : ""));
+  }
   if (override.has_weight()) {
     parts.push_back(absl::StrCat("weight ", name, " ", override.weight()));
     if (override.has_file_weight()) {
@@ -182,9 +181,14 @@ std::string OverrideText(const api::Override& override) {
 }
 
 int RunStatus(const Call& call) {
-  api::Status status;
-  if (absl::Status s = ApiClient(call.socket).Get("/v1/status", &status); !s.ok()) return No(s);
-  if (ShowMessage(call, status)) return kYes;
+  ApiClient client(call.socket);
+  TopLook look;
+  if (absl::Status s = client.Get("/v1/status", &look.status); !s.ok()) return No(s);
+  if (ShowMessage(call, look.status)) return kYes;
+  absl::Status more = client.Get("/v1/services", &look.services);
+  if (more.ok()) more = client.Get("/v1/backends", &look.backends);
+  if (!more.ok()) return No(more);
+  const api::Status& status = look.status;
   const Terminal& terminal = call.terminal;
   std::cout << "guidewayd " << status.version() << "  "
             << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
@@ -193,6 +197,9 @@ int RunStatus(const Call& call) {
             << "revision  " << status.revision() << ", " << status.how()
             << (status.who() == status.how() ? "" : absl::StrCat(" by ", status.who())) << " at "
             << status.time().substr(0, 19) << "\n";
+  for (const std::string& problem : StandingProblems(look)) {
+    std::cout << Coloured(absl::StrCat("! ", Printable(problem)), Colour::kRed, terminal) << "\n";
+  }
   for (const api::Override& override : status.overrides()) {
     std::cout << Coloured("by hand:", Colour::kYellow, terminal) << " " << OverrideText(override)
               << "\n";
@@ -210,6 +217,10 @@ int RunStatus(const Call& call) {
   }
   for (const std::string& warning : status.warnings()) {
     std::cout << Coloured("warning:", Colour::kYellow, terminal) << " " << warning << "\n";
+  }
+  for (const std::string& warning : status.history().warnings()) {
+    std::cout << Coloured("warning:", Colour::kYellow, terminal) << " " << Printable(warning)
+              << "\n";
   }
 
   std::cout << "\n";
@@ -229,17 +240,17 @@ int GetServices(const Call& call) {
   if (absl::Status s = ApiClient(call.socket).Get("/v1/services", &list); !s.ok()) return No(s);
   if (ShowMessage(call, list)) return kYes;
   using Align = Table::Align;
-  Table table({{"SERVICE"},
+  Table table({Table::Names("SERVICE"),
                {"VIPS"},
-               {"PROTOCOL"},
+               {"PROTOCOL", Align::kLeft, 2},
                {"PORTS"},
-               {"FORWARDING", Align::kLeft, true},
-               {"SCHEDULER", Align::kLeft, true},
+               {"FORWARDING", Align::kLeft, 4},
+               {"SCHEDULER", Align::kLeft, 4},
                {"UP", Align::kRight},
-               {"PACKETS", Align::kRight},
-               {"BYTES", Align::kRight, true},
+               {"PACKETS", Align::kRight, 1},
+               {"BYTES", Align::kRight, 3},
                {"DROPPED", Align::kRight},
-               {"OPENED", Align::kRight, true},
+               {"OPENED", Align::kRight, 3},
                {"OPEN", Align::kRight}});
   for (const api::Service& s : list.services()) {
     const Colour colour = s.backends_up() == 0             ? Colour::kRed
@@ -265,19 +276,23 @@ int GetServices(const Call& call) {
 }
 
 std::string StateText(const api::Backend& backend) {
-  if (backend.state() == "up" && backend.tenths() < 10) {
+  const std::string& state = backend.state();
+  if (state == "up" && backend.tenths() < 10) {
     return absl::StrCat("up, slow start ", backend.tenths(), "/10");
   }
-  if (backend.state() == "held") {
+  if (state == "held") {
     return absl::StrCat("held ", backend.held_seconds(), "s, was down ", backend.times_down(),
                         " times");
   }
-  if (backend.health_ignored() && backend.state() != "up" && backend.state() != "drain") {
-    return absl::StrCat(backend.state(), ", ignored");
+  if (state == "drain") {
+    absl::string_view by;
+    if (backend.drained_by_hand())
+      by = backend.drained_by_file() ? " (by hand and file)" : " (by hand)";
+    return absl::StrCat("drain", by, backend.down() ? ", down" : "");
   }
-  return backend.drained_by_hand() && backend.state() == "drain" ? "drain (by hand)"
-         : backend.drained_by_hand() ? absl::StrCat(backend.state(), ", drained by hand")
-                                     : backend.state();
+  if (backend.health_ignored() && state != "up") return absl::StrCat(state, ", ignored");
+  if (state == "checking" && backend.share() > 0) return "checking, taken for up";
+  return state;
 }
 
 int GetBackends(const Call& call) {
@@ -285,30 +300,38 @@ int GetBackends(const Call& call) {
   if (absl::Status s = ApiClient(call.socket).Get("/v1/backends", &list); !s.ok()) return No(s);
   if (ShowMessage(call, list)) return kYes;
   using Align = Table::Align;
-  Table table({{"SERVICE"},
-               {"BACKEND"},
-               {"ADDRESS"},
-               {"STATE"},
-               {"HEALTH"},
-               {"WEIGHT", Align::kRight, true},
-               {"SHARE", Align::kRight},
-               {"PACKETS", Align::kRight, true},
-               {"BYTES", Align::kRight, true},
-               {"OPENED", Align::kRight, true},
-               {"OPEN", Align::kRight}});
+  std::vector<Table::Column> columns = {Table::Names("SERVICE"),
+                                        Table::Names("BACKEND"),
+                                        Table::Names("ADDRESS", 2),
+                                        {"STATE"},
+                                        {"HEALTH"},
+                                        {"WEIGHT", Align::kRight, 1},
+                                        {"SHARE", Align::kRight},
+                                        {"PACKETS", Align::kRight, 3},
+                                        {"BYTES", Align::kRight, 4},
+                                        {"OPENED", Align::kRight, 4},
+                                        {"OPEN", Align::kRight}};
+  constexpr ptrdiff_t kRegion = 2;
+  const bool has_regions = std::any_of(list.backends().begin(), list.backends().end(),
+                                       [](const api::Backend& b) { return !b.region().empty(); });
+  if (has_regions) columns.insert(columns.begin() + kRegion, Table::Names("REGION", 1));
+  Table table(std::move(columns));
   for (const api::Backend& b : list.backends()) {
-    table.Add({b.service(),
-               b.name(),
-               b.address(),
-               {StateText(b), ColourOfState(b.state())},
-               b.health().empty() ? "-" : b.health(),
-               b.weight_by_hand() ? absl::StrCat(b.weight(), " (file: ", b.file_weight(), ")")
-                                  : absl::StrCat(b.weight()),
-               HumanPercent(b.share()),
-               HumanCount(b.packets()),
-               HumanBytes(b.bytes()),
-               HumanCount(b.new_flows()),
-               HumanCount(b.active_flows())});
+    std::vector<Table::Cell> row = {b.service(),
+                                    b.name(),
+                                    b.address(),
+                                    {StateText(b), ColourOfState(b.state())},
+                                    b.health().empty() ? "-" : b.health(),
+                                    b.weight_by_hand()
+                                        ? absl::StrCat(b.weight(), " (file: ", b.file_weight(), ")")
+                                        : absl::StrCat(b.weight()),
+                                    HumanPercent(b.share()),
+                                    HumanCount(b.packets()),
+                                    HumanBytes(b.bytes()),
+                                    HumanCount(b.new_flows()),
+                                    HumanCount(b.active_flows())};
+    if (has_regions) row.insert(row.begin() + kRegion, b.region().empty() ? "-" : b.region());
+    table.Add(std::move(row));
   }
   std::cout << table.Render(call.terminal);
   return kYes;
@@ -376,6 +399,9 @@ constexpr struct {
 constexpr Option kGetOptions[] = {
     {"service", "NAME", "flows: of this service"},
     {"backend", "SERVICE/BACKEND", "flows: of this backend"},
+    {"state", "handshake|established|closing|udp", "flows: in this state"},
+    {"older-than", "DURATION", "flows: without a packet for so long, like 90s or 10m"},
+    {"younger-than", "DURATION", "flows: with a packet since then"},
     {"entries", "", "flows: every entry on a line, not counts"},
     {"flow", "PACKET", "flows: the entry of this packet's connection"},
     kWatchOption,
@@ -410,18 +436,21 @@ const api::Backend* Find(const api::BackendList& list, const api::BackendRef& re
   return nullptr;
 }
 
-// Whose new connections a backend has a share of: «web», or «region eu of web».
-std::string PoolText(const api::Backend& backend) {
-  return backend.region().empty()
-             ? backend.service()
-             : absl::StrCat("region ", backend.region(), " of ", backend.service());
+std::string PoolText(const std::string& service, const std::string& region) {
+  return region.empty() ? service : absl::StrCat("region ", region, " of ", service);
 }
 
-// «web-1 50.0%, web-3 50.0%»: who takes new connections of the backend's pool.
-std::string SharesText(const api::BackendList& list, const api::Backend& backend) {
+// Whose new connections a backend has a share of: «web», or «region eu of web».
+std::string PoolText(const api::Backend& backend) {
+  return PoolText(backend.service(), backend.region());
+}
+
+// «web-1 50.0%, web-3 50.0%»: who takes new connections of a service, or of a region of it.
+std::string SharesText(const api::BackendList& list, const std::string& service,
+                       const std::string& region) {
   std::vector<std::string> shares;
   for (const api::Backend& b : list.backends()) {
-    if (PoolText(b) != PoolText(backend) || b.share() <= 0) continue;
+    if (b.service() != service || b.region() != region || b.share() <= 0) continue;
     shares.push_back(absl::StrCat(b.name(), " ", HumanPercent(b.share())));
   }
   constexpr size_t kShown = 10;
@@ -445,13 +474,54 @@ bool ReadBackend(const Call& call, absl::string_view verb, Ref* ref) {
   return true;
 }
 
-void ShowShares(const api::BackendList& list, const api::Backend& backend) {
-  const std::string shares = SharesText(list, backend);
+// The region that stands in for one none of whose backends takes connections. Empty: nobody does,
+// or nobody says.
+std::string StandIn(ApiClient& client, const api::Backend& backend) {
+  api::ServiceList list;
+  if (backend.region().empty() || !client.Get("/v1/services", &list).ok()) return "";
+  for (const api::Service& service : list.services()) {
+    if (service.name() != backend.service()) continue;
+    for (const api::Region& region : service.regions()) {
+      if (region.name() == backend.region()) return region.served_by();
+    }
+  }
+  return "";
+}
+
+// Who takes the new connections that a backend would have a share of.
+void ShowShares(ApiClient& client, const api::BackendList& list, const api::Backend& backend) {
+  std::string shares = SharesText(list, backend.service(), backend.region());
+  if (!shares.empty()) {
+    std::cout << "new connections of " << PoolText(backend) << " now go to " << shares << "\n";
+    return;
+  }
+  const std::string stand_in = StandIn(client, backend);
+  if (!stand_in.empty()) shares = SharesText(list, backend.service(), stand_in);
   if (shares.empty()) {
     std::cout << "nobody takes new connections of " << PoolText(backend) << " now\n";
   } else {
-    std::cout << "new connections of " << PoolText(backend) << " now go to " << shares << "\n";
+    std::cout << "no backend of " << PoolText(backend)
+              << " takes new connections now: they go to region " << stand_in << ", to " << shares
+              << "\n";
   }
+}
+
+// «no connection is open», «17 open connections stay until done; 8 more are closing».
+std::string OpenText(ApiClient& client, const api::Backend& backend) {
+  uint64_t open = backend.active_flows(), closing = 0;
+  api::FlowList list;
+  const std::string path = absl::StrCat(
+      "/v1/flows?", QueryPart("backend", absl::StrCat(backend.service(), "/", backend.name())),
+      "&state=closing");
+  if (open > 0 && client.Get(path, &list).ok()) closing = std::min(open, list.flows());
+  open -= closing;
+  return absl::StrCat(
+      open == 0   ? "no connection is open"
+      : open == 1 ? "1 open connection stays until done"
+                  : absl::StrCat(HumanCount(open), " open connections stay until done"),
+      closing == 0
+          ? ""
+          : absl::StrCat("; ", HumanCount(closing), closing == 1 ? " is closing" : " are closing"));
 }
 
 int ByHand(const Call& call, bool drain) {
@@ -464,6 +534,7 @@ int ByHand(const Call& call, bool drain) {
   if (absl::Status s = client.Post(drain ? "/v1/drain" : "/v1/undrain", ref, &done); !s.ok()) {
     return No(s);
   }
+  ShowWarnings(done.warnings());
   if (absl::Status s = client.Get("/v1/backends", &after); !s.ok()) return No(s);
   const api::Backend* was = Find(before, ref);
   const api::Backend* is = Find(after, ref);
@@ -472,21 +543,30 @@ int ByHand(const Call& call, bool drain) {
 
   const std::string& name = call.args[0];
   if (drain) {
-    std::cout << name << " is drained: it gets no new connections";
+    std::cout << name << (done.changed() ? " is drained" : " was drained already")
+              << ": it gets no new connections";
     if (was != nullptr && was->share() > 0) {
       std::cout << " (it got " << HumanPercent(was->share()) << " of " << PoolText(*is) << "'s)";
     }
-    std::cout << "; " << Counted(is->active_flows(), "open connection")
-              << (is->active_flows() == 1 ? " stays" : " stay") << " until done\n";
+    std::cout << "; " << OpenText(client, *is) << "\n";
+    if (is->active_flows() > 0) {
+      std::cout << "what is open lives in the flow table: a restart of guidewayd before it is done "
+                   "cuts it\n";
+    }
   } else if (is->share() > 0) {
-    std::cout << name << " gets " << HumanPercent(is->share()) << " of " << PoolText(*is)
-              << "'s new connections\n";
+    std::cout << name << (done.changed() ? "" : " was not drained by hand; it") << " gets "
+              << HumanPercent(is->share()) << " of " << PoolText(*is) << "'s new connections\n";
+  } else if (is->state() == "drain") {
+    std::cout << name << " is not drained by hand any more, but it is by the configuration (state: "
+              << "drain), and gets no new connections\n";
   } else {
-    std::cout << name << " is not drained by hand any more; it is " << is->state()
+    std::cout << name
+              << (done.changed() ? " is not drained by hand any more" : " was not drained by hand")
+              << "; it is " << is->state()
               << (is->health().empty() ? "" : absl::StrCat(" (", is->health(), ")"))
               << " with weight " << is->weight() << " and gets no new connections yet\n";
   }
-  ShowShares(after, *is);
+  ShowShares(client, after, *is);
   return kYes;
 }
 
@@ -513,6 +593,7 @@ int RunWeight(const Call& call) {
   api::BackendList list;
   api::Done done;
   if (absl::Status s = client.Post("/v1/weight", body, &done); !s.ok()) return No(s);
+  ShowWarnings(done.warnings());
   if (absl::Status s = client.Get("/v1/backends", &list); !s.ok()) return No(s);
   const api::Backend* is = Find(list, ref);
   if (is == nullptr) return kYes;  // another change has removed it since
@@ -520,8 +601,12 @@ int RunWeight(const Call& call) {
   std::cout << call.args[0] << " has weight " << is->weight()
             << (is->weight_by_hand() ? absl::StrCat(" by hand (file: ", is->file_weight(), ")")
                                      : ", the file's")
-            << "\n";
-  ShowShares(list, *is);
+            << (done.changed() ? "" : ": it had so before, nothing changed") << "\n";
+  if (done.changed() && is->state() == "drain") {
+    std::cout << "it is drained, and its weight counts in the table all the same: some of the "
+                 "others' new connections move\n";
+  }
+  ShowShares(client, list, *is);
   return kYes;
 }
 
@@ -543,24 +628,28 @@ int RunApply(const Call& call) {
   for (const std::string& value : call.Values("max-moved")) {
     const std::optional<std::string> share = ReadPercent(value);
     if (!share) {
-      return WrongCall(absl::StrCat("--max-moved \"", value, "\" is not a share from 0% to 100%"),
-                       "apply");
+      const std::string with_percent = absl::StrCat(value, "%");
+      return WrongCall(
+          absl::StrCat(
+              "--max-moved \"", value, "\" is not a share from 0% to 100%",
+              ReadPercent(with_percent) ? absl::StrCat("; did you mean ", with_percent, "?") : ""),
+          "apply");
     }
     query.push_back(QueryPart("max_moved", *share));
   }
   const std::string path =
       absl::StrCat("/v1/apply", query.empty() ? "" : "?", absl::StrJoin(query, "&"));
-  absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
-  if (!text.ok()) return No(text.status());
+  absl::StatusOr<NamedText> read = ReadConfiguration(call.args[0]);
+  if (!read.ok()) return No(read.status());
   api::ApplyResult result;
   if (absl::Status s =
-          ApiClient(call.socket).PostFile(path, call.args[0], *std::move(text), &result);
+          ApiClient(call.socket).PostFile(path, read->name, std::move(read->text), &result);
       !s.ok()) {
     return No(s);
   }
   ShowWarnings(result.warnings());
   if (ShowMessage(call, result)) return kYes;
-  std::cout << call.args[0] << " is in force as revision " << result.revision() << "\n";
+  std::cout << read->name << " is in force as revision " << result.revision() << "\n";
   if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
   return kYes;
 }
@@ -599,8 +688,13 @@ int RunHistory(const Call& call) {
   api::RevisionList list;
   if (absl::Status s = client.Get("/v1/history", &list); !s.ok()) return No(s);
   if (ShowMessage(call, list)) return kYes;
-  Table table(
-      {{"REVISION", Table::Align::kRight}, {"TIME"}, {"WHO"}, {"HOW"}, {"FILE"}, {"OVERRIDES"}});
+  using Align = Table::Align;
+  Table table({{"REVISION", Align::kRight},
+               {"TIME", Align::kLeft, 0, Table::Shorten::kNever},
+               Table::Names("WHO"),
+               {"HOW", Align::kLeft, 0, Table::Shorten::kMiddle, 30},
+               Table::Names("FILE", 1),
+               {"OVERRIDES", Align::kLeft, 2}});
   for (const api::Revision& r : list.revisions()) {
     std::vector<std::string> overrides;
     for (const api::Override& override : r.overrides()) overrides.push_back(OverrideText(override));
@@ -640,7 +734,10 @@ const Verb kVerbs[] = {
      "Validates a configuration without a daemon, root or huge pages. Errors go to standard "
      "error,\n"
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not.\n\n"
-     "  guideway check /etc/guideway.yaml"},
+     "Files that it names (deny_files, key_file, …) are read too, from its directory on. - is\n"
+     "standard input, <stdin> in errors; relative names then start at the working directory.\n\n"
+     "  guideway check /etc/guideway.yaml\n"
+     "  sed s/100/50/ guideway.yaml | guideway check -"},
     PlanVerb(),
     TableVerb(),
     ReplayVerb(),
@@ -665,16 +762,23 @@ const Verb kVerbs[] = {
      "  events      the latest changes of state, oldest first\n"
      "A flow's age is the time since its last packet; of one that is unconfirmed, that is, was "
      "seen\n"
-     "within one second only, since its first.\n\n"
+     "within one second only, since its first. One that has timed out is about to go, and does "
+     "not\n"
+     "count any more. Times are UTC.\n\n"
      "  guideway get backends\n"
      "  guideway get backends --watch --interval 2s\n"
      "  guideway get flows --backend web/web-1\n"
+     "  guideway get flows --service web --state established --older-than 10m --entries\n"
      "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
-     kGetOptions},
+     kGetOptions, false, false, [](const Call& call) { return call.args[0] == "events"; }},
     TopVerb(),
     {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
      "Takes a backend out of new connections; the open ones stay. Holds over applies, reloads\n"
      "and restarts until undrain, or until the backend leaves the configuration.\n\n"
+     "Which connections it has open only the flow table knows, which is memory: a restart of\n"
+     "guidewayd forgets it, and they go to other backends, which reset them. So wait until "
+     "`guideway\n"
+     "get backends` says 0 open before one.\n\n"
      "  guideway drain web/web-2"},
     {"undrain", "SERVICE/BACKEND", true, 1, RunUndrain, "undo a drain",
      "Gives a backend that was drained by hand new connections again.\n\n"
@@ -691,11 +795,15 @@ const Verb kVerbs[] = {
      "stays\n"
      "as it is: a SIGHUP goes back to that one, and so does a restart if the file has changed\n"
      "since. What was done by hand stays, unless it is discarded.\n\n"
+     "- is standard input. Files that the configuration names are the daemon's: relative names "
+     "start\n"
+     "at the directory of the file that it was started with.\n\n"
      "With --max-moved the daemon plans the change first, and refuses it if a larger share of the\n"
      "new connections of any service would go to another backend than before.\n\n"
      "  guideway apply new.yaml\n"
      "  guideway apply --max-moved 2% new.yaml\n"
-     "  guideway apply --discard-overrides new.yaml",
+     "  guideway apply --discard-overrides new.yaml\n"
+     "  ssh lb-1 guideway apply - < new.yaml",
      kApplyOptions},
     {"history",
      "[REVISION]",
@@ -706,7 +814,7 @@ const Verb kVerbs[] = {
      "Lists the revisions, the newest last: it is in force. A revision is a configuration with "
      "the\n"
      "drains and weights by hand; every apply, reload, rollback, start, drain, undrain and weight\n"
-     "makes one. With REVISION: the text of its configuration.\n\n"
+     "makes one. With REVISION: the text of its configuration. Times are UTC.\n\n"
      "  guideway history\n"
      "  guideway history 12 > old.yaml && guideway plan old.yaml /etc/guideway.yaml",
      {},
@@ -741,13 +849,22 @@ const Verb* FindVerb(absl::string_view name) {
   return verb == std::end(kVerbs) ? nullptr : verb;
 }
 
+// The columns of a terminal that --help is written for, at most; 0 if there is none.
+size_t HelpWidth() {
+  constexpr size_t kMost = 96;
+  return std::min(kMost, Terminal::Stdout().width);
+}
+
 // Two columns; what is too long for the first has a line of its own.
 void PrintRow(std::ostream& out, absl::string_view left, absl::string_view right) {
   constexpr size_t kLeft = 32;
+  const std::string indent(kLeft + 2, ' ');
+  const size_t width = HelpWidth();
+  const std::string text = Filled(right, width > indent.size() ? width - indent.size() : 0);
   out << "  " << left
-      << (left.size() + 2 > kLeft ? absl::StrCat("\n  ", std::string(kLeft, ' '))
+      << (left.size() + 2 > kLeft ? absl::StrCat("\n", indent)
                                   : std::string(kLeft - left.size(), ' '))
-      << right << "\n";
+      << absl::StrReplaceAll(text, {{"\n", absl::StrCat("\n", indent)}}) << "\n";
 }
 
 void PrintVerbs(std::ostream& out, bool live) {
@@ -773,18 +890,47 @@ void PrintHelp(std::ostream& out) {
   PrintVerbs(out, true);
   out << "\nOptions:\n";
   PrintOptions(out, kCommonOptions);
-  out << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n";
+  out << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n\n"
+      << Filled(
+             "A PACKET is written 'tcp 203.0.113.7:40000 > 198.51.100.10:80'. `guideway VERB "
+             "--help` has more, with examples. To begin with:",
+             HelpWidth() == 0 ? 80 : HelpWidth())
+      << "\n\n"
+         "  guideway get backends\n"
+         "  guideway drain web/web-2\n"
+         "  guideway explain 'tcp 203.0.113.7:40000 > 198.51.100.10:80'\n";
 }
 
 void PrintHelp(std::ostream& out, const Verb& verb) {
   out << "usage: guideway " << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments
       << " [OPTION]...\n\n"
-      << verb.help << "\n\nOptions:\n";
+      << Filled(verb.help, HelpWidth()) << "\n\nOptions:\n";
   PrintOptions(out, verb.options);
   PrintOptions(out, kCommonOptions);
 }
 
 using Strings = std::vector<std::string>;
+
+// A negative number is an argument, for the verb to refuse: no option begins with a digit.
+std::vector<po::option> NegativeNumber(Strings& words) {
+  std::vector<po::option> found;
+  if (words[0].size() < 2 || words[0][0] != '-' ||
+      !absl::ascii_isdigit(static_cast<unsigned char>(words[0][1]))) {
+    return found;
+  }
+  po::option& option = found.emplace_back();
+  option.value = option.original_tokens = {words[0]};
+  option.position_key = std::numeric_limits<int>::max();
+  words.erase(words.begin());
+  return found;
+}
+
+// The verb of a call that could not be understood.
+const Verb* VerbOf(int argc, char** argv) {
+  const Verb* verb = nullptr;
+  for (int i = 1; i < argc && verb == nullptr; ++i) verb = FindVerb(argv[i]);
+  return verb;
+}
 
 // Moves the options that only some verbs take into the call. If one of them is not the verb's, or
 // came too often, says so and returns false.
@@ -811,8 +957,7 @@ bool TakeOptions(const po::variables_map& parsed, const Verb& verb, Call* call) 
 }
 
 int UnknownOption(const std::string& name, int argc, char** argv) {
-  const Verb* of = nullptr;
-  for (int i = 1; i < argc && of == nullptr; ++i) of = FindVerb(argv[i]);
+  const Verb* of = VerbOf(argc, argv);
   Strings known;
   for (const Option& option : kCommonOptions) known.push_back(absl::StrCat("--", option.name));
   for (const Option& option : of == nullptr ? absl::Span<const Option>() : of->options) {
@@ -850,14 +995,19 @@ int Main(int argc, char** argv) {
   po::variables_map parsed;
   try {
     const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
-    po::store(
-        po::command_line_parser(argc, argv).options(options).positional(words).style(style).run(),
-        parsed);
+    po::store(po::command_line_parser(argc, argv)
+                  .options(options)
+                  .positional(words)
+                  .style(style)
+                  .extra_style_parser(NegativeNumber)
+                  .run(),
+              parsed);
     po::notify(parsed);
   } catch (const po::unknown_option& e) {
     return UnknownOption(e.get_option_name(), argc, argv);
   } catch (const po::error& e) {
-    return WrongCall(e.what());
+    const Verb* of = VerbOf(argc, argv);
+    return WrongCall(e.what(), of == nullptr ? "" : of->name);
   }
 
   Call call;
@@ -876,6 +1026,11 @@ int Main(int argc, char** argv) {
   if (verb == nullptr) {
     Strings known;
     for (const Verb& v : kVerbs) known.emplace_back(v.name);
+    if (name == "help") {  // as many programs have it
+      const Verb* of = call.args.empty() ? nullptr : FindVerb(call.args[0]);
+      of == nullptr ? PrintHelp(std::cout) : PrintHelp(std::cout, *of);
+      return kYes;
+    }
     return WrongCall(absl::StrCat("there is no verb \"", name, "\"", Suggestion(name, known)));
   }
   if (parsed.count("help") > 0) {

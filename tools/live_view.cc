@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -193,29 +194,36 @@ absl::Time Next(absl::Time last, absl::Duration interval) {
   return std::max(last + interval, absl::Now());
 }
 
-int ShowInPlace(const Pace& pace, LiveView& view) {
+// As events have it.
+std::string ClockText(absl::Time time) {
+  return absl::FormatTime("%H:%M:%S", time, absl::UTCTimeZone());
+}
+
+// The last refresh that counted; Ok if somebody ended it.
+absl::Status ShowInPlace(const Pace& pace, LiveView& view) {
   Screen screen;
-  std::string trouble;
+  absl::Status status;
   uint64_t shown = 0;
-  absl::Time last = absl::Now();
+  absl::Time last = absl::Now(), refreshed = last;
   for (;;) {
     resized = 0;
-    Terminal terminal = SizedTerminal();
+    const Terminal terminal = SizedTerminal();
     std::string text;
-    if (!trouble.empty()) {
-      text = Coloured(absl::StrCat("cannot reach guidewayd, trying again: ", trouble), Colour::kRed,
-                      terminal) +
+    Terminal rest = terminal;
+    if (!status.ok()) {
+      text = Coloured(absl::StrCat("not refreshed since ", ClockText(refreshed), ": ",
+                                   Printable(status.message())),
+                      Colour::kRed, terminal) +
              "\n";
-      if (terminal.height > 1) --terminal.height;
+      if (rest.height > 1) --rest.height;
     }
-    absl::StrAppend(&text, view.Text(terminal));
-    if (!trouble.empty()) ++terminal.height;
+    absl::StrAppend(&text, view.Text(rest));
     Screen::Show(text, terminal);
-    if (++shown == pace.count) return kYes;
+    if (++shown == pace.count) return status;
     const absl::Time next = Next(last, pace.interval);
     while (resized == 0 && absl::Now() < next) {
       char key = 0;
-      if (!screen.Wait(next, &key) || key == 'q' || key == 'Q') return kYes;
+      if (!screen.Wait(next, &key) || key == 'q' || key == 'Q') return absl::OkStatus();
       if (key != 0) {
         view.Key(key);
         break;
@@ -226,27 +234,31 @@ int ShowInPlace(const Pace& pace, LiveView& view) {
       continue;
     }
     last = next;
-    const absl::Status status = view.Refresh(SizedTerminal());
-    trouble = status.ok() ? "" : Printable(status.message());
+    status = view.Refresh(SizedTerminal());
+    if (status.ok()) refreshed = absl::Now();
   }
 }
 
-int ShowBlocks(const Call& call, const Pace& pace, LiveView& view) {
+// Likewise.
+absl::Status ShowBlocks(const Call& call, const Pace& pace, LiveView& view) {
   const char* between = call.format == Format::kTable  ? "\n"
                         : call.format == Format::kYaml ? "---\n"
                                                        : "";
   absl::Time last = absl::Now();
   absl::Status status;
-  for (uint64_t shown = 0;;) {
+  bool any = false;
+  for (uint64_t tried = 0;;) {
     const std::string text = status.ok() ? view.Text(Terminal()) : "";
     if (!text.empty()) {
-      std::cout << (shown > 0 ? between : "") << text << std::flush;
-      if (!std::cout || ++shown == pace.count) return kYes;  // Main says that it could not write
+      std::cout << (any ? between : "") << text << std::flush;
+      if (!std::cout) return absl::OkStatus();  // Main says that it could not write
+      any = true;
     }
+    if ((!text.empty() || !status.ok()) && ++tried == pace.count) return status;
+    if (!status.ok()) std::cerr << status.message() << std::endl;
     last = Next(last, pace.interval);
     absl::SleepFor(last - absl::Now());
     status = view.Refresh(Terminal());
-    if (!status.ok()) std::cerr << status.message() << std::endl;
   }
 }
 
@@ -278,6 +290,7 @@ class WatchView final : public LiveView {
       return absl::UnavailableError(absl::StripSuffix(why, "\n"));
     }
     text_ = out.str();
+    refreshed_ = absl::Now();
     return absl::OkStatus();
   }
 
@@ -285,33 +298,49 @@ class WatchView final : public LiveView {
     if (terminal.width == 0) return text_;
     std::string what = absl::StrCat("guideway ", verb_.name);
     for (const std::string& arg : call_.args) absl::StrAppend(&what, " ", arg);
-    absl::StrAppend(&what, "  ", absl::FormatTime("%H:%M:%S", absl::Now(), absl::LocalTimeZone()),
-                    "  q quits");
-    return absl::StrCat(Coloured(what, Colour::kDim, terminal), "\n", text_);
+    absl::StrAppend(&what, "  ", ClockText(refreshed_), "  q quits");
+    return absl::StrCat(Coloured(what, Colour::kDim, terminal), "\n", Lines(terminal));
   }
 
   int status() const { return status_; }
 
  private:
+  // What there is room for under the first line, if it is the end that matters; else all.
+  std::string Lines(const Terminal& terminal) const {
+    if (verb_.newest_last == nullptr || !verb_.newest_last(call_)) return text_;
+    std::vector<absl::string_view> lines = absl::StrSplit(absl::StripSuffix(text_, "\n"), '\n');
+    if (lines.size() + 1 <= terminal.height) return text_;
+    const size_t shown = terminal.height > 2 ? terminal.height - 2 : 1;
+    const size_t left_out = lines.size() - shown;
+    lines.erase(lines.begin(), lines.begin() + static_cast<ptrdiff_t>(left_out));
+    const std::string earlier =
+        terminal.height > 2
+            ? Coloured(absl::StrCat("… ", left_out, " earlier"), Colour::kDim, terminal) + "\n"
+            : "";
+    return absl::StrCat(earlier, absl::StrJoin(lines, "\n"), "\n");
+  }
+
   Call call_;
   const Verb& verb_;
   std::string text_;
+  absl::Time refreshed_;
   int status_ = kYes;  // of the last run
 };
 
 }  // namespace
 
-int ShowLive(const Call& call, LiveView& view) {
+int ShowLive(const Call& call, absl::string_view verb, LiveView& view) {
   const absl::StatusOr<Pace> pace = PaceOf(call);
-  if (!pace.ok()) return WrongCall(pace.status().message());
+  if (!pace.ok()) return WrongCall(pace.status().message(), verb);
   const bool in_place = InPlace(call);
-  if (absl::Status s = view.Refresh(in_place ? SizedTerminal() : Terminal()); !s.ok()) return No(s);
-  return in_place ? ShowInPlace(*pace, view) : ShowBlocks(call, *pace, view);
+  absl::Status s = view.Refresh(in_place ? SizedTerminal() : Terminal());
+  if (s.ok()) s = in_place ? ShowInPlace(*pace, view) : ShowBlocks(call, *pace, view);
+  return s.ok() ? kYes : No(s);
 }
 
 int Watch(const Call& call, const Verb& verb) {
   WatchView view(call, verb);
-  const int status = ShowLive(call, view);
+  const int status = ShowLive(call, verb.name, view);
   return status == kNo ? view.status() : status;
 }
 

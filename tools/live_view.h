@@ -2,7 +2,7 @@
 //
 // On a terminal it takes the alternate screen, fits its size and follows it, and leaves it as it
 // found it: at `q`, at Ctrl-C (exit status 0), Ctrl-Z, and when a signal ends the program. While
-// the daemon cannot be reached it says so, keeps what it had, and goes on when the daemon is back.
+// there is no answer, or a refusal, it says why, keeps what it had, and goes on.
 //
 // Blocks, for pipes, files, dumb terminals, and every format but tables, are whole and plain.
 #ifndef GUIDEWAY_TOOLS_LIVE_VIEW_H_
@@ -33,9 +33,10 @@ inline constexpr Option kIntervalOption = {"interval", "TIME",
                                            "how often, such as 2s; 1s if not given"};
 inline constexpr Option kCountOption = {"count", "N", "end after so many times"};
 
-// Shows `view` until it is ended, or --count times. The exit status; kNo if the first Refresh
-// fails. A Text that is empty does not count, and is not a block.
-int ShowLive(const Call& call, LiveView& view);
+// Shows `view` until it is ended, or --count times, of a call of `verb`. The exit status; kNo if
+// the first Refresh fails, or the last of --count. One that fails counts; a Text that is empty does
+// not, and is not a block.
+int ShowLive(const Call& call, absl::string_view verb, LiveView& view);
 
 // The option --watch, and what it does: runs a verb that shows something again and again.
 inline constexpr Option kWatchOption = {"watch", "", "again and again, until q or Ctrl-C"};

@@ -9,6 +9,8 @@
 #include "absl/strings/str_split.h"
 #include "control/compile.h"
 #include "control/config/config.h"
+#include "control/config/diagnostics.h"
+#include "tools/configuration.h"
 
 namespace guideway {
 namespace {
@@ -16,15 +18,17 @@ namespace {
 constexpr MacAddress kOwnMac = {{2, 0, 0, 0, 0, 0x01}};
 constexpr MacAddress kNextHopMac = {{2, 0, 0, 0, 0, 0xfe}};
 
-// «a, b, c and 17 more»
+// «a, b, c and 17 more; did you mean a?»
 template <typename Messages>
-std::string Names(const Messages& messages) {
+std::string Names(const std::string& found, const Messages& messages) {
   constexpr int kShown = 20;
   std::vector<std::string> names;
-  for (int i = 0; i < std::min(kShown, messages.size()); ++i) names.push_back(messages[i].name());
-  const int more = messages.size() - static_cast<int>(names.size());
+  for (const auto& message : messages) names.push_back(message.name());
+  const std::string suggestion = Suggestion(found, names);
+  const int more = std::max(0, messages.size() - kShown);
+  names.resize(names.size() - static_cast<size_t>(more));
   return absl::StrCat(names.empty() ? "none" : absl::StrJoin(names, ", "),
-                      more > 0 ? absl::StrCat(" and ", more, " more") : "");
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "", suggestion);
 }
 
 absl::Status Find(const config::Config& config, const std::string& name,
@@ -42,10 +46,11 @@ absl::Status Find(const config::Config& config, const std::string& name,
       return absl::OkStatus();
     }
     return absl::OutOfRangeError(absl::StrCat("service ", parts[0], " has no backend \"", parts[1],
-                                              "\"; it has ", Names(services[s].backends())));
+                                              "\"; it has ",
+                                              Names(parts[1], services[s].backends())));
   }
-  return absl::OutOfRangeError(
-      absl::StrCat("there is no service \"", parts[0], "\"; there are ", Names(services)));
+  return absl::OutOfRangeError(absl::StrCat("there is no service \"", parts[0], "\"; there are ",
+                                            Names(parts[0], services)));
 }
 
 std::vector<InterfaceStatus> InterfacesOf(const config::Config& config) {
@@ -76,7 +81,7 @@ RouteList NextHops(const config::Config& config) {
 
 absl::StatusOr<Offline> LoadOffline(const std::string& config_file,
                                     const std::vector<std::string>& down) {
-  absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(config_file);
+  absl::StatusOr<LoadedConfig> loaded = LoadConfiguration(config_file);
   if (!loaded.ok()) return loaded.status();
   const auto shared = std::make_shared<const LoadedConfig>(*std::move(loaded));
   const config::Config& config = shared->config;
@@ -88,9 +93,7 @@ absl::StatusOr<Offline> LoadOffline(const std::string& config_file,
   CompileInput input;
   input.loaded = shared;
   input.routes = NextHops(config);
-  const absl::StatusOr<uint64_t> seed = ReadHashSeed(config, config_file);
-  if (!seed.ok()) return seed.status();
-  input.hash_seed = *seed;
+  input.hash_seed = shared->hash_seed;
   BackendId next_id = 0;
   for (int s = 0; s < config.services_size(); ++s) {
     ServiceFacts& facts = input.services.emplace_back();

@@ -29,8 +29,8 @@ struct Offline {
   std::vector<std::string> interfaces;  // names, by index
 };
 
-// `down`: backends, as SERVICE/BACKEND. A kOutOfRange names one that is not there, and what is; any
-// other error is about the configuration.
+// `config_file` as in tools/configuration.h. `down`: backends, as SERVICE/BACKEND. A kOutOfRange
+// names one that is not there, and what is; any other error is about the configuration.
 absl::StatusOr<Offline> LoadOffline(const std::string& config_file,
                                     const std::vector<std::string>& down);
 

@@ -10,17 +10,19 @@
 #include <cmath>
 #include <cstdlib>
 #include <cwchar>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace guideway {
 namespace {
 
 constexpr size_t kGap = 2;        // between columns
-constexpr size_t kReadable = 15;  // a column is not shortened below this while one can be spared
-constexpr size_t kNarrowest = 6;  // nor below this at all
+constexpr size_t kNarrowest = 6;  // a column is not made narrower than this
 
 // Speaks UTF-8 on this thread while it lives, whatever the locale of the user.
 class Utf8 {
@@ -143,6 +145,52 @@ std::string Cut(absl::string_view line, size_t width) {
   return absl::StrCat(out, width > 0 ? "…" : "", colours_after);
 }
 
+std::string CutMiddle(absl::string_view text, size_t width) {
+  if (Width(text) <= width || width < 3) return Cut(text, width);
+  // Of what is left both ends have half; characters are kept whole.
+  std::vector<std::pair<absl::string_view, size_t>> characters;
+  ForEachCharacter(text, [&](absl::string_view bytes, int columns) {
+    characters.emplace_back(bytes, columns < 0 ? 1 : static_cast<size_t>(columns));
+  });
+  const size_t tail_room = (width - 1) / 2;
+  size_t tail = characters.size(), tail_columns = 0;
+  // One that takes no column belongs to the one before it.
+  for (size_t i = characters.size(), columns = 0; i-- > 0;) {
+    columns += characters[i].second;
+    if (columns > tail_room) break;
+    if (characters[i].second == 0) continue;
+    tail = i;
+    tail_columns = columns;
+  }
+  std::string out = Cut(text, width - tail_columns);
+  for (; tail < characters.size(); ++tail) absl::StrAppend(&out, characters[tail].first);
+  return out;
+}
+
+std::string Filled(absl::string_view text, size_t width) {
+  if (width == 0) return std::string(text);
+  std::vector<std::string> lines;
+  size_t columns = 0;  // of the last line, while its paragraph goes on
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (line.empty() || line[0] == ' ') {
+      lines.emplace_back(line);
+      columns = 0;
+      continue;
+    }
+    for (const absl::string_view word : absl::StrSplit(line, ' ')) {
+      const size_t wide = Width(word);
+      if (columns > 0 && columns + 1 + wide <= width) {
+        absl::StrAppend(&lines.back(), " ", word);
+        columns += 1 + wide;
+      } else {
+        lines.emplace_back(word);
+        columns = wide;
+      }
+    }
+  }
+  return absl::StrJoin(lines, "\n");
+}
+
 void Table::Add(std::vector<Cell> row) {
   for (Cell& cell : row) {
     if (!IsPlain(cell.text)) cell.text = Printable(cell.text);
@@ -164,21 +212,26 @@ std::string Coloured(absl::string_view text, Colour colour, const Terminal& term
 }
 
 std::string Table::Render(const Terminal& terminal) const {
-  std::vector<size_t> widths, shown;  // of all columns; which of them are shown
-  size_t total = 0;
+  std::vector<size_t> natural, widths, shown;  // of all columns; which of them are shown
   for (size_t c = 0; c < columns_.size(); ++c) {
     size_t width = Width(columns_[c].heading);
     for (const auto& row : rows_) width = std::max(width, Width(row[c].text));
-    widths.push_back(width);
+    natural.push_back(width);
     shown.push_back(c);
-    total += width + (c > 0 ? kGap : 0);
   }
+  size_t total = 0;
+  const auto all_whole = [&] {
+    widths = natural;
+    total = shown.empty() ? 0 : (shown.size() - 1) * kGap;
+    for (size_t c : shown) total += widths[c];
+  };
   const auto too_wide = [&] { return terminal.width > 0 && total > terminal.width; };
-  const auto shorten = [&](size_t least) {
+  const auto shorten = [&](auto least) {
     while (too_wide()) {
       size_t widest = columns_.size();
       for (size_t c : shown) {
-        if (columns_[c].align == Align::kRight || widths[c] <= least) continue;
+        if (columns_[c].align == Align::kRight || columns_[c].shorten == Shorten::kNever) continue;
+        if (widths[c] <= least(columns_[c])) continue;
         if (widest == columns_.size() || widths[c] > widths[widest]) widest = c;
       }
       if (widest == columns_.size()) break;
@@ -186,13 +239,21 @@ std::string Table::Render(const Terminal& terminal) const {
       --total;
     }
   };
-  shorten(kReadable);
-  for (size_t i = shown.size(); i-- > 0 && too_wide();) {
-    if (!columns_[shown[i]].spare) continue;
-    total -= widths[shown[i]] + kGap;
-    shown.erase(shown.begin() + static_cast<ptrdiff_t>(i));
+  const auto readable = [](const Column& column) { return column.readable; };
+  all_whole();
+  shorten(readable);
+  while (too_wide()) {
+    // The last of those that can be spared most easily.
+    const auto spared = std::max_element(shown.rbegin(), shown.rend(), [&](size_t a, size_t b) {
+      return columns_[a].spare < columns_[b].spare;
+    });
+    if (spared == shown.rend() || columns_[*spared].spare == 0) break;
+    shown.erase(std::next(spared).base());
+    // Its room is the others'.
+    all_whole();
+    shorten(readable);
   }
-  shorten(kNarrowest);
+  shorten([](const Column&) { return kNarrowest; });
 
   std::string out;
   const auto add_line = [&](const std::vector<Cell>& cells) {
@@ -205,7 +266,9 @@ std::string Table::Render(const Terminal& terminal) const {
         room -= kGap;
       }
       const size_t width = std::min(widths[c], room);
-      const std::string text = Cut(cells[c].text, width);
+      const std::string text = columns_[c].shorten == Shorten::kMiddle
+                                   ? CutMiddle(cells[c].text, width)
+                                   : Cut(cells[c].text, width);
       const std::string padding(width - std::min(width, Width(text)), ' ');
       const std::string coloured = Coloured(text, cells[c].colour, terminal);
       line += columns_[c].align == Align::kRight ? padding + coloured : coloured + padding;

@@ -31,17 +31,28 @@ struct Terminal {
 enum class Colour { kNone, kGreen, kYellow, kRed, kDim };
 
 // Rows under headings, a column as wide as its widest cell. When they are too wide for the
-// terminal, the widest columns of text are shortened, with «…» where something is missing; then
-// spare columns are left out, the last one first; then text is shortened further. What is still too
-// wide is cut at the edge. Cells show what Printable makes of them.
+// terminal, the widest columns of text are shortened as far as they are readable, with «…» where
+// something is missing; then spare columns are left out; then text is shortened further. What is
+// still too wide is cut at the edge. Cells show what Printable makes of them.
 class Table {
  public:
   enum class Align { kLeft, kRight };
+  // What may be missing of a text: its end; its middle, where the end tells it from others, as in
+  // names and addresses; nothing.
+  enum class Shorten { kEnd, kMiddle, kNever };
   struct Column {
     std::string heading;
-    Align align = Align::kLeft;
-    bool spare = false;
+    Align align = Align::kLeft;  // to the right: numbers, which are never shortened
+    // 0: is always there. Of the others the largest goes first, of equal ones the last.
+    int spare = 0;
+    Shorten shorten = Shorten::kEnd;
+    // It is not made narrower than this while another can be spared.
+    size_t readable = 15;
   };
+  // Of names, addresses, paths.
+  static Column Names(std::string heading, int spare = 0) {
+    return {std::move(heading), Align::kLeft, spare, Shorten::kMiddle};
+  }
   struct Cell {
     Cell(std::string t, Colour c = Colour::kNone) : text(std::move(t)), colour(c) {}
     Cell(const char* t) : text(t) {}
@@ -70,6 +81,12 @@ std::string Printable(absl::string_view text);
 // A line of printable text and colours, cut to so many columns, the last of them «…» if something
 // is missing.
 std::string Cut(absl::string_view line, size_t width);
+// Printable text without colours, cut likewise, but in the middle: «edge-ams-…-042».
+std::string CutMiddle(absl::string_view text, size_t width);
+
+// Text whose paragraphs are lines that begin without a space: those are filled anew to so many
+// columns, all other lines stay. 0: nothing is changed.
+std::string Filled(absl::string_view text, size_t width);
 
 std::string Coloured(absl::string_view text, Colour colour, const Terminal& terminal);
 

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "control/api/api.pb.h"
-#include "control/config/config.h"
 #include "control/plan.h"
 #include "tools/api_client.h"
+#include "tools/configuration.h"
 #include "tools/offline.h"
 #include "tools/verbs.h"
 
@@ -24,9 +24,35 @@ Colour ColourOf(absl::string_view change) {
 
 // «weight: 100, now 50»
 std::string Text(const api::Change& change) {
+  if (!change.contents().empty()) return absl::StrCat(change.key(), ": ", change.contents());
   if (change.from().empty()) return absl::StrCat(change.key(), ": now ", change.to());
   if (change.to().empty()) return absl::StrCat(change.key(), ": no longer ", change.from());
   return absl::StrCat(change.key(), ": ", change.from(), ", now ", change.to());
+}
+
+// «drain web/web-1, weight web/web-2 50 and 3 more»
+std::string Text(const google::protobuf::RepeatedPtrField<api::Override>& overrides) {
+  constexpr size_t kShown = 20;
+  std::vector<std::string> texts;
+  for (const api::Override& one : overrides) {
+    const std::string name = absl::StrCat(one.service(), "/", one.backend());
+    if (one.drained()) texts.push_back(absl::StrCat("drain ", name));
+    if (one.has_weight()) texts.push_back(absl::StrCat("weight ", name, " ", one.weight()));
+  }
+  const size_t more = texts.size() > kShown ? texts.size() - kShown : 0;
+  texts.resize(texts.size() - more);
+  return absl::StrCat(absl::StrJoin(texts, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "");
+}
+
+// What becomes of what was done by hand, a part each.
+void AddOverrides(const api::Plan& plan, std::vector<std::string>* parts) {
+  if (!plan.overrides_undone().empty()) {
+    parts->push_back(absl::StrCat("no longer by hand: ", Text(plan.overrides_undone())));
+  }
+  if (!plan.overrides_restored().empty()) {
+    parts->push_back(absl::StrCat("by hand again: ", Text(plan.overrides_restored())));
+  }
 }
 
 std::string OpenText(uint64_t open) {
@@ -68,6 +94,11 @@ void ShowPlan(const api::Plan& plan, const Terminal& terminal) {
     std::cout << Coloured(note, Colour::kYellow, terminal) << "\n";
   }
   for (const api::Change& change : plan.settings()) std::cout << Text(change) << "\n";
+  std::vector<std::string> overrides;
+  AddOverrides(plan, &overrides);
+  for (const std::string& what : overrides) {
+    std::cout << Coloured(what, Colour::kYellow, terminal) << "\n";
+  }
   uint64_t unchanged = 0;
   for (const api::ServicePlan& service : plan.services()) {
     if (service.change() == "unchanged" && service.moved() == 0) {
@@ -79,28 +110,40 @@ void ShowPlan(const api::Plan& plan, const Terminal& terminal) {
   if (unchanged > 0) std::cout << Counted(unchanged, "service") << " unchanged\n";
   if (plan.open_connections() > 0) {
     std::cout << Counted(plan.open_connections(), "open connection")
-              << " on backends that go away\n";
+              << (plan.open_connections() == 1 ? " is cut\n" : " are cut\n");
   }
   for (const std::string& key : plan.needs_restart()) {
     std::cout << Coloured("takes a restart: ", Colour::kYellow, terminal) << key
               << " cannot change while guidewayd runs\n";
   }
+  for (const std::string& line : plan.host_cannot()) {
+    std::cout << Coloured("and would fail after one: ", Colour::kRed, terminal) << Printable(line)
+              << "\n";
+  }
 }
 
+// What a running daemon would refuse is a «no».
 int Show(const Call& call, const api::Plan& plan) {
-  if (ShowMessage(call, plan)) return kYes;
+  const int status = plan.needs_restart().empty() ? kYes : kNo;
+  if (ShowMessage(call, plan)) return status;
   ShowPlan(plan, call.terminal);
   for (const std::string& warning : plan.warnings()) std::cerr << "warning: " << warning << "\n";
-  return kYes;
+  return status;
 }
+
+constexpr Option kOptions[] = {
+    {"discard-overrides", "", "with one file: as if drains and weights by hand were undone, too"},
+};
 
 // Against what is in force.
 int Live(const Call& call) {
-  absl::StatusOr<std::string> text = ReadConfigFile(call.args[0]);
-  if (!text.ok()) return No(text.status());
+  absl::StatusOr<NamedText> read = ReadConfiguration(call.args[0]);
+  if (!read.ok()) return No(read.status());
   api::Plan plan;
   const absl::Status s =
-      ApiClient(call.socket).PostFile("/v1/plan", call.args[0], *std::move(text), &plan);
+      ApiClient(call.socket)
+          .PostFile(call.Has("discard-overrides") ? "/v1/plan?discard_overrides=true" : "/v1/plan",
+                    read->name, std::move(read->text), &plan);
   return s.ok() ? Show(call, plan) : No(s);
 }
 
@@ -110,14 +153,24 @@ int RunPlan(const Call& call) {
     return WrongCall(absl::StrCat("\"", call.args[2], "\" is one argument too many for plan"),
                      "plan");
   }
+  if (call.Has("discard-overrides")) {
+    return WrongCall("--discard-overrides has no effect with two files", "plan");
+  }
+  if (call.args[0] == "-" && call.args[1] == "-") {
+    return WrongCall("standard input can be only one of the two", "plan");
+  }
   const absl::StatusOr<Offline> before = LoadOffline(call.args[0], {});
   const absl::StatusOr<Offline> after = LoadOffline(call.args[1], {});
   for (const auto* side : {&before, &after}) {
     if (!side->ok()) return No(side->status());
   }
-  api::Plan plan = MakePlan({&before->loaded->config, before->snapshot.get()},
-                            {&after->loaded->config, after->snapshot.get()},
-                            [](BackendId) { return uint64_t{0}; });
+  const std::string &file_before = call.args[0], &file_after = call.args[1];
+  const auto files_before = ReadNamedFiles(before->loaded->config, file_before);
+  const auto files_after = ReadNamedFiles(after->loaded->config, file_after);
+  api::Plan plan =
+      MakePlan({&before->loaded->config, before->snapshot.get(), &files_before, file_before},
+               {&after->loaded->config, after->snapshot.get(), &files_after, file_after},
+               [](BackendId) { return uint64_t{0}; });
   for (const std::string& warning : after->loaded->warnings) plan.add_warnings(warning);
   return Show(call, plan);
 }
@@ -157,7 +210,11 @@ std::string PlanSummary(const api::Plan& plan) {
                                  "'s new connections move",
                                  plan.services_size() > 1 ? ", the most of any service's" : ""));
   }
-  Add(plan.open_connections(), "open connection", "on backends that go away", &parts);
+  if (plan.newly_denied_ipv4() + plan.newly_denied_ipv6() > 0) {
+    parts.push_back("more addresses are denied");
+  }
+  Add(plan.open_connections(), "open connection", "cut", &parts);
+  AddOverrides(plan, &parts);
   return absl::StrJoin(parts, "; ");
 }
 
@@ -174,11 +231,18 @@ Verb PlanVerb() {
           "changed, and of each service the share of new connections that goes to another\n"
           "backend than before, and the least that could. Nothing is changed by it.\n\n"
           "With one file: against what the running daemon has in force, with the health of the\n"
-          "moment (backends that are new are taken to be up), and with the open connections of\n"
-          "backends that go away. With two it needs no daemon, and takes all to be up. Exit\n"
-          "status 1 if a file is no valid configuration.\n\n"
+          "moment (backends that are new are taken to be up), and with the open connections that\n"
+          "would be cut. With two it needs no daemon, and takes all to be up. Changes in files "
+          "that\n"
+          "the configuration names are told, too; of keys only that they change.\n\n"
+          "Exit status 1 if a file is no valid configuration, or if a running daemon would refuse\n"
+          "the change because it takes a restart.\n\n"
+          "- is standard input. Files that it names are looked for where the command runs, with\n"
+          "one file beside the daemon's own configuration.\n\n"
           "  guideway plan new.yaml\n"
-          "  guideway plan /etc/guideway.yaml new.yaml",
+          "  guideway plan /etc/guideway.yaml new.yaml\n"
+          "  guideway history 12 | guideway plan - /etc/guideway.yaml",
+      .options = kOptions,
       .more_arguments = true,
       .also_live = true};
 }

@@ -21,7 +21,7 @@ namespace guideway {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"config", "FILE", "a configuration"},
+    {"config", "FILE", "a configuration; - is standard input"},
     {"in", "A.pcap", "what was received: pcap or pcapng, of Ethernet; - is standard input"},
     {"out", "B.pcap", "what would be sent; not written if not given"},
     {"down", "SERVICE/BACKEND", "a backend that is down; all others are up", true},
@@ -222,8 +222,8 @@ void Replay::ShowSummary(const Call& call) const {
   }
   std::cout << verdicts.Render(call.terminal);
   if (by_backend_.empty()) return;
-  Table backends({{"SERVICE"},
-                  {"BACKEND"},
+  Table backends({Table::Names("SERVICE"),
+                  Table::Names("BACKEND"),
                   {"FORWARDED", Align::kRight},
                   {"REPLIED", Align::kRight},
                   {"DROPPED", Align::kRight}});
@@ -241,6 +241,9 @@ void Replay::ShowSummary(const Call& call) const {
 int RunReplay(const Call& call) {
   if (!call.Has("config") || !call.Has("in")) {
     return Wrong("replay needs --config FILE and --in A.pcap");
+  }
+  if (call.Values("config")[0] == "-" && call.Values("in")[0] == "-") {
+    return Wrong("standard input can be only one of --config and --in");
   }
   const absl::StatusOr<Offline> offline =
       LoadOffline(call.Values("config")[0], call.Values("down"));

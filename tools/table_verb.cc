@@ -12,7 +12,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "control/config/config.h"
+#include "control/config/diagnostics.h"
 #include "control/config/rules.pb.h"
+#include "tools/configuration.h"
 #include "tools/made_up_pool.h"
 #include "tools/table_report.h"
 #include "tools/verbs.h"
@@ -21,7 +23,7 @@ namespace guideway {
 namespace {
 
 constexpr Option kOptions[] = {
-    {"config", "FILE", "a configuration"},
+    {"config", "FILE", "a configuration; - is standard input"},
     {"service", "NAME", "which of its services"},
     {"region", "NAME", "which region of the service, if it is geographic"},
     {"backends", "N", "a made-up pool of N backends, 1 to 65535"},
@@ -117,7 +119,7 @@ std::optional<std::set<size_t>> ReadNames(const Call& call, const std::string& o
     const auto it = std::lower_bound(names.begin(), names.end(), name);
     if (it == names.end() || *it != name) {
       Wrong(absl::StrCat("--", option, ": ", question.subject, " has no backend \"", name,
-                         "\"; it has ", Listed(names)));
+                         "\"; it has ", Listed(names), Suggestion(name, names)));
       return std::nullopt;
     }
     named.insert(static_cast<size_t>(it - names.begin()));
@@ -130,7 +132,7 @@ int AskFile(const Call& call, Question* question) {
     return Wrong("table needs both --config FILE and --service NAME");
   }
   const std::string file = call.Values("config")[0], name = call.Values("service")[0];
-  const absl::StatusOr<LoadedConfig> loaded = LoadConfigFile(file);
+  const absl::StatusOr<LoadedConfig> loaded = LoadConfiguration(file);
   if (!loaded.ok()) return No(loaded.status());
   const config::Config& config = loaded->config;
   const auto service =
@@ -138,7 +140,8 @@ int AskFile(const Call& call, Question* question) {
                    [&](const config::Service& service) { return service.name() == name; });
   if (service == config.services().end()) {
     return Wrong(absl::StrCat(file, " has no service \"", name, "\"; it has ",
-                              Listed(NamesOf(config.services()))));
+                              Listed(NamesOf(config.services())),
+                              Suggestion(name, NamesOf(config.services()))));
   }
   if (!UsesTable(*service)) {
     return Wrong(absl::StrCat("service ", name, " has the scheduler ",
@@ -148,13 +151,11 @@ int AskFile(const Call& call, Question* question) {
   std::string why;
   const std::optional<std::string> region = ChooseRegion(call, *service, &why);
   if (!region) return Wrong(why);
-  const absl::StatusOr<uint64_t> seed = ReadHashSeed(config, file);
-  if (!seed.ok()) return No(seed.status());
 
   question->subject =
       absl::StrCat("service ", name, region->empty() ? "" : absl::StrCat(", region ", *region));
   question->size = TableSize(*service);
-  question->seed = *seed;
+  question->seed = loaded->hash_seed;
   if (!region->empty()) {
     const config::Region& asked = service->regions(*RegionIndex(*service, *region));
     question->fallback = Listed({asked.fallback().begin(), asked.fallback().end()});

@@ -45,6 +45,13 @@ void Fill(const api::PacketCounters& before, const api::PacketCounters& now, con
   out->set_dropped(rates.Of(before.dropped(), now.dropped()));
 }
 
+// Of a worker's flow table, 0 to 1.
+double FillOf(const api::Worker& worker) {
+  return worker.flow_capacity() == 0
+             ? 0
+             : static_cast<double>(worker.flows()) / static_cast<double>(worker.flow_capacity());
+}
+
 template <typename Thing, typename Key>
 auto ByKey(const RepeatedPtrField<Thing>& things, Key key) {
   std::map<decltype(key(things[0])), const Thing*> by_key;
@@ -72,10 +79,7 @@ void FillWorkers(const api::Status& before, const api::Status& now, const Rates&
     out->set_busy(busy > 0 ? std::min(1.0, busy / (busy + std::max(0.0, idle))) : 0);
     Fill(then.packets(), worker.packets(), rates, out->mutable_packets_per_second());
     out->set_flows(worker.flows());
-    if (worker.flow_capacity() > 0) {
-      out->set_fill(static_cast<double>(worker.flows()) /
-                    static_cast<double>(worker.flow_capacity()));
-    }
+    out->set_fill(FillOf(worker));
     out->set_flows_not_stored_per_second(
         rates.Of(then.flows_not_stored(), worker.flows_not_stored()));
     if (rates.seconds() > 0 && &then != &worker && worker.rounds() == then.rounds()) {
@@ -181,15 +185,7 @@ void FindProblems(const TopLook& now, api::Top* top) {
   const auto problem = [&](const std::string& text) { top->add_problems(text); };
   const auto note = [&](const std::string& text) { top->add_notes(text); };
   if (now.status.state() != "serving") problem(absl::StrCat("guidewayd is ", now.status.state()));
-
-  std::vector<std::string> names;
-  for (const api::TopService& service : top->services()) {
-    if (service.backends_up() == 0) names.push_back(service.name());
-  }
-  if (!names.empty()) {
-    problem(absl::StrCat("no backend takes new connections of ", Counted(names.size(), "service"),
-                         ": ", Listed(names)));
-  }
+  for (const std::string& text : StandingProblems(now)) problem(text);
   if (!now.status.config_error().empty()) {
     const std::vector<std::string> lines = absl::StrSplit(now.status.config_error(), '\n');
     problem(
@@ -197,32 +193,18 @@ void FindProblems(const TopLook& now, api::Top* top) {
                      lines.size() > 1 ? absl::StrCat(" (and ", lines.size() - 1, " more)") : ""));
   }
   for (const api::TopInterface& interface : top->interfaces()) {
-    if (!interface.link_up()) problem(absl::StrCat("interface ", interface.name(), ": no link"));
     if (interface.missed_per_second() > 0) {
       problem(absl::StrCat("interface ", interface.name(), ": ",
                            HumanRate(interface.missed_per_second()),
                            "/s missed, the workers do not keep up"));
     }
   }
-  names.clear();
-  for (const api::TopBackend& backend : top->backends()) {
-    if (backend.state() != "down") continue;
-    names.push_back(absl::StrCat(backend.service(), "/", backend.name(), " (",
-                                 backend.health().empty() ? "not asked yet" : backend.health(),
-                                 ")"));
-  }
-  if (!names.empty()) {
-    problem(absl::StrCat(Counted(names.size(), "backend"), " down: ", Listed(names)));
-  }
   if (const std::string drops = DropsText(*top, true); !drops.empty()) problem(drops);
   for (const api::TopWorker& worker : top->workers()) {
-    if (worker.flows_not_stored_per_second() > 0 || worker.fill() >= kNearlyFull) {
-      problem(absl::StrCat("the flow table of core ", worker.core(), " is ",
-                           HumanPercent(worker.fill()), " full",
-                           worker.flows_not_stored_per_second() > 0
-                               ? absl::StrCat(", ", HumanRate(worker.flows_not_stored_per_second()),
-                                              "/s connections not stored")
-                               : ""));
+    if (worker.flows_not_stored_per_second() > 0) {
+      problem(absl::StrCat("core ", worker.core(), ": ",
+                           HumanRate(worker.flows_not_stored_per_second()),
+                           "/s connections find no place in its flow table"));
     }
     if (worker.busy() >= kNearlyBusy) {
       problem(absl::StrCat("the worker on core ", worker.core(), " is busy ",
@@ -231,7 +213,7 @@ void FindProblems(const TopLook& now, api::Top* top) {
   }
 
   if (const std::string drops = DropsText(*top, false); !drops.empty()) note(drops);
-  names.clear();
+  std::vector<std::string> names;
   for (const api::Backend& backend : now.backends.backends()) {
     if (backend.drained_by_hand()) {
       names.push_back(absl::StrCat(backend.service(), "/", backend.name()));
@@ -240,9 +222,23 @@ void FindProblems(const TopLook& now, api::Top* top) {
   if (!names.empty()) {
     note(absl::StrCat(Counted(names.size(), "backend"), " drained by hand: ", Listed(names)));
   }
+  names.clear();
+  for (const api::Backend& backend : now.backends.backends()) {
+    if (backend.weight_by_hand()) {
+      names.push_back(absl::StrCat(backend.service(), "/", backend.name(), " (", backend.weight(),
+                                   ", file: ", backend.file_weight(), ")"));
+    }
+  }
+  if (!names.empty()) {
+    note(absl::StrCat(Counted(names.size(), "backend"), " with a weight by hand: ", Listed(names)));
+  }
   if (now.status.warnings_size() > 0) {
     note(absl::StrCat(Counted(now.status.warnings_size(), "warning"),
                       " about the configuration; `guideway status` shows them"));
+  }
+  if (now.status.history().warnings_size() > 0) {
+    note(absl::StrCat("history: ", Counted(now.status.history().warnings_size(), "warning"),
+                      " of the start; `guideway status` shows them"));
   }
 }
 
@@ -291,7 +287,7 @@ Table WorkerTable(const api::Top& top, size_t rows) {
   Table table({{"CORE", Align::kRight},
                {"BUSY", Align::kRight},
                {"RECEIVED/S", Align::kRight},
-               {"FORWARDED/S", Align::kRight, true},
+               {"FORWARDED/S", Align::kRight, 1},
                {"DROPPED/S", Align::kRight},
                {"FLOWS", Align::kRight},
                {"FILL", Align::kRight}});
@@ -316,7 +312,7 @@ Table WorkerTable(const api::Top& top, size_t rows) {
 }
 
 Table InterfaceTable(const api::Top& top, size_t rows) {
-  Table table({{"INTERFACE"},
+  Table table({Table::Names("INTERFACE"),
                {"LINK"},
                {"RECEIVED/S", Align::kRight},
                {"SENT/S", Align::kRight},
@@ -334,13 +330,13 @@ Table InterfaceTable(const api::Top& top, size_t rows) {
 }
 
 Table ServiceTable(const api::Top& top, TopOrder order, size_t rows) {
-  Table table({{"SERVICE"},
+  Table table({Table::Names("SERVICE"),
                {"UP", Align::kRight},
                {"PACKETS/S", Align::kRight},
                {"BITS/S", Align::kRight},
                {"NEW/S", Align::kRight},
                {"OPEN", Align::kRight},
-               {"DROPPED/S", Align::kRight, true}});
+               {"DROPPED/S", Align::kRight, 1}});
   for (const api::TopService* s : FirstOf(
            top.services(), rows, [](const api::TopService& t) { return t.backends_up() == 0; },
            MostFirst<api::TopService>(order, [](const api::TopService& t) { return t.name(); }))) {
@@ -360,11 +356,11 @@ Table ServiceTable(const api::Top& top, TopOrder order, size_t rows) {
 }
 
 Table BackendTable(const api::Top& top, TopOrder order, size_t rows) {
-  Table table({{"SERVICE"},
-               {"BACKEND"},
+  Table table({Table::Names("SERVICE"),
+               Table::Names("BACKEND"),
                {"STATE"},
-               {"HEALTH", Align::kLeft, true},
-               {"SHARE", Align::kRight, true},
+               {"HEALTH", Align::kLeft, 1},
+               {"SHARE", Align::kRight, 1},
                {"PACKETS/S", Align::kRight},
                {"BITS/S", Align::kRight},
                {"NEW/S", Align::kRight},
@@ -406,10 +402,28 @@ struct Rows {
   size_t problems, workers, interfaces, services, backends, events;
 };
 
+// The parts that are tables, and the one that is a list, what one would miss most first.
+constexpr size_t Rows::*kParts[] = {&Rows::services, &Rows::backends, &Rows::workers,
+                                    &Rows::interfaces, &Rows::events};
+
+// Lines of a part beside its rows: the heading of a table, and an empty one.
+size_t Beside(size_t Rows::*part, bool spaced) {
+  return (part == &Rows::events ? 0 : 1) + (spaced ? 1 : 0);
+}
+
+size_t LinesOf(const Rows& rows, bool spaced) {
+  size_t lines = rows.problems;
+  for (const auto part : kParts) {
+    if (rows.*part > 0) lines += rows.*part + Beside(part, spaced);
+  }
+  return lines;
+}
+
 // Who has what of `height` lines, the head and the foot of the screen not counted. What is wrong
-// has up to a quarter of them; every part has a row before one has many; then what there are few of
-// has up to an eighth, services a third of the rest, backends the rest.
-Rows Share(size_t height, const Rows& wanted) {
+// has up to a quarter of them; every part has one thing to show before one has many (and a line
+// that says how many are missing: a part without room for both is left out); then what there are
+// few of has up to an eighth, services a third of the rest, backends the rest.
+Rows Share(size_t height, const Rows& wanted, bool spaced) {
   Rows rows = {};
   size_t left = height;
   const auto grow = [&](size_t& part, size_t to) {
@@ -418,21 +432,21 @@ Rows Share(size_t height, const Rows& wanted) {
     left -= more;
   };
   grow(rows.problems, std::min(wanted.problems, std::max<size_t>(2, height / 4)));
-  for (auto part :
-       {&Rows::services, &Rows::backends, &Rows::workers, &Rows::interfaces, &Rows::events}) {
-    const size_t lines = part == &Rows::events ? 2 : 3;  // an empty one, the heading, the row
-    if (wanted.*part == 0 || left < lines) continue;
-    rows.*part = 1;
-    left -= lines;
+  for (const auto part : kParts) {
+    const size_t least = part == &Rows::events ? 1 : std::min<size_t>(2, wanted.*part);
+    if (wanted.*part == 0 || left < least + Beside(part, spaced)) continue;
+    left -= Beside(part, spaced);
+    grow(rows.*part, least);
   }
   for (auto part : {&Rows::workers, &Rows::interfaces, &Rows::events}) {
     if (rows.*part > 0) grow(rows.*part, std::min(wanted.*part, std::max<size_t>(2, height / 8)));
   }
   const size_t third = (left + rows.services + rows.backends) / 3;
   if (rows.services > 0) grow(rows.services, std::min(wanted.services, std::max<size_t>(1, third)));
-  if (rows.backends > 0) grow(rows.backends, wanted.backends);
-  if (rows.services > 0) grow(rows.services, wanted.services);
-  if (rows.events > 0) grow(rows.events, wanted.events);
+  for (auto part : {&Rows::backends, &Rows::services, &Rows::events, &Rows::workers,
+                    &Rows::interfaces, &Rows::problems}) {
+    if (rows.*part > 0) grow(rows.*part, wanted.*part);
+  }
   return rows;
 }
 
@@ -447,6 +461,63 @@ absl::string_view NameOf(TopOrder order) {
 }
 
 }  // namespace
+
+std::vector<std::string> StandingProblems(const TopLook& now) {
+  std::vector<std::string> problems, nobody, regions, ignored;
+  for (const api::Service& service : now.services.services()) {
+    if (service.backends_up() == 0) {
+      nobody.push_back(service.name());
+      continue;
+    }
+    for (const api::Region& region : service.regions()) {
+      if (!region.served_by().empty()) continue;
+      regions.push_back(absl::StrCat(region.name(), " of ", service.name()));
+    }
+    if (!service.health_ignored()) continue;
+    ignored.push_back(
+        absl::StrCat(service.name(), " (", service.healthy(), " of ", service.backends(), ")"));
+  }
+  if (!nobody.empty()) {
+    problems.push_back(absl::StrCat("no backend takes new connections of ",
+                                    Counted(nobody.size(), "service"), ": ", Listed(nobody)));
+  }
+  if (!regions.empty()) {
+    problems.push_back(absl::StrCat("no backend takes new connections of ",
+                                    Counted(regions.size(), "region"), ": ", Listed(regions)));
+  }
+  if (const api::HistoryState& history = now.status.history();
+      now.status.has_history() && !history.kept()) {
+    problems.push_back(absl::StrCat("history: not kept since ",
+                                    history.not_kept_since().substr(0, 19), ": ",
+                                    history.not_kept_why()));
+  }
+  if (!ignored.empty()) {
+    problems.push_back(
+        absl::StrCat("too few are healthy (min_healthy), so health is ignored: ", Listed(ignored)));
+  }
+  for (const api::Interface& interface : now.status.interfaces()) {
+    if (!interface.link_up()) {
+      problems.push_back(absl::StrCat("interface ", interface.name(), ": no link"));
+    }
+  }
+  std::vector<std::string> down;
+  for (const api::Backend& backend : now.backends.backends()) {
+    if (backend.state() != "down") continue;
+    down.push_back(absl::StrCat(backend.service(), "/", backend.name(), " (",
+                                backend.health().empty() ? "not asked yet" : backend.health(),
+                                ")"));
+  }
+  if (!down.empty()) {
+    problems.push_back(absl::StrCat(Counted(down.size(), "backend"), " down: ", Listed(down)));
+  }
+  for (const api::Worker& worker : now.status.workers()) {
+    const double fill = FillOf(worker);
+    if (fill < kNearlyFull) continue;
+    problems.push_back(absl::StrCat("the flow table of core ", worker.core(), " is ",
+                                    HumanPercent(fill), " full"));
+  }
+  return problems;
+}
 
 api::Top MakeTop(const TopLook& before, const TopLook& now) {
   api::Top top;
@@ -506,10 +577,16 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
   const Rows wanted = {problems.size(),         count(top.workers()),
                        count(top.interfaces()), count(top.services()),
                        count(top.backends()),   std::min(kEvents, count(status.events()))};
-  const size_t around = lines.size() + (keys ? 2 : 0);
-  const Rows rows = terminal.height == 0
-                        ? wanted
-                        : Share(terminal.height - std::min(terminal.height, around), wanted);
+  // Empty lines between the parts are for where there is room for all, or for much.
+  constexpr size_t kRoomy = 40;
+  const size_t head = lines.size(), foot = keys ? 1 : 0;
+  const bool spaced = terminal.height == 0 || terminal.height >= kRoomy ||
+                      head + LinesOf(wanted, true) + 2 * foot <= terminal.height;
+  const size_t around = head + foot * (spaced ? 2 : 1);
+  const Rows rows =
+      terminal.height == 0
+          ? wanted
+          : Share(terminal.height - std::min(terminal.height, around), wanted, spaced);
 
   if (rows.problems < problems.size() && rows.problems > 0) {
     const size_t missing = problems.size() - rows.problems + 1;
@@ -521,7 +598,7 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
   lines.insert(lines.end(), problems.begin(), problems.end());
   const auto add = [&](const Table& table, size_t granted, size_t all) {
     if (granted == 0) return;
-    lines.emplace_back();
+    if (spaced) lines.emplace_back();
     for (std::string& line : FirstRows(table, granted, all, terminal)) {
       lines.push_back(std::move(line));
     }
@@ -531,7 +608,7 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
   add(ServiceTable(top, order, rows.services), rows.services, wanted.services);
   add(BackendTable(top, order, rows.backends), rows.backends, wanted.backends);
   if (rows.events > 0) {
-    lines.emplace_back();
+    if (spaced) lines.emplace_back();
     for (int i = status.events_size() - static_cast<int>(rows.events); i < status.events_size();
          ++i) {
       // The time of day: 2026-01-02T03:04:05Z
@@ -546,7 +623,7 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
         absl::StrCat("q quits  o sorts by another column, now by ", NameOf(order));
     if (terminal.height > 0 && lines.size() + 1 > terminal.height) {
       lines.resize(std::max<size_t>(terminal.height, 1) - 1);
-    } else {
+    } else if (spaced) {
       lines.emplace_back();
     }
     lines.push_back(Coloured(help, Colour::kDim, terminal));

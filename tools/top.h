@@ -1,4 +1,5 @@
-// What `guideway top` shows: rates from two looks at the daemon, and a screen from rates.
+// What `guideway top` shows: rates from two looks at the daemon, and a screen from rates. What is
+// wrong by one look, `guideway status` shows, too.
 //
 // Pure: no clock, no socket, no terminal. Names and reasons may hold anything; what leaves LayOut
 // is printable.
@@ -6,6 +7,7 @@
 #define GUIDEWAY_TOOLS_TOP_H_
 
 #include <string>
+#include <vector>
 
 #include "control/api/api.pb.h"
 #include "tools/output.h"
@@ -18,6 +20,9 @@ struct TopLook {
   api::ServiceList services;
   api::BackendList backends;
 };
+
+// What is wrong now, whatever the rates, the worst first: a sentence each, which may hold anything.
+std::vector<std::string> StandingProblems(const TopLook& now);
 
 // Rates from the counters of both looks and the daemon's clock, in the daemon's order. None between
 // two processes; what is new, or counts from 0 again, has none.

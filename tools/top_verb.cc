@@ -68,7 +68,7 @@ class TopView final : public LiveView {
 
 int RunTop(const Call& call) {
   TopView view(call.socket, call.format);
-  return ShowLive(call, view);
+  return ShowLive(call, "top", view);
 }
 
 constexpr Option kOptions[] = {kIntervalOption, kCountOption};
@@ -88,7 +88,7 @@ Verb TopVerb() {
           "workers, interfaces, services and backends, the most traffic first, and the latest\n"
           "changes of state. On a terminal in place: q quits, o sorts by another column (packets,\n"
           "new connections, open connections, name). Elsewhere one block an interval; with\n"
-          "-o json one object a line.\n\n"
+          "-o json one object a line. Times are UTC.\n\n"
           "  guideway top\n"
           "  guideway top --interval 5s --count 12 -o json | jq .packets_per_second",
       .options = kOptions};

@@ -64,6 +64,9 @@ struct Verb {
   absl::Span<const Option> options = {};  // beyond those that every verb takes
   bool more_arguments = false;            // beyond arguments_count are allowed
   bool also_live = false;                 // not `live`, but asks a daemon in one of its forms
+  // Whether a screen without room for all that the call prints shows the end of it, not the
+  // beginning. None: no call.
+  bool (*newest_last)(const Call& call) = nullptr;
 };
 
 Verb CompletionVerb();  // completion.cc
@@ -85,6 +88,8 @@ bool ShowMessage(const Call& call, const google::protobuf::Message& message);
 // «guideway: why; see `guideway VERB --help`», to standard error. Returns kWrongCall. `why` may end
 // in a Suggestion (control/config/diagnostics.h).
 int WrongCall(absl::string_view why, absl::string_view verb = "");
+// The same of a PACKET that is none, with the forms that there are.
+int WrongPacket(absl::string_view why, absl::string_view verb);
 // What the status says, to standard error. Returns kNo.
 int No(const absl::Status& status);
 

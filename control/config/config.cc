@@ -1,5 +1,8 @@
 #include "control/config/config.h"
 
+#include <glog/logging.h>
+
+#include <initializer_list>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -20,7 +23,48 @@ absl::Status Errors(const Findings& findings) {
       absl::StrJoin(findings.Lines(Severity::kError, kMaxConfigErrors), "\n"));
 }
 
+// As in LoadedConfig.
+absl::flat_hash_map<std::string, std::string> PlacesOf(const config::Config& config,
+                                                       const Places& places,
+                                                       const SourceText& source) {
+  absl::flat_hash_map<std::string, std::string> found;
+  found["interfaces"] = source.At(places.OfKey(config, "interfaces"));
+  for (const config::Interface& interface : config.interfaces()) {
+    found[absl::StrCat("interfaces (", interface.name(), ")")] = source.At(places.Of(interface));
+  }
+  const auto add = [&](absl::string_view mapping, const google::protobuf::Message& message,
+                       std::initializer_list<absl::string_view> keys) {
+    for (const absl::string_view key : keys) {
+      // Of a mapping that is not there itself, the file's.
+      found[absl::StrCat(mapping, ".", key)] = source.At(places.OfValue(message, key));
+    }
+  };
+  add("dataplane", config.dataplane(), {"workers", "idle", "hugepages", "flows_per_worker"});
+  add("control", config.control(), {"socket", "http", "group", "readers"});
+  add("fleet", config.fleet(), {"hash_seed"});
+  found["the number in fleet.hash_seed_file"] =
+      source.At(places.OfValue(config.fleet(), "hash_seed_file"));
+  for (int i = 0; i < config.dataplane().workers_size(); ++i) {
+    found[absl::StrCat("dataplane.workers[", i, "]")] =
+        source.At(places.OfValue(config.dataplane(), "workers", i));
+  }
+  for (const config::Interface& interface : config.interfaces()) {
+    found[DeviceKey(interface)] = source.At(places.OfValue(interface, "device"));
+  }
+  return found;
+}
+
 }  // namespace
+
+std::string DeviceKey(const config::Interface& interface) {
+  return absl::StrCat("interfaces[", interface.name(), "].device");
+}
+
+std::string LoadedConfig::Where(absl::string_view key) const {
+  const auto place = places.find(key);
+  CHECK(place != places.end()) << key;
+  return absl::StrCat(place->second, ": ", key);
+}
 
 absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text,
                                         const FileReader& read, absl::string_view home) {
@@ -44,14 +88,31 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
     loaded.regions.push_back(RegionsOf(service));
     loaded.quic.push_back(files.QuicOf(service));
   }
+  loaded.hash_seed = files.hash_seed();
   loaded.access = files.AccessMap();
-  const config::Control& control = loaded.config.control();
-  loaded.control_group_place = source.At(places.OfValue(control, "group"));
-  loaded.control_readers_place = source.At(places.OfValue(control, "readers"));
+  loaded.places = PlacesOf(loaded.config, places, source);
   CheckSupport(loaded.config, places, &findings);
   loaded.warnings = findings.Lines(Severity::kWarning, Findings::kMaxKept);
-  loaded.unsupported = findings.Lines(Severity::kUnsupported, Findings::kMaxKept);
   return loaded;
+}
+
+std::map<std::string, std::string> ReadNamedFiles(const config::Config& config,
+                                                  absl::string_view home, const FileReader& read) {
+  std::map<std::string, std::string> files;
+  const auto add = [&](const std::string& name) {
+    const std::string path = ResolvePath(home, name);
+    if (files.contains(path)) return;
+    absl::StatusOr<std::string> contents = read(path);
+    if (contents.ok()) files[path] = *std::move(contents);
+  };
+  for (const std::string& name : config.access().allow_files()) add(name);
+  for (const std::string& name : config.access().deny_files()) add(name);
+  for (const config::Service& service : config.services()) {
+    for (const config::QuicConfig& quic : service.quic().configs()) {
+      if (quic.has_key_file()) add(quic.key_file());
+    }
+  }
+  return files;
 }
 
 absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path) {

@@ -7,7 +7,7 @@
 //   walker.h      tree to config::Config by the schema's descriptors: keys, types, ranges;
 //   validate.h    what several keys say together: names, references, contradictions, keys without
 //                 effect;
-//   named_files.h lists of prefixes and keys that are in files of their own.
+//   named_files.h lists of prefixes, keys and the hash seed, in files of their own.
 //
 // What always holds for a LoadedConfig:
 //   * every scalar has been checked against its format and range, so the accessors of
@@ -23,10 +23,13 @@
 #ifndef GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 #define GUIDEWAY_CONTROL_CONFIG_CONFIG_H_
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "control/config/config.pb.h"
@@ -52,20 +55,28 @@ struct LoadedConfig {
   // Null for the others.
   std::vector<std::shared_ptr<const QuicLb>> quic;
 
+  // `fleet.hash_seed`, or the number in `hash_seed_file`.
+  uint64_t hash_seed = 0;
+
   // `access` with all of its files; values of Access. Null when nobody is denied.
   std::shared_ptr<const PrefixMap> access;
 
-  // FILE:LINE:COLUMN of control.group and control.readers, if they are there: only the host can say
-  // whether it has these groups.
-  std::string control_group_place, control_readers_place;
+  // FILE:LINE:COLUMN of those keys about which the file alone does not say whether they can be had:
+  // what is fixed while guidewayd runs, by the names of FixedKeysThatDiffer (control/plan.h), and
+  // what only the host can judge: its groups, each of `dataplane.workers[0]`…, and each
+  // `interfaces[NAME].device`. A key that is not there has the place of the mapping that lacks it,
+  // or where that is missing too of the file.
+  absl::flat_hash_map<std::string, std::string> places;
+  // «FILE:LINE:COLUMN: KEY» of one of them: how an error about it begins.
+  std::string Where(absl::string_view key) const;
 
-  // What an operator should know, though the file is in force: one line each, in file order.
+  // What an operator should know, though the file is served, among it what this version does not
+  // act on yet: one line each, in file order.
   std::vector<std::string> warnings;
-
-  // What the schema allows and this version cannot do, where leaving it undone would treat packets
-  // wrongly. The daemon refuses a file with such lines; `guideway check` shows them as warnings.
-  std::vector<std::string> unsupported;
 };
+
+// As `places` has the device of an interface.
+std::string DeviceKey(const config::Interface& interface);
 
 // InvalidArgument: the message is every error, one a line, in file order, up to kMaxConfigErrors;
 // those of a file that the configuration names stand where it names it. `file_name` is for the
@@ -73,6 +84,12 @@ struct LoadedConfig {
 // its path, unless absolute, starts at the directory of `home`, or of `file_name` if that is empty.
 absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::string_view text,
                                         const FileReader& read, absl::string_view home = {});
+
+// What is in the files that a loaded configuration names for `access` and `quic`, by path, as of
+// now; without those that cannot be read. `home` as for LoadConfig.
+std::map<std::string, std::string> ReadNamedFiles(const config::Config& config,
+                                                  absl::string_view home,
+                                                  const FileReader& read = ReadNamedFile);
 
 // LoadConfig of the text at `path`, with what is in the files.
 absl::StatusOr<LoadedConfig> LoadConfigFile(const std::string& path);

@@ -161,30 +161,6 @@ Prefix TunnelSource(const config::Config& config, const config::Service& service
   return source.empty() ? Prefix() : Prefix::Parse(View(source)).value();
 }
 
-absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file,
-                                      const FileReader& read) {
-  const config::Fleet& fleet = config.fleet();
-  if (!fleet.has_hash_seed_file()) return fleet.hash_seed();
-  const std::string path = ResolvePath(config_file, View(fleet.hash_seed_file()));
-  const absl::StatusOr<std::string> text = read(path);
-  if (!text.ok()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("fleet.hash_seed_file: cannot read ", path, ": ", text.status().message()));
-  }
-  const absl::string_view number = absl::StripAsciiWhitespace(absl::string_view(*text));
-  uint64_t seed;
-  const bool digits = std::all_of(number.begin(), number.end(), [](char c) {
-    return absl::ascii_isdigit(static_cast<unsigned char>(c));
-  });
-  if (!digits || !absl::SimpleAtoi(number, &seed)) {
-    // What it holds is a secret: not shown.
-    return absl::InvalidArgumentError(
-        absl::StrCat("fleet.hash_seed_file: ", path,
-                     " does not hold one decimal number from 0 to 18446744073709551615"));
-  }
-  return seed;
-}
-
 Protocol ProtocolOf(const config::Service& service) {
   switch (service.protocol()) {
     case config::TransportProtocol::tcp: return Protocol::kTcp;
@@ -320,6 +296,23 @@ std::optional<uint16_t> ProbePort(const config::Service& service, const config::
   if (port == 0) port = backend.port();
   if (port == 0) port = PortRangesOf(service).front().first;
   return static_cast<uint16_t>(port);
+}
+
+bool IsSameServer(const config::Service& before, const config::Backend& backend_before,
+                  const config::Service& after, const config::Backend& backend_after) {
+  if (AddressOf(backend_before) != AddressOf(backend_after)) return false;
+  const bool is_nat = ForwardingOf(before) == Forwarding::kNat;
+  if (is_nat != (ForwardingOf(after) == Forwarding::kNat)) return false;
+  if (!is_nat || backend_before.port() == backend_after.port()) return true;
+  if (backend_before.port() != 0 && backend_after.port() != 0) return false;
+  const uint32_t port = std::max(backend_before.port(), backend_after.port());
+  const auto serves = [port](const config::Service& service) {
+    const std::vector<PortRange> ranges = PortRangesOf(service);
+    return std::any_of(ranges.begin(), ranges.end(), [port](const PortRange& range) {
+      return range.first <= port && port <= range.last;
+    });
+  };
+  return serves(before) && serves(after);
 }
 
 }  // namespace guideway

@@ -1,8 +1,7 @@
 // Typed answers from a checked configuration, so that nobody parses its text a second time.
 //
 // For messages out of a LoadedConfig (config.h) alone: there every text has its format, and an
-// accessor that meets anything else fails a CHECK. All are pure but ReadHashSeed, and safe from any
-// thread.
+// accessor that meets anything else fails a CHECK. All are pure, and safe from any thread.
 //
 // Keys without a default in the schema, because it depends on something else:
 //   routing                EffectiveRouting() here
@@ -24,7 +23,6 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "control/config/config.pb.h"
-#include "control/config/files.h"
 #include "maglev/net.h"
 #include "maglev/snapshot.h"
 
@@ -70,11 +68,6 @@ std::vector<IpAddress> TunnelSources(const config::Config& config);
 Prefix TunnelSource(const config::Config& config, const config::Service& service,
                     const IpAddress& backend);
 
-// `hash_seed`, or the number in `hash_seed_file`. `config_file` is where the configuration came
-// from: relative paths start at its directory. Reads that file, if there is one, by `read`.
-absl::StatusOr<uint64_t> ReadHashSeed(const config::Config& config, absl::string_view config_file,
-                                      const FileReader& read = ReadNamedFile);
-
 // Of a service.
 Protocol ProtocolOf(const config::Service& service);
 Forwarding ForwardingOf(const config::Service& service);
@@ -103,6 +96,11 @@ IpAddress AddressOf(const config::Backend& backend);
 // The port its probes go to: the probe's own, else the backend's, else the service's first. Nothing
 // for icmp and for a service without a health check.
 std::optional<uint16_t> ProbePort(const config::Service& service, const config::Backend& backend);
+// Whether connections of a backend find their server where it is after a change: at the same
+// address, and, since with `nat` they end at its own address and port, by `nat` on both sides or on
+// neither, and at the same port. A `port` that says what is so without it counts as the same.
+bool IsSameServer(const config::Service& before, const config::Backend& backend_before,
+                  const config::Service& after, const config::Backend& backend_after);
 
 // Of a probe: HttpProbe or HttpsProbe.
 template <typename Probe>

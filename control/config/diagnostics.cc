@@ -12,17 +12,20 @@ namespace {
 
 bool ContinuesCharacter(char c) { return (static_cast<uint8_t>(c) & 0xc0) == 0x80; }
 
-// Levenshtein distance; both words are short.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
+// Letters that are wrong, missing, too many, or two that changed places. Both words are short.
+size_t Typos(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
+    std::swap(before, above);
+    std::swap(above, row);
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0u : 1u)});
-      diagonal = above;
+      row[j] =
+          std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0u : 1u)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
     }
   }
   return row[b.size()];
@@ -114,15 +117,22 @@ std::string Suggestion(absl::string_view found, const std::vector<std::string>& 
   constexpr size_t kLongest = 64;
   if (found.size() > kLongest) return "";
   const std::string* nearest = nullptr;
-  size_t least = std::max<size_t>(2, found.size() / 3) + 1;
+  size_t least = 0;
+  bool two = false;  // are equally near: web-7 is not web-1 rather than web-2
   for (const std::string& word : words) {
-    const size_t distance = EditDistance(found, absl::string_view(word));
-    if (distance < least && distance < word.size()) {
-      least = distance;
+    const size_t typos = Typos(found, absl::string_view(word));
+    // One in three letters, or one; and something must be right.
+    if (typos > std::max<size_t>(1, found.size() / 3)) continue;
+    if (typos >= std::min(found.size(), word.size())) continue;
+    if (nearest == nullptr || typos < least) {
+      least = typos;
       nearest = &word;
+      two = false;
+    } else if (typos == least && word != *nearest) {
+      two = true;
     }
   }
-  return nearest == nullptr ? "" : absl::StrCat("; did you mean ", *nearest, "?");
+  return nearest == nullptr || two ? "" : absl::StrCat("; did you mean ", *nearest, "?");
 }
 
 }  // namespace guideway

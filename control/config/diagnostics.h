@@ -37,7 +37,7 @@ class SourceText {
   std::vector<uint32_t> line_starts_;
 };
 
-enum class Severity { kError, kUnsupported, kWarning };
+enum class Severity { kError, kWarning };
 
 class Findings {
  public:
@@ -76,7 +76,7 @@ class Findings {
   void Add(Severity severity, Finding finding);
 
   const SourceText* source_;
-  List lists_[3];
+  List lists_[2];
 };
 
 // `text` as it is shown in a message: in quotes with escapes, shortened when long.
@@ -85,7 +85,8 @@ std::string Quote(absl::string_view text);
 // «a, b or c».
 std::string OneOf(const std::vector<std::string>& words);
 
-// «; did you mean x?» for the word of `words` that is nearest to `found`, if one is near.
+// «; did you mean x?» for the word of `words` that is nearest to `found`: no more than one letter
+// in three is wrong (of short words one), and no other word is as near. Empty if there is none.
 std::string Suggestion(absl::string_view found, const std::vector<std::string>& words);
 
 }  // namespace guideway

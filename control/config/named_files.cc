@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "control/config/config_values.h"
@@ -20,15 +21,18 @@ namespace {
 
 using google::protobuf::Message;
 
-// What a line of a file holds, in a message. A file may hold anything.
+// What a line of a list holds, in a message: only what may be meant for a prefix is shown. Digits
+// alone, hexadecimal ones too, may be a secret.
 std::string Shown(absl::string_view line) {
-  constexpr size_t kShown = 48;
-  const bool plain = std::all_of(line.begin(), line.end(), [](char c) {
-    return absl::ascii_isgraph(static_cast<unsigned char>(c));
-  });
-  if (plain && line.size() <= kShown) return std::string(line);
-  return absl::StrCat("\"", absl::CHexEscape(line.substr(0, kShown)),
-                      line.size() > kShown ? "…" : "", "\"");
+  constexpr size_t kLongest = 49;  // of an IPv6 prefix, an IPv4 address at its end
+  const absl::string_view word = line.substr(0, line.find_first_of(" \t;,"));
+  const bool is_like_one =
+      word.size() <= kLongest && word.find_first_of(".:") != absl::string_view::npos &&
+      std::all_of(word.begin(), word.end(), [](char c) {
+        return absl::ascii_isxdigit(static_cast<unsigned char>(c)) || absl::StrContains(".:/", c);
+      });
+  if (!is_like_one) return "what is no prefix";
+  return absl::StrCat(word, word.size() < line.size() ? " and more behind it" : "");
 }
 
 // Calls `add` with each prefix of a list; «» or what is wrong with a line goes to `wrong`, with the
@@ -99,6 +103,24 @@ class Reader {
     }
   }
 
+  std::optional<uint64_t> ReadHashSeed(const config::Fleet& fleet) {
+    const std::optional<std::string> text =
+        Read(fleet, "hash_seed_file", -1, fleet.hash_seed_file());
+    if (!text) return std::nullopt;
+    const absl::string_view number = absl::StripAsciiWhitespace(absl::string_view(*text));
+    const bool digits = std::all_of(number.begin(), number.end(), [](char c) {
+      return absl::ascii_isdigit(static_cast<unsigned char>(c));
+    });
+    uint64_t seed;
+    if (digits && absl::SimpleAtoi(number, &seed)) return seed;
+    findings_->ErrorElsewhere(
+        places_.OfValue(fleet, "hash_seed_file"),
+        absl::StrCat(ResolvePath(home_, fleet.hash_seed_file()),
+                     ":1:1: found no hash seed; allowed: one decimal number from 0 to "
+                     "18446744073709551615"));
+    return std::nullopt;
+  }
+
   std::optional<std::array<uint8_t, 16>> ReadKey(const config::QuicConfig& quic) {
     const std::optional<std::string> text = Read(quic, "key_file", -1, quic.key_file());
     if (!text) return std::nullopt;
@@ -129,9 +151,23 @@ class Reader {
 
 }  // namespace
 
+std::vector<Prefix> PrefixesIn(absl::string_view list) {
+  std::vector<Prefix> prefixes;
+  ReadPrefixes(
+      list, [&](const Prefix& prefix) { prefixes.push_back(prefix); },
+      [](size_t, absl::string_view, const absl::Status&) {});
+  return prefixes;
+}
+
 NamedFiles::NamedFiles(const config::Config& config, const Places& places, absl::string_view home,
                        const FileReader& read, Findings* findings) {
   Reader reader(places, home, read, findings);
+  const config::Fleet& fleet = config.fleet();
+  if (!fleet.has_hash_seed_file()) {
+    hash_seed_ = fleet.hash_seed();
+  } else if (!places.IsBroken(fleet) && !places.Has(fleet, "hash_seed")) {
+    hash_seed_ = reader.ReadHashSeed(fleet).value_or(0);
+  }
   for (const config::Service& service : config.services()) {
     for (const config::QuicConfig& quic : service.quic().configs()) {
       if (places.IsBroken(quic) || !quic.has_key_file()) continue;

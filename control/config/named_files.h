@@ -1,12 +1,12 @@
-// What is in the files that a configuration names: lists of prefixes, for `access`, and the keys of
-// QUIC connection ids.
+// What is in the files that a configuration names: lists of prefixes, for `access`, the keys of
+// QUIC connection ids, and the hash seed.
 //
 // The fourth step of LoadConfig (config.h). It reads whatever is named in a part of the
 // configuration without errors of its own, so that the faults of a file are told beside all others:
 //
 //   a file that cannot be read                 where the configuration names it
-//   a line that is no prefix, a key that is    at its place in its own file; of a file with many
-//   none                                       faults the first kMaxErrorsOfAFile, and their number
+//   a line that is no prefix, a key or a       at its place in its own file; of a file with many
+//   number that is none                        faults the first kMaxErrorsOfAFile, and their number
 //
 // A list of prefixes has one a line: «10.0.0.0/8», «2001:db8::/32», or a bare address. What follows
 // a # is a comment; empty lines, white space around and CR LF are fine. A key is 32 hexadecimal
@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
@@ -31,6 +32,9 @@
 
 namespace guideway {
 
+// The prefixes of such a list, as they stand in it; lines that are no prefix are left out.
+std::vector<Prefix> PrefixesIn(absl::string_view list);
+
 class NamedFiles {
  public:
   // Errors of one file that are told.
@@ -42,7 +46,9 @@ class NamedFiles {
   NamedFiles(const config::Config& config, const Places& places, absl::string_view home,
              const FileReader& read, Findings* findings);
 
-  // For a configuration without errors. Of `access`: values of Access; null when nobody is denied.
+  // For a configuration without errors.
+  uint64_t hash_seed() const { return hash_seed_; }
+  // Of `access`: values of Access; null when nobody is denied.
   std::shared_ptr<const PrefixMap> AccessMap() const;
   // Of a service with `quic`: see LoadedConfig::quic. Null for the others.
   std::shared_ptr<const QuicLb> QuicOf(const config::Service& service) const;
@@ -50,6 +56,7 @@ class NamedFiles {
  private:
   using Key = std::array<uint8_t, 16>;
 
+  uint64_t hash_seed_ = 0;
   absl::flat_hash_map<Prefix, Access> access_;
   absl::flat_hash_map<const config::QuicConfig*, Key> keys_;
 };

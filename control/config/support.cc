@@ -16,22 +16,15 @@ class Support {
  public:
   Support(const Places& places, Findings* findings) : places_(places), findings_(findings) {}
 
-  void Unsupported(const google::protobuf::Message& message, absl::string_view key,
-                   absl::string_view what) {
-    Say(Severity::kUnsupported, message, key, absl::StrCat("this version ", what));
-  }
-  void Inactive(const google::protobuf::Message& message, absl::string_view key) {
-    Say(Severity::kWarning, message, key,
-        "read and checked, but this version does not act on it yet");
-  }
-
   // What the schema marks `not_yet`, in `message` and all below it.
   void NotYet(const google::protobuf::Message& message) {
     std::vector<const google::protobuf::FieldDescriptor*> fields;
     const google::protobuf::Reflection& reflection = *message.GetReflection();
     reflection.ListFields(message, &fields);
     for (const google::protobuf::FieldDescriptor* field : fields) {
-      if (field->options().GetExtension(config::rules).not_yet()) Inactive(message, field->name());
+      if (field->options().GetExtension(config::rules).not_yet()) {
+        Warn(message, field->name(), "read and checked, but this version does not act on it yet");
+      }
       if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) continue;
       if (!field->is_repeated()) NotYet(reflection.GetMessage(message, field));
       for (int i = 0; field->is_repeated() && i < reflection.FieldSize(message, field); ++i) {
@@ -40,25 +33,24 @@ class Support {
     }
   }
 
-  void OfConfig(const config::Config& config) {
-    if (EffectiveRouting(config) == config::Routing::kernel) {
-      constexpr absl::string_view kWhat = "takes next hops from routes only (routing: static)";
-      if (config.has_routing()) {
-        Unsupported(config, "routing", kWhat);
-      } else {
-        for (const config::Interface& interface : config.interfaces()) {
-          if (!interface.has_kernel_interface()) continue;
-          Unsupported(interface, "kernel_interface", kWhat);
-          break;
-        }
-      }
+  void OfRouting(const config::Config& config) {
+    if (EffectiveRouting(config) != config::Routing::kernel) return;
+    constexpr absl::string_view kWhat =
+        "this version does not follow the kernel's routes yet: next hops are those of `routes`, "
+        "and "
+        "packets for a backend that none of them leads to are dropped (no_next_hop)";
+    if (config.has_routing()) return Warn(config, "routing", kWhat);
+    for (const config::Interface& interface : config.interfaces()) {
+      if (!interface.has_kernel_interface()) continue;
+      return Warn(interface, "kernel_interface",
+                  absl::StrCat("with it routing is kernel, and ", kWhat));
     }
   }
 
  private:
-  void Say(Severity severity, const google::protobuf::Message& message, absl::string_view key,
-           absl::string_view what) {
-    findings_->Add(severity, places_.OfValue(message, key),
+  void Warn(const google::protobuf::Message& message, absl::string_view key,
+            absl::string_view what) {
+    findings_->Add(Severity::kWarning, places_.OfValue(message, key),
                    absl::StrCat(places_.Path(message, key), ": ", what));
   }
 
@@ -71,7 +63,7 @@ class Support {
 void CheckSupport(const config::Config& config, const Places& places, Findings* findings) {
   Support support(places, findings);
   support.NotYet(config);
-  support.OfConfig(config);
+  support.OfRouting(config);
 }
 
 }  // namespace guideway

@@ -1,9 +1,8 @@
-// What this version of Guideway cannot do yet, of what a configuration may say.
+// What this version of Guideway does not do yet, of what a configuration may say.
 //
-// The last step of LoadConfig (config.h), for a configuration without errors. What would make it
-// treat packets wrongly if it were passed over is `unsupported`; what is merely not active yet is a
-// warning. As the packet path and the control thread learn, this file shrinks; nothing else
-// changes.
+// The last step of LoadConfig (config.h), for a configuration without errors: a warning for each
+// such key, which says what is done instead (docs/decisions/0006-valid-but-not-yet.md). As the
+// packet path and the control thread learn, this file shrinks; nothing else changes.
 #ifndef GUIDEWAY_CONTROL_CONFIG_SUPPORT_H_
 #define GUIDEWAY_CONTROL_CONFIG_SUPPORT_H_
 

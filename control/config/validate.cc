@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "control/config/config_values.h"
 #include "control/config/prefix_set.h"
 #include "control/config/scalars.h"
@@ -70,6 +71,7 @@ class Validator {
     CheckInterfaces();
     CheckRoutes();
     CheckAccess();
+    CheckAnnounce();
     CheckUnique(config_, "services", "name", places_, findings_);
     uint64_t backends = 0;
     for (config::Service& service : *config_.mutable_services()) {
@@ -137,17 +139,31 @@ class Validator {
       return CanonicalDevice(absl::string_view(device)).value();
     });
     CheckUnique(config_, "interfaces", "kernel_interface", places_, findings_);
+    // A TAP is made under that name, and these exist or are made too.
+    for (const config::Interface& tap : config_.interfaces()) {
+      if (places_.IsBroken(tap) || !tap.has_kernel_interface()) continue;
+      for (const config::Interface& other : config_.interfaces()) {
+        if (places_.IsBroken(other)) continue;
+        for (absl::string_view argument : absl::StrSplit(other.device(), ',')) {
+          if (argument != absl::StrCat("iface=", tap.kernel_interface())) continue;
+          Error(tap, "kernel_interface", -1,
+                absl::StrCat("found ", tap.kernel_interface(), ", which is the device of ",
+                             places_.Path(other), "; allowed: a name of its own"));
+        }
+      }
+    }
+  }
+
+  void CheckAnnounce() {
+    constexpr uint32_t kLocalTable = 255;  // RT_TABLE_LOCAL
+    if (!config_.has_announce() || places_.IsBroken(config_.announce())) return;
+    if (config_.announce().kernel_table() != kLocalTable) return;
+    Error(config_.announce(), "kernel_table", -1,
+          "found 255, the table of the host's own addresses, which the kernel keeps; allowed: "
+          "another one, best one that nobody else uses, such as 100");
   }
 
   void CheckRoutes() {
-    if (EffectiveRouting(config_) == config::Routing::kernel) {
-      HasNoEffect(&config_, "routes",
-                  config_.has_routing()
-                      ? "with routing: kernel"
-                      : "when an interface has a kernel_interface, unless routing is static",
-                  places_, findings_);
-      return;
-    }
     std::vector<std::string> names;
     for (const config::Interface& interface : config_.interfaces()) {
       names.push_back(interface.name());
@@ -294,7 +310,6 @@ class Validator {
 
   // Backends that are VIPs or this host, and backends that no route leads to.
   void CheckBackendAddresses() {
-    const bool static_routing = EffectiveRouting(config_) == config::Routing::static_;
     const std::vector<IpAddress> sources = TunnelSources(config_);
     for (const config::Service& service : config_.services()) {
       if (!IsWhole(service)) continue;
@@ -324,7 +339,6 @@ class Validator {
           Warning(backend, "address",
                   "a loopback address: probes reach it, forwarded packets do not");
         }
-        if (!static_routing) continue;
         const std::optional<Prefix> route = routes_.Longest(address);
         if (!route.has_value() && ++unreachable == 1) first_unreachable = &backend;
         if (route.has_value() && !route->is_host() &&

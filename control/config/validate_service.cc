@@ -208,7 +208,11 @@ class ServiceValidator {
                            ": a probe without an answer delays the next one"));
     }
     const config::FlapDamping& damping = check.flap_damping();
-    if (ToDuration(damping.max_hold()) < ToDuration(damping.hold())) {
+    if (ToDuration(damping.hold()) == absl::ZeroDuration()) {
+      for (const char* key : {"after", "max_hold"}) {
+        HasNoEffect(check.mutable_flap_damping(), key, "with hold: 0s", places_, findings_);
+      }
+    } else if (ToDuration(damping.max_hold()) < ToDuration(damping.hold())) {
       Error(damping, places_.Has(damping, "max_hold") ? "max_hold" : "hold", -1,
             absl::StrCat("max_hold is ", FormatConfigDuration(ToDuration(damping.max_hold())),
                          ", less than hold, ", FormatConfigDuration(ToDuration(damping.hold())),

@@ -80,6 +80,17 @@ void Worker::Run() {
   publication_.Offline();
 }
 
+[[gnu::always_inline]] inline void Worker::ShowFrame(uint32_t i, uint16_t interface) {
+  rte_mbuf* buffer = buffers_[i];
+  const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
+                     buffer->data_off >= Frame::kHeadroom;
+  burst_.packets[i].frame = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
+                             .length = whole ? buffer->data_len : 0u,
+                             .interface = interface,
+                             .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
+                                                 RTE_MBUF_F_RX_IP_CKSUM_GOOD};
+}
+
 uint32_t Worker::ServeQueue(const RxQueue& queue, Nanoseconds now) {
   const uint16_t count = rte_eth_rx_burst(queue.port, queue.queue, buffers_.data(), Burst::kSize);
   if (count == 0) return 0;
@@ -115,15 +126,17 @@ void Worker::ServeBurst(Nanoseconds now) {
   pipeline_.Account(burst_);
 }
 
-void Worker::ShowFrame(uint32_t i, uint16_t interface) {
-  rte_mbuf* buffer = buffers_[i];
-  const bool whole = (buffer->nb_segs == 1 || rte_pktmbuf_linearize(buffer) == 0) &&
-                     buffer->data_off >= Frame::kHeadroom;
-  burst_.packets[i].frame = {.data = rte_pktmbuf_mtod(buffer, uint8_t*),
-                             .length = whole ? buffer->data_len : 0u,
-                             .interface = interface,
-                             .ip_checksum_good = (buffer->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) ==
-                                                 RTE_MBUF_F_RX_IP_CKSUM_GOOD};
+// A packet is lost if one of its frames is: the other end has no use for the rest.
+[[gnu::always_inline]] inline void Worker::Push(uint16_t interface, uint8_t packet,
+                                                rte_mbuf* buffer) {
+  if (buffer == nullptr) {
+    burst_.packets[packet].Drop(Reason::kTransmitFull);
+    return;
+  }
+  Outbox& out = outboxes_[interface];
+  if (out.size == out.buffers.size()) Flush(out);
+  out.packets[out.size] = packet;
+  out.buffers[out.size++] = buffer;
 }
 
 void Worker::SendFrames() {
@@ -158,18 +171,6 @@ void Worker::SendFrames() {
   }
   for (Outbox& out : outboxes_) Flush(out);
   rte_pktmbuf_free_bulk(done.data(), done_count);
-}
-
-// A packet is lost if one of its frames is: the other end has no use for the rest.
-void Worker::Push(uint16_t interface, uint8_t packet, rte_mbuf* buffer) {
-  if (buffer == nullptr) {
-    burst_.packets[packet].Drop(Reason::kTransmitFull);
-    return;
-  }
-  Outbox& out = outboxes_[interface];
-  if (out.size == out.buffers.size()) Flush(out);
-  out.packets[out.size] = packet;
-  out.buffers[out.size++] = buffer;
 }
 
 void Worker::Flush(Outbox& out) {

@@ -72,7 +72,6 @@ class Choosing {
     const BackendId id = p.entry.flow().backend;
     p.target = &snapshot_.TargetOf(id);
     __builtin_prefetch(p.target, 0, 2);
-    __builtin_prefetch(&counters_.backend(id), 0, 2);
   }
 
   // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
@@ -98,6 +97,7 @@ class Choosing {
                            target.id == flow.backend && target.keeps_all &&
                            target.service == p.service_id && p.quote == 0;
     if (!is_steady) return false;
+    __builtin_prefetch(&counters_.backend(flow.backend), 0, 2);
     if (flow.touched != clock_.now) entry.Touch(clock_.now);
     p.lookup = FlowLookup::kHit;
     FetchForEnvelope(target, p.frame);
@@ -226,17 +226,15 @@ class Choosing {
     const Backend* backend = ByScheduler(p);
     if (backend == nullptr) return p.Drop(Reason::kNoBackend);
     if (!MayOpen(p)) return p.Drop(Reason::kRateLimited);
-    const Flow flow{.backend = backend->id,
-                    .state = FirstState(p.parsed, p.key.protocol),
-                    .unconfirmed = true,
-                    .touched = clock_.now};
-    const FlowTable::Inserted inserted = flows_.Insert(p.hash, flow, clock_);
+    const FlowState state = FirstState(p.parsed, p.key.protocol);
+    const FlowTable::Inserted inserted =
+        flows_.Insert(p.hash, Flow::Of(backend->id, state, true, clock_.now), clock_);
     // Of a connection without an entry every packet comes here; its first one counts.
     p.opened = inserted.stored || OpensConnection(p.parsed);
     if (inserted.stored) {
       p.lookup = FlowLookup::kNew;
       counters_.backend(backend->id).active_flows.Add(1);
-      counters_.flows().Add(1);
+      if (inserted.evicted == kNoBackend) counters_.flows().Add(1);
     } else {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
       backend = ByHash(p);
@@ -245,7 +243,6 @@ class Choosing {
     }
     if (inserted.evicted != kNoBackend) {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
-      counters_.flows().Sub(1);
       if (inserted.was_live) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);

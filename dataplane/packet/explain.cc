@@ -270,7 +270,7 @@ class Explaining {
                         SchedulerName(service.scheduler)));
     }
     if (!pool.region.empty()) {
-      Step(absl::StrCat(text_.source.ToString(), " is served by region ", pool.region));
+      ExplainRegion(service, pool);
     }
     std::string step =
         absl::StrCat(answer_.flow == "hit" ? "without that entry: " : "", "the hash of ",
@@ -281,22 +281,29 @@ class Explaining {
     } else if (home == now) {
       absl::StrAppend(&step, ", whose home is ", name(home));
     } else {
-      absl::StrAppend(&step, ", whose home, ", name(home), StateText(service, pool.first + home),
-                      ", takes no new connections; ",
+      const bool is_up = service.backends[pool.first + home].state == BackendState::kUp;
+      absl::StrAppend(&step, ", whose home, ", name(home), ", takes ",
+                      is_up ? "not all of its slots yet" : "no new connections", "; ",
                       now == LookupTable::kNoMember ? "nobody" : name(now), " stands in");
+      answer_.home_step = answer_.steps.size();
     }
     Step(step);
   }
 
-  // « (down)», of a live backend.
-  absl::string_view StateText(const Service& service, size_t backend) const {
-    if (live_ == nullptr) return "";
-    switch (service.backends[backend].state) {
-      case BackendState::kUp: return " (in slow start)";
-      case BackendState::kDrain: return " (drained, or new and not checked yet)";
-      case BackendState::kDown: return " (down)";
+  // Whose backends its client gets: those of `pool`.
+  void ExplainRegion(const Service& service, const Pool& pool) {
+    uint32_t index = service.regions->Find(text_.source);
+    if (index == PrefixMap::kNone) index = service.default_region;
+    const std::string& own = service.pools[index].region;
+    const bool is_served = pool.assignment->front() != LookupTable::kNoMember;
+    if (own == pool.region && is_served) {
+      Step(absl::StrCat(text_.source.ToString(), " is served by region ", own));
+    } else {
+      Step(absl::StrCat(
+          text_.source.ToString(), " is of region ", own,
+          ", none of whose backends takes new connections: ",
+          is_served ? absl::StrCat("region ", pool.region, " stands in") : "nobody stands in"));
     }
-    return "";
   }
 
   void ExplainEnd() {

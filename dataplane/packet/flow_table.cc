@@ -18,13 +18,6 @@ unsigned MaskOf(__m128i lanes) {
 
 }  // namespace
 
-// Free in between, for those who read it meanwhile.
-void FlowTable::Entry::Set(uint64_t fingerprint, const Flow& flow) {
-  word_->store(0, std::memory_order_relaxed);
-  word_[kWays].store(std::bit_cast<uint64_t>(flow), std::memory_order_release);
-  word_->store(fingerprint, std::memory_order_release);
-}
-
 FlowTable::FlowTable(size_t entries, PageSize page_size)
     : lines_(std::bit_ceil(std::max<size_t>(entries, 2 * kWays)) / kWays, page_size),
       mask_(lines_.size() - 1) {}
@@ -44,7 +37,8 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
 }
 
 // All four at once: nobody can predict what the entries in use are.
-FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock) {
+[[gnu::always_inline]] inline FlowTable::Candidate FlowTable::BestOf(const Line& line,
+                                                                     const FlowClock& clock) {
   if (const unsigned free = WaysOf(line, 0); free != 0) return {FirstOf(free), kFree};
   const auto* flows = reinterpret_cast<const __m128*>(&line.words[kWays]);
   const __m128i said = _mm_castps_si128(_mm_shuffle_ps(flows[0], flows[1], 0x88));
@@ -71,44 +65,53 @@ FlowTable::Candidate FlowTable::BestOf(const Line& line, const FlowClock& clock)
           static_cast<uint32_t>(_mm_cvtsi128_si32(highest))};
 }
 
-FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, const Flow& flow,
-                                      const FlowClock& clock) {
+// Gives the place up to that connection, if it is in use.
+[[gnu::always_inline]] inline FlowTable::Inserted FlowTable::Put(Entry entry, uint64_t fingerprint,
+                                                                 Flow flow) {
+  const bool was_free = entry.is_free();
+  const BackendId evicted = was_free ? kNoBackend : entry.flow().backend;
+  used_ += was_free ? 1 : 0;
+  entry.Set(fingerprint, flow);
+  return {.stored = true, .evicted = evicted};
+}
+
+// Moves a neighbour to its other line, if there is room.
+[[gnu::noinline]] std::optional<FlowTable::Inserted> FlowTable::MoveOneAndPut(
+    const std::array<Line*, 2>& lines, uint64_t fingerprint, Flow flow, const FlowClock& clock) {
+  for (Line* from : lines) {
+    for (size_t way = 0; way < kWays; ++way) {
+      Entry entry(*from, way);
+      const auto at = static_cast<size_t>(from - &lines_[0]);
+      Line& to = lines_[OtherLine(at, entry.fingerprint())];
+      const Candidate room = BestOf(to, clock);
+      if (room.rank < kTimedOut) continue;
+      const Inserted inserted = Put(Entry(to, room.way), entry.fingerprint(), entry.flow());
+      entry.Set(fingerprint, flow);
+      return inserted;
+    }
+  }
+  return std::nullopt;
+}
+
+FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, Flow flow, const FlowClock& clock) {
   const uint64_t fingerprint = hash.flow;
   const size_t first = FirstLine(hash);
   Line& line = lines_[first];
-  Line& other_line = lines_[OtherLine(first, fingerprint)];
-  // Gives the place up, if it is in use, to that connection.
-  const auto put = [&](Entry entry, uint64_t tag, const Flow& what) {
-    const bool was_free = entry.is_free();
-    const BackendId evicted = was_free ? kNoBackend : entry.flow().backend;
-    used_ += was_free ? 1 : 0;
-    entry.Set(tag, what);
-    return Inserted{true, evicted};
-  };
-
   const Candidate here = BestOf(line, clock);
-  if (here.rank >= kTimedOut) return put(Entry(line, here.way), fingerprint, flow);
+  if (here.rank >= kTimedOut) return Put(Entry(line, here.way), fingerprint, flow);
+  Line& other_line = lines_[OtherLine(first, fingerprint)];
   const Candidate there = BestOf(other_line, clock);
-  if (there.rank >= kTimedOut) return put(Entry(other_line, there.way), fingerprint, flow);
+  if (there.rank >= kTimedOut) return Put(Entry(other_line, there.way), fingerprint, flow);
   const bool is_there_older = there.rank > here.rank;
-  const Candidate& older = is_there_older ? there : here;
+  const bool is_one_unconfirmed = (here.rank | there.rank) != 0;
   const bool is_nearly_full = used_ > capacity() - capacity() / 16;
-  if (!is_nearly_full || older.rank == 0) {
-    for (Line* from : {&line, &other_line}) {
-      for (size_t way = 0; way < kWays; ++way) {
-        Entry entry(*from, way);
-        const auto at = static_cast<size_t>(from - &lines_[0]);
-        Line& to = lines_[OtherLine(at, entry.fingerprint())];
-        const Candidate room = BestOf(to, clock);
-        if (room.rank < kTimedOut) continue;
-        const Inserted inserted = put(Entry(to, room.way), entry.fingerprint(), entry.flow());
-        entry.Set(fingerprint, flow);
-        return inserted;
-      }
-    }
+  if (!is_nearly_full || !is_one_unconfirmed) {
+    const auto inserted = MoveOneAndPut({&line, &other_line}, fingerprint, flow, clock);
+    if (inserted.has_value()) return *inserted;
   }
-  if (older.rank == 0) return {false, kNoBackend};
-  Inserted inserted = put(Entry(is_there_older ? other_line : line, older.way), fingerprint, flow);
+  if (!is_one_unconfirmed) return {.stored = false, .evicted = kNoBackend};
+  Inserted inserted =
+      Put(is_there_older ? Entry(other_line, there.way) : Entry(line, here.way), fingerprint, flow);
   inserted.was_live = true;
   return inserted;
 }

@@ -64,6 +64,12 @@ struct Flow {
   bool unconfirmed : 1 = true;
   Ticks touched = 0;  // last packet; of an unconfirmed one, the first
 
+  // Put together as one word: fields stored one by one and then read as a whole would have to wait
+  // for each other.
+  static Flow Of(BackendId backend, FlowState state, bool unconfirmed, Ticks touched) {
+    return std::bit_cast<Flow>(uint64_t{touched} << 32 | uint64_t{unconfirmed} << 31 |
+                               static_cast<uint64_t>(state) << 24 | backend);
+  }
   bool IsTimedOut(const FlowClock& clock) const {
     return clock.now - touched > clock.timeout[static_cast<size_t>(state)];
   }
@@ -109,7 +115,12 @@ class FlowTable {
     friend class FlowTable;
     explicit Entry(std::nullptr_t) : word_(nullptr) {}
     Entry(Line& line, size_t way) : word_(&line.words[way]) {}
-    void Set(uint64_t fingerprint, const Flow& flow);
+    // Free in between, for those who read it meanwhile.
+    void Set(uint64_t fingerprint, Flow flow) {
+      word_->store(0, std::memory_order_relaxed);
+      word_[kWays].store(std::bit_cast<uint64_t>(flow), std::memory_order_release);
+      word_->store(fingerprint, std::memory_order_release);
+    }
 
     std::atomic<uint64_t>* word_;  // that of the fingerprint
   };
@@ -170,7 +181,7 @@ class FlowTable {
     bool was_live = false;  // the evicted one had not timed out
   };
   // Adds a connection that Find did not find.
-  Inserted Insert(const FlowHash& hash, const Flow& flow, const FlowClock& clock);
+  Inserted Insert(const FlowHash& hash, Flow flow, const FlowClock& clock);
 
   // Frees the entries of one line for which `keep` is false, after telling `freed` of each.
   template <typename Keep, typename Freed>
@@ -213,6 +224,9 @@ class FlowTable {
     uint64_t rank;
   };
   static Candidate BestOf(const Line& line, const FlowClock& clock);
+  Inserted Put(Entry entry, uint64_t fingerprint, Flow flow);
+  std::optional<Inserted> MoveOneAndPut(const std::array<Line*, 2>& lines, uint64_t fingerprint,
+                                        Flow flow, const FlowClock& clock);
 
   PageArray<Line> lines_;
   size_t mask_;

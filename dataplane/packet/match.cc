@@ -53,6 +53,14 @@ class Matcher {
   explicit Matcher(const Snapshot& snapshot)
       : snapshot_(snapshot), has_access_(snapshot.has_access()) {}
 
+  // Matches one packet. False if nothing needs its hash, or it is decided.
+  bool IsToBeHashed(Packet& p) {
+    if (!p.undecided) return false;
+    p.undecided = Match(p);
+    return p.undecided && p.to_choose;
+  }
+
+ private:
   bool Match(Packet& p) {
     const FlowKey& key = p.key;
     // Often the service of the packet before.
@@ -67,7 +75,6 @@ class Matcher {
     return GiveTo(p, last_served_);
   }
 
- private:
   // For whom it comes from.
   bool IsRefused(Packet& p) {
     if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
@@ -192,18 +199,20 @@ class Matcher {
   const Vip::Served* last_served_ = nullptr;
 };
 
-// Hashes the connections whose backend is to be chosen.
-[[gnu::target("aes")]] void HashByInstructions(const FlowHasher& hasher, const FlowTable& flows,
-                                               Burst& burst) {
+// Matches a burst, and hashes each connection whose backend is to be chosen: its hash is made while
+// the next packet's VIP comes.
+[[gnu::target("aes")]] void MatchByInstructions(Matcher matcher, const FlowHasher& hasher,
+                                                const FlowTable& flows, Burst& burst) {
   for (Packet& p : burst.all()) {
-    if (!p.to_choose) continue;
+    if (!matcher.IsToBeHashed(p)) continue;
     p.hash = hasher.HashByInstructions(p.key);
     flows.Prefetch(p.hash);
   }
 }
-void HashPortably(const FlowHasher& hasher, const FlowTable& flows, Burst& burst) {
+void MatchPortably(Matcher matcher, const FlowHasher& hasher, const FlowTable& flows,
+                   Burst& burst) {
   for (Packet& p : burst.all()) {
-    if (!p.to_choose) continue;
+    if (!matcher.IsToBeHashed(p)) continue;
     p.hash = hasher.HashPortably(p.key);
     flows.Prefetch(p.hash);
   }
@@ -212,15 +221,8 @@ void HashPortably(const FlowHasher& hasher, const FlowTable& flows, Burst& burst
 }  // namespace
 
 void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
-  if (const Vips& vips = snapshot.vips(); vips.are_many()) {
-    burst.ForUndecided([&](Packet& p) {
-      vips.Prefetch(p.key.destination_address());
-      return true;
-    });
-  }
-  Matcher matcher(snapshot);
-  burst.ForUndecided([&](Packet& p) { return matcher.Match(p); });
-  (HasAesInstructions() ? HashByInstructions : HashPortably)(snapshot.flow_hasher(), flows, burst);
+  (HasAesInstructions() ? MatchByInstructions : MatchPortably)(
+      Matcher(snapshot), snapshot.flow_hasher(), flows, burst);
 }
 
 }  // namespace guideway

@@ -302,7 +302,8 @@ bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const F
   return FoldedSum(SumOf(ip + packet.transport_offset, packet.transport_length(), sum)) != 0xffff;
 }
 
-void Parse(Burst& burst) {
+void Parse(const Snapshot& snapshot, Burst& burst) {
+  const Vips* const vips = snapshot.vips().are_many() ? &snapshot.vips() : nullptr;
   burst.has_fragments = false;
   burst.extras = {};
   const std::span<Packet> all = burst.all();
@@ -312,7 +313,11 @@ void Parse(Burst& burst) {
   for (Packet& p : all) {
     if (ahead < end) PrefetchFrame((ahead++)->frame);
     p.StartOver();
-    if (!ParsePlain(p.frame, p.parsed, p.key)) p.undecided = ParseAny(p, burst.has_fragments);
+    if (!ParsePlain(p.frame, p.parsed, p.key)) {
+      p.undecided = ParseAny(p, burst.has_fragments);
+    } else if (vips != nullptr) {
+      vips->Prefetch(p.key.destination_address());
+    }
   }
 }
 

@@ -15,7 +15,7 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
       rewrite_(worker, shared.workers()) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
-  Parse(burst);
+  Parse(snapshot, burst);
   HandOver(snapshot, worker_, shared_.workers(), burst);
   Match(snapshot, flows_, burst);
   Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);

@@ -18,9 +18,9 @@ namespace guideway {
 
 // Starts a burst over: finds the headers of its packets and judges them.
 //   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; cuts off padding
-//   behind the IP packet.
+//   behind the IP packet; prefetches the VIPs.
 //   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
-void Parse(Burst& burst);
+void Parse(const Snapshot& snapshot, Burst& burst);
 
 // Leaves fragments to the worker that owns them, by a hash of what they have in common: RSS knows
 // no ports of theirs, so that a sender's fragments all come to one worker.

@@ -423,6 +423,11 @@ TEST(Compile, ServicesWithEqualPoolsAndStatesShareAnAssignment) {
   const auto one_down = MustCompile(input);
   EXPECT_EQ(one_down->services()[0]->pools[0].assignment,
             one_down->services()[1]->pools[0].assignment);
+  for (const auto& service : one_down->services()) {
+    EXPECT_NEAR(service->connection_shares[0], 0.5, 0.02) << service->name;
+    EXPECT_EQ(service->connection_shares[1], 0) << service->name;
+    EXPECT_NEAR(service->connection_shares[2], 0.5, 0.02) << service->name;
+  }
   input.services[1].backends[1].share = 3;
   input.services[1].backends[1].state = BackendState::kUp;
   input.previous = one_down;

@@ -2,9 +2,10 @@
 // plain oracle of what is wanted, who is well, and who has which id.
 //
 // A step is something that happens to a daemon: a file is written, a reload, an apply, a drain,
-// traffic, a backend that fails, time, a worker's sweep, the helper thread's progress, a crash.
-// After each, what must hold is checked (Check), and more when nothing is under way (CheckIdle). To
-// add a kind of step: a method, a row in kSteps, and what it means to the oracle.
+// traffic, a backend that fails, time, a worker's sweep, a helper thread's or the disk's progress,
+// a rollback, a crash, after which the history says what is in force. After each, what must hold is
+// checked (Check), and more when nothing is under way (CheckIdle). To add a kind of step: a method,
+// a row in kSteps, and what it means to the oracle.
 //
 // GUIDEWAY_SEED is the one seed to run (a failure names its own), GUIDEWAY_SIMULATOR_STEPS how many
 // steps a seed has.
@@ -26,12 +27,15 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "control/api/api.pb.h"
 #include "control/compile.h"
 #include "control/controller.h"
+#include "control/history.h"
 #include "tests/support/fake_dataplane.h"
 #include "tests/support/fake_event_loop.h"
 #include "tests/support/test_config.h"
@@ -128,12 +132,17 @@ struct TargetKey {
 
 class Simulator {
  public:
-  Simulator(uint64_t seed, std::string directory)
-      : random_(seed), file_(std::move(directory) + "/guideway.yaml") {
+  Simulator(uint64_t seed, const std::string& directory)
+      : random_(seed),
+        state_(absl::StrCat(directory, "/", seed)),
+        file_(directory + "/guideway.yaml") {
     WriteGood();
     Boot();
   }
-  ~Simulator() { controller_.reset(); }
+  ~Simulator() {
+    controller_.reset();
+    history_.reset();
+  }
 
   // What did not hold, with the steps that led there; empty if all did.
   std::string Run(int steps) {
@@ -167,11 +176,17 @@ class Simulator {
     std::string what;
     bool is_config = false;
     bool is_reload = false;
+    bool is_rollback = false;
+    bool brings_overrides = false;
+    std::set<std::string> own;  // these, drained
+    size_t came = 0;            // after so many of published_
     bool may_succeed = false, may_fail = false;
     std::set<uint32_t> serials;  // one of these is in force if it succeeds
     size_t file_state = 0;       // of a reload: what the file was when it came, or later
     std::string drained;         // by this request
+    std::string undrained;
     bool answered = false;
+    bool ok = false;
     bool dropped = false;  // its daemon has died
   };
   using RequestPtr = std::shared_ptr<Request>;
@@ -206,9 +221,18 @@ class Simulator {
   // A new process: nothing of the one before is there but the file.
   void Boot() {
     controller_.reset();
-    if (loop_ != nullptr) HelperFinishes();  // what was under way comes to nothing
+    history_.reset();
+    if (loop_ != nullptr) LoopFinishes();  // what was under way comes to nothing
+    disk_ = std::make_unique<FakeEventLoop>();
+    if (!files_.back()) WriteGood();
+    const std::map<std::string, std::set<bool>> may_be = WhatMayBeDrained();
+    const std::set<uint32_t> may_be_in_force = WhatMayBeInForce();
     for (const RequestPtr& request : requests_) request->dropped = !request->answered;
     requests_.clear();
+    log_.clear();
+    published_.clear();
+    gone_.clear();
+    is_uncertain_ = false;
     answers_.clear();
     prober_.reset();
     dataplane_.reset();
@@ -228,12 +252,31 @@ class Simulator {
     prober_ = std::make_unique<SimulatedProber>(this);
     dataplane_ = std::make_unique<FakeDataplane>();
     dataplane_->on_publish = [this](const Snapshot& snapshot) { Published(snapshot); };
-    if (!files_.back()) WriteGood();
-    Controller::Options options{.config_file = file_, .version = "simulated"};
+    history_ = std::make_unique<History>(state_, file_);
+    absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_);
+    Expect(beginning.ok() && history_->warnings().empty(), "the history is broken");
+    if (!trouble_.empty()) return;
+    Controller::Options options{
+        .config_file = file_, .version = "simulated", .history = history_.get()};
     options.own_addresses = [] { return std::vector<IpAddress>(); };
     controller_ = std::make_unique<Controller>(loop_.get(), prober_.get(), dataplane_.get(),
-                                               options, LoadText(TextOf(wishes_[*files_.back()])));
+                                               options, *std::move(beginning));
+    history_->Attach(disk_.get());
     Expect(controller_->Start().ok(), "a good file cannot be served");
+    disk_->RunAll();
+    Expect(may_be_in_force.empty() || may_be_in_force.contains(in_force_.serial),
+           "after a crash something else is in force than what was acknowledged");
+    drained_ = NowDrained();
+    for (const ServiceWish& service : in_force_.services) {
+      for (const BackendWish& backend : service.backends) {
+        const std::string name = NameOf(service, backend);
+        const auto found = may_be.find(name);
+        Expect(found == may_be.end() || found->second.contains(drained_.contains(name)),
+               absl::StrCat("a drain or undrain of ", name, " that was acknowledged is lost"));
+      }
+    }
+    base_ = drained_;
+    published_ = {in_force_.serial};
     booted_ = true;
   }
 
@@ -273,7 +316,81 @@ class Simulator {
                       });
   }
 
+  std::set<std::string> NowDrained() const {
+    std::set<std::string> drained;
+    const api::BackendList list = controller_->GetBackends();
+    for (const api::Backend& backend : list.backends()) {
+      if (backend.drained_by_hand()) {
+        drained.insert(absl::StrCat(backend.service(), "/", backend.name()));
+      }
+    }
+    return drained;
+  }
+
   // --- the oracle ---
+
+  // What may be found after a crash now: what the last answer said, or anything asked after it. Of
+  // those alone of which it is plain.
+  std::map<std::string, std::set<bool>> WhatMayBeDrained() const {
+    std::map<std::string, std::set<bool>> may_be;
+    if (is_uncertain_) return may_be;
+    for (const ServiceWish& s : in_force_.services) {
+      for (const BackendWish& b : s.backends) {
+        const std::string name = NameOf(s, b);
+        if (gone_.contains(name)) continue;
+        std::set<bool>& values = may_be[name] = {base_.contains(name)};
+        for (const RequestPtr& request : log_) {
+          if (request->drained != name && request->undrained != name) continue;
+          if (request->answered && request->ok) values.clear();
+          if (!request->answered || request->ok) values.insert(request->drained == name);
+        }
+      }
+    }
+    return may_be;
+  }
+  std::set<uint32_t> WhatMayBeInForce() const {
+    std::set<uint32_t> serials;
+    size_t first = 0;
+    for (const RequestPtr& request : log_) {
+      if (!request->is_config || !request->ok) continue;
+      size_t at = request->came;
+      while (at < published_.size() && !request->serials.contains(published_[at])) ++at;
+      if (at < published_.size()) first = std::max(first, at);
+    }
+    for (size_t i = first; i < published_.size(); ++i) serials.insert(published_[i]);
+    // A file that was changed meanwhile wins.
+    if (!serials.empty() && !files_.empty() && files_.back()) serials.insert(*files_.back());
+    return serials;
+  }
+
+  // What requests come to in the order in which they came, once all are answered. Of backends that
+  // left the configuration meanwhile it is what it is.
+  void FoldLog() {
+    const std::set<std::string> now = NowDrained();
+    std::set<std::string> drained = base_;
+    for (const RequestPtr& request : log_) {
+      // One that finds nothing to go back to is not refused for its configuration.
+      if (request->is_config && (request->ok || !request->is_rollback)) refused_ = !request->ok;
+      if (!request->ok) continue;
+      if (request->brings_overrides) drained = request->own;
+      if (!request->drained.empty()) drained.insert(request->drained);
+      if (!request->undrained.empty()) drained.erase(request->undrained);
+    }
+    for (const ServiceWish& s : in_force_.services) {
+      for (const BackendWish& b : s.backends) {
+        const std::string name = NameOf(s, b);
+        Expect(gone_.contains(name) || now.contains(name) == drained.contains(name),
+               absl::StrCat(name,
+                            " is drained by hand, or is not, as if requests had come in "
+                            "another order"));
+      }
+    }
+    if (is_uncertain_) ++seen_["put into order"];
+    drained_ = base_ = now;
+    log_.clear();
+    gone_.clear();
+    is_uncertain_ = false;
+  }
 
   static const BackendWish* Find(const Wish& wish, const std::string& name,
                                  const ServiceWish** service) {
@@ -292,13 +409,31 @@ class Simulator {
     return judges_.at({b.address, s.port, wish.pace}).health;
   }
 
-  BackendState StateOf(const ServiceWish& s, const BackendWish& b) const {
+  // Whether it took new connections under the Snapshot before the one in force.
+  bool WasUp(const ServiceWish& s, const BackendWish& b) const {
+    if (dataplane_->published.size() < 2) return false;
+    for (const auto& service : dataplane_->published.end()[-2]->services()) {
+      for (const Backend& was : service->backends) {
+        if (service->name != s.name || was.name != b.name) continue;
+        return was.address.bytes()[3] == b.address && was.state == BackendState::kUp;
+      }
+    }
+    return false;
+  }
+
+  // `for_want`: the service has nobody else.
+  BackendState StateOf(const ServiceWish& s, const BackendWish& b, bool for_want) const {
     const Judgement health = HealthOf(in_force_, s, b);
     if (health == Judgement::kDown) return BackendState::kDown;
-    if (health == Judgement::kChecking || b.drain || drained_.contains(NameOf(s, b))) {
-      return BackendState::kDrain;
-    }
-    return BackendState::kUp;
+    if (b.drain || drained_.contains(NameOf(s, b))) return BackendState::kDrain;
+    if (health == Judgement::kUp || for_want || WasUp(s, b)) return BackendState::kUp;
+    return BackendState::kDrain;
+  }
+  BackendState StateOf(const ServiceWish& s, const BackendWish& b) const {
+    const bool for_want = std::none_of(s.backends.begin(), s.backends.end(), [&](const auto& w) {
+      return StateOf(s, w, false) == BackendState::kUp;
+    });
+    return StateOf(s, b, for_want);
   }
 
   // Of a target that nobody has asked: what was known of the machines that ask the same now.
@@ -352,6 +487,11 @@ class Simulator {
   };
   using Holders = std::map<uint32_t, Holder>;
 
+  // What an id stands for: a backend of this name at another address is another server.
+  static std::string ServerOf(const std::string& name, const std::string& address) {
+    return absl::StrCat(name, " at ", address);
+  }
+
   // `ids`: what the Snapshot `version` says. Returns the names that got an id that was not theirs.
   std::set<std::string> TakeIds(Holders& holders, const std::map<uint32_t, std::string>& ids,
                                 uint64_t version) {
@@ -384,31 +524,41 @@ class Simulator {
     Rejudge(in_force_, wish);
 
     std::map<uint32_t, std::string> service_ids, backend_ids;
-    std::set<std::string> services, backends;
+    std::set<std::string> services, backends, servers;
     for (const auto& service : snapshot.services()) {
       services.insert(service->name);
       Expect(service_ids.emplace(service->id, service->name).second, "an id of two services");
       for (const Backend& backend : service->backends) {
         const std::string name = absl::StrCat(service->name, "/", backend.name);
         backends.insert(name);
-        Expect(backend_ids.emplace(backend.id, name).second, "an id of two backends");
+        const std::string server = ServerOf(name, backend.address.ToString());
+        servers.insert(server);
+        Expect(backend_ids.emplace(backend.id, server).second, "an id of two backends");
       }
     }
     TakeIds(service_ids_, service_ids, version_);
-    for (const std::string& name : TakeIds(backend_ids_, backend_ids, version_)) {
-      backends_[name] = 0;
+    for (const std::string& server : TakeIds(backend_ids_, backend_ids, version_)) {
+      backends_[server] = 0;
     }
-    // No more ids than names: none is lost.
-    Expect(backend_ids_.size() <= kServiceNames * kBackendNames, "ids of backends leak");
+    // No more ids than servers: none is lost.
+    Expect(backend_ids_.size() <= kServiceNames * kBackendNames * kAddresses,
+           "ids of backends leak");
     Expect(service_ids_.size() <= kServiceNames, "ids of services leak");
-    // A name that comes back may have its old id and count, or begin again.
-    for (const std::string& name : backends) {
-      if (!was_there_.contains(name)) came_back_.insert(name);
+    // A server that comes back may have its old id and count, or begin again.
+    for (const std::string& server : servers) {
+      if (!was_there_.contains(server)) came_back_.insert(server);
     }
-    was_there_ = backends;
+    was_there_ = servers;
     std::erase_if(services_, [&](const auto& s) { return !services.contains(s.first); });
     for (const std::string& name : services) services_.try_emplace(name, 0);
     std::erase_if(drained_, [&](const std::string& name) { return !backends.contains(name); });
+    for (size_t s = 0; s < kServiceNames; ++s) {
+      for (size_t b = 0; b < kBackendNames; ++b) {
+        const std::string name = absl::StrCat("s", s, "/b", b);
+        if (!backends.contains(name)) gone_.insert(name);
+      }
+    }
+    published_.push_back(wish.serial);
     in_force_ = wish;
   }
 
@@ -423,10 +573,15 @@ class Simulator {
     Expect(status.revision() >= revision_,
            absl::StrCat("revision ", status.revision(), " after ", revision_));
     revision_ = status.revision();
-    Expect(status.config_error().empty() != refused_, "config_error is not of the last change");
     Expect(status.events_size() <= 100, "events without end");
     CheckCounts();
-    if (loop_->helper_work() + loop_->helper_computed() == 0) CheckIdle();
+    if (Pieces() == 0) CheckIdle();
+  }
+
+  // Of work that nobody has done, or knows of.
+  size_t Pieces() const {
+    return loop_->helper_work() + loop_->helper_computed() + disk_->helper_work() +
+           disk_->helper_computed();
   }
 
   void CheckCounts() {
@@ -441,12 +596,13 @@ class Simulator {
     const api::BackendList backends = controller_->GetBackends();
     for (const api::Backend& backend : backends.backends()) {
       const std::string name = absl::StrCat(backend.service(), "/", backend.name());
-      if (came_back_.erase(name) > 0 && backend.new_flows() == 0) backends_[name] = 0;
-      Expect(backend.new_flows() == backends_[name],
-             absl::StrCat(name, " has opened ", backend.new_flows(), " connections and not ",
-                          backends_[name]));
-      Expect(backend.drained_by_hand() == drained_.contains(name),
-             absl::StrCat(name, " is drained by hand, or is not"));
+      const std::string server = ServerOf(name, backend.address());
+      if (came_back_.erase(server) > 0 && backend.new_flows() == 0) backends_[server] = 0;
+      Expect(backend.new_flows() == backends_[server],
+             absl::StrCat(server, " has opened ", backend.new_flows(), " connections and not ",
+                          backends_[server]));
+      Expect(!backend.drained_by_hand() || backend.state() == "drain",
+             absl::StrCat(name, " is shown as drained by hand, which is not in force"));
     }
   }
 
@@ -455,6 +611,18 @@ class Simulator {
       Expect(request->answered, absl::StrCat(request->what, " is never answered"));
     }
     requests_.clear();
+    const std::set<std::string> now = NowDrained();
+    for (const ServiceWish& service : in_force_.services) {
+      for (const BackendWish& backend : service.backends) {
+        const std::string name = NameOf(service, backend);
+        Expect(is_uncertain_ || now.contains(name) == drained_.contains(name),
+               absl::StrCat(name, " is drained by hand, or is not"));
+      }
+    }
+    FoldLog();
+    Expect(controller_->GetStatus().config_error().empty() != refused_,
+           "config_error is not of the last change");
+    published_ = {in_force_.serial};
     const Snapshot& snapshot = dataplane_->snapshot();
     Expect(snapshot.services().size() == in_force_.services.size(), "services are missing");
     if (!trouble_.empty()) return;
@@ -521,7 +689,7 @@ class Simulator {
 
   // Nothing happens any more: everything comes to its end.
   void Rest() {
-    HelperFinishes();
+    AllFinish();
     if (!trouble_.empty()) return;
     sick_.clear();
     loop_->Advance(absl::Seconds(20));
@@ -577,7 +745,7 @@ class Simulator {
       case 0: return "services: 3";
       case 1: return absl::StrReplaceAll(TextOf(RandomWish()), {{"hash_seed: 7", "hash_seed: 8"}});
       default:
-        return UnsupportedConfigText(ServiceText("s0", 1, "{ name: b0, address: 10.0.0.1 }"));
+        return ConfigText(ServiceText("s0", 1, "{ name: b0, address: 10.0.0.1 }")) + "bogus: 1\n";
     }
   }
 
@@ -600,6 +768,7 @@ class Simulator {
     Expect(!request->dropped, absl::StrCat(request->what, " is answered by the dead"));
     Expect(!request->answered, absl::StrCat(request->what, " is answered twice"));
     request->answered = true;
+    request->ok = ok;
     if (request->is_reload) {
       for (size_t i = request->file_state; i < files_.size(); ++i) {
         (files_[i] ? request->may_succeed : request->may_fail) = true;
@@ -609,12 +778,12 @@ class Simulator {
     Expect(ok ? request->may_succeed : request->may_fail,
            absl::StrCat(request->what, ok ? " succeeds" : " fails"));
     if (!request->is_config) return;
+    // Who is refused does not wait for the disk.
     for (const RequestPtr& other : requests_) {
-      if (other == request) break;
+      if (other == request || !ok) break;
       Expect(other->answered || !other->is_config,
              absl::StrCat(request->what, " is answered before ", other->what));
     }
-    refused_ = !ok;
     ++seen_[ok ? "accepted" : "refused"];
   }
 
@@ -627,27 +796,84 @@ class Simulator {
     Expect(together || result->revision() > config_revision_, "revisions do not count");
     config_revision_ = result->revision();
     last_config_ = request;
-    Expect(request->serials.contains(dataplane_->snapshot().replies_per_second()),
+    if (request->is_rollback) FindRolledBack(request, result->rolled_back_to());
+    Expect(std::any_of(published_.begin() + static_cast<std::ptrdiff_t>(request->came),
+                       published_.end(),
+                       [&](uint32_t serial) { return request->serials.contains(serial); }),
            absl::StrCat(request->what, " is answered, and something else is in force"));
+    AskForMore();
+  }
+
+  void FindRolledBack(const RequestPtr& request, uint64_t number) {
+    const api::RevisionList list = controller_->GetHistory();
+    for (const api::Revision& revision : list.revisions()) {
+      if (revision.number() != number) continue;
+      for (const api::Override& override : revision.overrides()) {
+        request->own.insert(absl::StrCat(override.service(), "/", override.backend()));
+      }
+      uint32_t serial = 0;
+      absl::string_view file = revision.file();
+      if (absl::ConsumePrefix(&file, "new") && absl::ConsumeSuffix(&file, ".yaml") &&
+          absl::SimpleAtoi(file, &serial)) {
+        request->serials.insert(serial);
+      } else {
+        for (const auto& was : files_) {
+          if (was) request->serials.insert(*was);
+        }
+      }
+    }
+  }
+
+  // From within an answer.
+  void AskForMore() {
+    if (!Chance(10)) return;
+    switch (Below(3)) {
+      case 0: return ByHand(Chance(50));
+      case 1: return Apply(true);
+      default: return Reload();
+    }
   }
 
   RequestPtr NewRequest(const std::string& what) {
     Note(absl::StrCat("  ", what));
-    return requests_.emplace_back(std::make_shared<Request>(Request{.what = what}));
+    requests_.push_back(std::make_shared<Request>(Request{.what = what}));
+    requests_.back()->came = published_.size();
+    log_.push_back(requests_.back());
+    return requests_.back();
   }
 
-  void Apply(bool good) {
+  void Apply(bool good, bool discard = false) {
     std::string text = good ? "" : BadText();
     const uint32_t serial = next_serial_;
     if (good) text = TextOf(RandomWish());
-    const RequestPtr request = NewRequest(good ? absl::StrCat("apply of ", serial) : "bad apply");
+    const RequestPtr request = NewRequest(
+        absl::StrCat(good ? "apply" : "bad apply", discard ? " and discard" : "", " of ", serial));
     request->is_config = true;
+    request->brings_overrides = discard;
+    is_uncertain_ |= discard;
     request->may_succeed = good;
     request->may_fail = !good;
     if (good) request->serials = {serial};
     controller_->Apply(
-        {.name = "new.yaml", .text = text, .who = "somebody"},
+        {.name = absl::StrCat("new", serial, ".yaml"),
+         .text = text,
+         .who = "somebody",
+         .discard_overrides = discard},
         [this, request](absl::StatusOr<api::ApplyResult> result) { TakeConfig(request, result); });
+  }
+  void Discard() { Apply(Chance(80), true); }
+  void Rollback() {
+    std::optional<uint64_t> number;
+    if (Chance(70)) number = 1 + Below(static_cast<size_t>(revision_) + 2);
+    const RequestPtr request =
+        NewRequest(absl::StrCat("rollback to ", number ? absl::StrCat(*number) : "the one before"));
+    request->is_config = request->is_rollback = request->brings_overrides = true;
+    request->may_succeed = request->may_fail = true;
+    is_uncertain_ = true;
+    controller_->Rollback(number, "somebody", [this, request](const auto& result) {
+      TakeConfig(request, result);
+      if (result.ok()) ++seen_["rolled back"];
+    });
   }
   void ApplyGood() { Apply(true); }
   void ApplyBad() { Apply(false); }
@@ -668,21 +894,23 @@ class Simulator {
     const ServiceWish* unused = nullptr;
     const BackendWish* wish = Find(in_force_, name, &unused);
     const bool refused = wish == nullptr || (!drain && wish->drain && !drained_.contains(name));
-    request->may_succeed = !refused;
-    request->may_fail = refused;
+    request->may_succeed = is_uncertain_ || !refused;
+    request->may_fail = is_uncertain_ || refused;
     if (!refused && drain) drained_.insert(name);
     if (!refused && !drain) drained_.erase(name);
-    if (drain) request->drained = name;
-    const auto done = [this, request](const absl::Status& status) {
-      Answered(request, status.ok());
-      if (!status.ok() || request->drained.empty() || !drained_.contains(request->drained)) return;
-      for (const auto& service : dataplane_->snapshot().services()) {
-        for (const Backend& b : service->backends) {
-          Expect(absl::StrCat(service->name, "/", b.name) != request->drained ||
-                     b.state != BackendState::kUp,
-                 absl::StrCat(request->what, " is answered before it is so"));
+    (drain ? request->drained : request->undrained) = name;
+    const auto done = [this, request](const absl::StatusOr<api::Done>& result) {
+      Answered(request, result.ok());
+      if (result.ok() && !is_uncertain_ && drained_.contains(request->drained)) {
+        for (const auto& service : dataplane_->snapshot().services()) {
+          for (const Backend& b : service->backends) {
+            Expect(absl::StrCat(service->name, "/", b.name) != request->drained ||
+                       b.state != BackendState::kUp,
+                   absl::StrCat(request->what, " is answered before it is so"));
+          }
         }
       }
+      AskForMore();
     };
     drain ? controller_->Drain({service, backend, "somebody"}, done)
           : controller_->Undrain({service, backend, "somebody"}, done);
@@ -702,7 +930,8 @@ class Simulator {
         const uint64_t n = Below(10);
         dataplane_->by_backend[backend.id].new_flows += n;
         services_[service->name] += n;
-        backends_[absl::StrCat(service->name, "/", backend.name)] += n;
+        backends_[ServerOf(absl::StrCat(service->name, "/", backend.name),
+                           backend.address.ToString())] += n;
       }
     }
   }
@@ -718,13 +947,31 @@ class Simulator {
   void HelperEnds() {
     if (const size_t n = loop_->helper_computed(); n > 0) loop_->EndHelper(Below(n));
   }
+  // One thing after the other.
+  void DiskWorks() {
+    if (disk_->helper_work() > 0) disk_->BeginHelper();
+  }
+  void DiskEnds() {
+    if (disk_->helper_computed() > 0) disk_->EndHelper();
+    loop_->Run();
+  }
   // Until nothing is left to do: what can be wanted at one moment is done in a few rounds.
-  void HelperFinishes() {
+  void LoopFinishes() {
     for (int rounds = 0; loop_->helper_work() + loop_->helper_computed() > 0; ++rounds) {
       Expect(rounds < 100, "rounds without end");
       if (!trouble_.empty()) return;
       HelperWorks();
       HelperEnds();
+    }
+  }
+  void AllFinish() {
+    for (int rounds = 0; Pieces() > 0; ++rounds) {
+      Expect(rounds < 200, "rounds without end");
+      if (!trouble_.empty()) return;
+      HelperWorks();
+      HelperEnds();
+      DiskWorks();
+      DiskEnds();
     }
   }
 
@@ -735,9 +982,10 @@ class Simulator {
 
   static constexpr size_t kServiceNames = 4;
   static constexpr size_t kBackendNames = 5;
+  static constexpr size_t kAddresses = 6;
 
   std::mt19937_64 random_;
-  const std::string file_;
+  const std::string state_, file_;
   std::string trouble_;
   std::deque<std::string> notes_;
   std::map<std::string, int> seen_;
@@ -753,6 +1001,15 @@ class Simulator {
   Wish in_force_;
   bool booted_ = false;
   std::set<std::string> drained_;
+  // Since all was answered: what was drained then, what was asked, in whose order, the
+  // configurations published, the one before first, and whose backends were not among them.
+  std::set<std::string> base_;
+  std::vector<RequestPtr> log_;
+  std::vector<uint32_t> published_;
+  std::set<std::string> gone_;
+  // A change was asked for that brings overrides of its own, when it will. `drained_` is known
+  // again when all is answered.
+  bool is_uncertain_ = false;
   std::map<TargetKey, Judge> judges_;
   std::map<TargetKey, absl::Duration> last_asked_;
   uint64_t version_ = 0, revision_ = 1;
@@ -767,11 +1024,12 @@ class Simulator {
     uint64_t incarnation = 0;
     std::unique_ptr<Timer> timer;
   };
-  std::unique_ptr<FakeEventLoop> loop_;
+  std::unique_ptr<FakeEventLoop> loop_, disk_;
   std::map<uint64_t, Answer> answers_;  // still to come
   std::vector<RequestPtr> requests_;    // in the order they came
   std::unique_ptr<SimulatedProber> prober_;
   std::unique_ptr<FakeDataplane> dataplane_;
+  std::unique_ptr<History> history_;
   std::unique_ptr<Controller> controller_;
 };
 
@@ -781,6 +1039,8 @@ const Simulator::Step Simulator::kSteps[] = {
     {"reload", &Simulator::Reload, 6},
     {"apply", &Simulator::ApplyGood, 6},
     {"apply what is refused", &Simulator::ApplyBad, 3},
+    {"apply and discard", &Simulator::Discard, 3},
+    {"rollback", &Simulator::Rollback, 3},
     {"drain", &Simulator::Drain, 8},
     {"undrain", &Simulator::Undrain, 8},
     {"flap", &Simulator::Flap, 10},
@@ -788,7 +1048,10 @@ const Simulator::Step Simulator::kSteps[] = {
     {"sweep", &Simulator::Sweep, 10},
     {"the helper works", &Simulator::HelperWorks, 15},
     {"the helper ends", &Simulator::HelperEnds, 15},
-    {"the helper finishes", &Simulator::HelperFinishes, 15},
+    {"the helper finishes", &Simulator::LoopFinishes, 8},
+    {"the disk works", &Simulator::DiskWorks, 12},
+    {"the disk ends", &Simulator::DiskEnds, 12},
+    {"all finish", &Simulator::AllFinish, 8},
     {"a moment", &Simulator::Moment, 15},
     {"a second", &Simulator::Second, 10},
     {"a stall", &Simulator::Stall, 2},
@@ -832,7 +1095,8 @@ TEST_F(ControllerSimulator, HoldsWhateverHappens) {
     for (const auto& [what, times] : simulator.seen()) seen[what] += times;
   }
   if (seeds.size() == 1) return;
-  for (const char* what : {"accepted", "refused", "crash", "compared with a fresh Compile"}) {
+  for (const char* what : {"accepted", "refused", "crash", "rolled back", "put into order",
+                           "compared with a fresh Compile"}) {
     EXPECT_GT(seen[what], 10) << what;
   }
 }

@@ -10,7 +10,9 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "control/api/api.pb.h"
 #include "control/metrics.h"
 #include "tests/support/fake_dataplane.h"
@@ -24,6 +26,8 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::MatchesRegex;
+using testing::StartsWith;
 
 constexpr char kAbc[] =
     "{ name: a, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }, { name: c, address: 10.0.0.3 "
@@ -42,9 +46,12 @@ class ControllerTest : public testing::Test {
 
   absl::Status Start(const std::string& text) {
     WriteFile(text);
-    controller_.emplace(&loop_, &prober_, &dataplane_,
-                        Controller::Options{.config_file = file_, .version = "test"},
-                        LoadText(text));
+    controller_.emplace(
+        &loop_, &prober_, &dataplane_,
+        Controller::Options{.config_file = file_,
+                            .version = "test",
+                            .can_start = [this](const LoadedConfig&) { return host_; }},
+        LoadText(text));
     return controller_->Start();
   }
   // Started, and every backend has answered its first probe.
@@ -77,7 +84,7 @@ class ControllerTest : public testing::Test {
   }
   Planned Plan(const std::string& text) {
     auto planned = std::make_shared<std::optional<absl::StatusOr<api::Plan>>>();
-    controller_->Plan("new.yaml", text,
+    controller_->Plan({"new.yaml", text},
                       [planned](absl::StatusOr<api::Plan> plan) { *planned = std::move(plan); });
     return planned;
   }
@@ -91,7 +98,7 @@ class ControllerTest : public testing::Test {
                  const std::string& service, const std::string& backend) {
     auto outcome = std::make_shared<std::optional<absl::Status>>();
     (*controller_.*change)({service, backend, "somebody"},
-                           [outcome](absl::Status s) { *outcome = s; });
+                           [outcome](const auto& result) { *outcome = result.status(); });
     return outcome;
   }
 
@@ -124,6 +131,7 @@ class ControllerTest : public testing::Test {
   FakeProber prober_{&loop_};
   FakeDataplane dataplane_;
   std::string directory_, file_;
+  absl::Status host_;  // what it says of configurations that guidewayd would be started with
   std::optional<Controller> controller_;
 };
 
@@ -303,9 +311,48 @@ TEST_F(ControllerTest, ApplyIsAllOrNothing) {
   EXPECT_EQ(controller_->GetServices().services_size(), 2);
 }
 
+TEST_F(ControllerTest, WhatThisHostCannotDoIsNoMatterOfARestart) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const std::string other =
+      ConfigText(ServiceText("web", 1, kAb)) + "dataplane: { workers: [1, 99] }\n";
+  EXPECT_THAT(MustPlan(other).host_cannot(), IsEmpty());
+  host_ = absl::InvalidArgumentError("new.yaml:9:26: dataplane.workers[1]: found core 99");
+  EXPECT_THAT(MustPlan(other).needs_restart(), ElementsAre("dataplane.workers"));
+  EXPECT_THAT(MustPlan(other).host_cannot(), ElementsAre(std::string(host_.message())));
+  EXPECT_THAT(MustPlan(ConfigText(ServiceText("web", 1, kAbc))).host_cannot(), IsEmpty())
+      << "that takes no restart";
+  const Outcome outcome = Apply(other);
+  const Outcome fine = Apply(ConfigText(ServiceText("web", 1, kAbc)));
+  loop_.RunAll();
+  EXPECT_THAT(std::string((*outcome)->message()),
+              MatchesRegex("new.yaml:9:26: dataplane.workers\\[1\\]: found core 99\n"
+                           "new.yaml:10:23: dataplane.workers cannot change while guidewayd runs, "
+                           "and a restart with it would fail"));
+  EXPECT_EQ(*fine, absl::OkStatus());
+}
+
+TEST_F(ControllerTest, WhyABackendIsNotUsed) {
+  MustStart(ConfigText(ServiceText(
+      "web", 1, absl::StrCat(kAbc, ", { name: d, address: 10.0.0.4, state: drain }"), kTcpCheck)));
+  EXPECT_EQ(controller_->WhyUnused("web", "a"), "");
+  EXPECT_EQ(controller_->WhyUnused("web", "x"), "");
+  EXPECT_EQ(controller_->WhyUnused("web", "d"), "d is drained by the configuration (state: drain)");
+  ByHand(&Controller::Drain, "web", "a");
+  loop_.RunAll();
+  ByHand(&Controller::Drain, "web", "b");  // a later revision, which has both
+  loop_.RunAll();
+  const std::string time = controller_->GetHistory().revisions(1).time().substr(0, 19);
+  EXPECT_EQ(controller_->WhyUnused("web", "a"),
+            absl::StrCat("a is drained by hand (somebody, ", time, ")"));
+}
+
 TEST_F(ControllerTest, APlanChangesNothing) {
   MustStart(ConfigText(ServiceText("web", 1, kAbc)));
-  dataplane_.by_backend[2].active_flows = 17;  // c
+  dataplane_.by_backend[2].active_flows = 19;  // c
+  dataplane_.flows[0] = {{3, {.backend = 2, .state = FlowState::kTcpClosing}},
+                         {4, {.backend = 2, .state = FlowState::kTcpEstablished}},
+                         {5, {.backend = 1, .state = FlowState::kTcpClosing}},
+                         {6, {.backend = 2, .state = FlowState::kTcpClosing}}};
   const std::shared_ptr<const Snapshot> before = dataplane_.published.back();
   const std::string next = ConfigText(ServiceText("web", 1, kAb) + ServiceText("x", 2, kAb));
   const api::Plan plan = MustPlan(next);
@@ -314,7 +361,9 @@ TEST_F(ControllerTest, APlanChangesNothing) {
   EXPECT_EQ(plan.services(0).change(), "changed");
   EXPECT_EQ(plan.services(0).backends(0).name(), "c");
   EXPECT_EQ(plan.services(0).backends(0).change(), "removed");
-  EXPECT_EQ(plan.services(0).open_connections(), 17u);
+  EXPECT_EQ(plan.services(0).open_connections(), 17u) << "those that are closing are over";
+  MustPlan(ConfigText(ServiceText("web", 1, kAbc)));
+  EXPECT_EQ(*dataplane_.reads, 1u) << "nobody's connections are cut";
   EXPECT_NEAR(plan.services(0).moved(), 1.0 / 3, 0.05);
   EXPECT_EQ(plan.services(1).change(), "added");
 
@@ -454,7 +503,8 @@ TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
   EXPECT_EQ(controller_->GetStatus().revision(), 1u);
   EXPECT_EQ(dataplane_.published.size(), 1u);
   EXPECT_EQ(controller_->GetBackends().backends_size(), 6);
-  EXPECT_THAT(controller_->GetStatus().config_error(), HasSubstr("would move"));
+  EXPECT_EQ(controller_->GetStatus().config_error(), "") << "it is an answer, and no failure";
+  EXPECT_THAT(LastEvent(), HasSubstr("more would move than may"));
 
   const Outcome same = ApplyWithin(0, base);
   loop_.RunAll();
@@ -466,6 +516,57 @@ TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
   EXPECT_NEAR(result.plan().moved(), 1.0 / 3, 0.05);
   EXPECT_EQ(result.plan().services(0).backends(0).change(), "removed");
   EXPECT_EQ(controller_->GetBackends().backends_size(), 5);
+}
+
+// Drains on their way into force are not the doing of the file that comes after them.
+TEST_F(ControllerTest, WhatIsPendingByHandDoesNotCountAsMoved) {
+  const std::string text = ConfigText(ServiceText("web", 1, kAbc));
+  MustStart(text);
+  ByHand(&Controller::Drain, "web", "c");
+  const Outcome drain = ByHand(&Controller::Drain, "web", "a");  // during the Compile for c
+  const Planned plan = Plan(text);
+  const Outcome apply = ApplyWithin(0.001, text);
+  ASSERT_EQ(loop_.helper_work(), 2u);
+  loop_.BeginHelper(1);  // the text for the plan is read first
+  loop_.EndHelper();
+  loop_.RunAll();
+  ASSERT_TRUE(plan->has_value() && (*plan)->ok());
+  EXPECT_EQ((**plan)->moved(), 0);
+  EXPECT_EQ(**apply, absl::OkStatus());
+  EXPECT_EQ(**drain, absl::OkStatus());
+  EXPECT_EQ(States()["web/a"], "drain");
+}
+
+// Whoever is answered may ask for the next thing: all is settled by then.
+TEST_F(ControllerTest, AnAnswerMayAskForMore) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  ByHand(&Controller::Drain, "web", "c");
+  Outcome next;
+  std::vector<uint64_t> revisions;
+  controller_->Drain({"web", "c", "somebody"}, [&](const auto& result) {  // changes nothing
+    EXPECT_EQ(result.status(), absl::OkStatus());
+    revisions.push_back(controller_->GetStatus().revision());
+    next = ByHand(&Controller::Undrain, "web", "c");
+  });
+  const Outcome apply = Apply(ConfigText(ServiceText("web", 1, kAbc) + ServiceText("x", 2, kAb)));
+  loop_.BeginHelper(1);
+  loop_.EndHelper();  // it is read during the Compile for c, and takes the second drain along
+  loop_.RunAll();
+  EXPECT_THAT(revisions, ElementsAre(3u)) << "all that came with it is done";
+  EXPECT_EQ(**next, absl::OkStatus());
+  EXPECT_EQ(**apply, absl::OkStatus());
+  EXPECT_EQ(States()["web/c"], "up");
+  EXPECT_EQ(States()["x/a"], "up");
+
+  bool refused = false;
+  controller_->Apply({"new.yaml", "services: 3", "somebody"}, [&](const auto& result) {
+    refused = !result.ok();
+    next = ByHand(&Controller::Drain, "web", "b");
+  });
+  loop_.RunAll();
+  EXPECT_TRUE(refused);
+  EXPECT_EQ(**next, absl::OkStatus());
+  EXPECT_EQ(States()["web/b"], "drain");
 }
 
 // A backend with a health check gets nothing at first: what it is going to get counts all the same.
@@ -481,14 +582,15 @@ TEST_F(ControllerTest, WhatMovesLaterCountsAsMoved) {
   EXPECT_EQ(InSnapshot(0, 2), BackendState::kDrain) << "not taken to be up in truth";
 }
 
-TEST_F(ControllerTest, WhatThisVersionCannotDoIsRefused) {
+TEST_F(ControllerTest, WhatThisVersionDoesNotDoYetIsServedWithAWarning) {
   MustStart(ConfigText(ServiceText("web", 1, kAb)));
-  const std::string text = UnsupportedConfigText(ServiceText("web", 1, kAb));
-  const Outcome outcome = Apply(text);
+  const Outcome outcome = Apply(KernelRoutingText(ServiceText("web", 1, kAb)));
   loop_.RunAll();
-  ASSERT_TRUE(outcome->has_value());
-  EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("routing: this version"));
-  EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+  EXPECT_EQ(*outcome, absl::OkStatus());
+  const api::Status status = controller_->GetStatus();
+  EXPECT_EQ(status.revision(), 2u);
+  ASSERT_GE(status.warnings_size(), 1);
+  EXPECT_THAT(status.warnings(0), HasSubstr("routing: this version"));
 }
 
 TEST_F(ControllerTest, WhatIsFixedWhileItRunsNeedsARestart) {
@@ -520,6 +622,119 @@ TEST_F(ControllerTest, WhatIsFixedWhileItRunsNeedsARestart) {
     EXPECT_THAT(std::string((*outcome)->message()), HasSubstr("restart"));
   }
   EXPECT_EQ(controller_->GetStatus().revision(), 1u);
+  EXPECT_EQ(controller_->GetStatus().config_error(),
+            absl::StrCat("new.yaml:2:21: fleet.hash_seed cannot change while guidewayd runs: put "
+                         "this configuration into ",
+                         file_, " and restart guidewayd"));
+
+  std::string all = rows[0].text + "dataplane: { workers: [0],\n  idle: poll }\n";
+  all.replace(all.find("hash_seed: 7"), 12, "hash_seed: 8");
+  const Outcome outcome = Apply(all);
+  loop_.RunAll();
+  std::vector<std::string> told;
+  for (absl::string_view line : absl::StrSplit((*outcome)->message(), '\n')) {
+    told.emplace_back(line.substr(0, line.find(" cannot")));
+  }
+  EXPECT_THAT(told,
+              ElementsAre("new.yaml:4:5: interfaces (uplink)", "new.yaml:11:23: dataplane.workers",
+                          "new.yaml:12:9: dataplane.idle", "new.yaml:2:21: fleet.hash_seed"));
+}
+
+// Connections go by ids: those of another server under the same name are not its own. The same one
+// again, while flow tables know of it, has its connections back.
+TEST_F(ControllerTest, AnotherServerIsAnotherBackendToConnections) {
+  const auto nat = [](const char* backend) {
+    return ConfigText(absl::StrCat(
+        "  - { name: web, vips: [198.51.100.1], protocol: tcp, ports: [80], forwarding: nat, "
+        "table_size: 1009, backends: [",
+        backend, "] }\n"));
+  };
+  const auto id = [&] { return dataplane_.snapshot().services()[0]->backends[0].id; };
+  const auto apply = [&](const std::string& text) {
+    const Outcome outcome = Apply(text);
+    loop_.RunAll();
+    EXPECT_EQ(*outcome, absl::OkStatus());
+    return id();
+  };
+  MustStart(nat("{ name: a, address: 10.0.0.1 }"));
+  const BackendId first = id();
+  EXPECT_EQ(apply(nat("{ name: a, address: 10.0.0.1, port: 80, weight: 7 }")), first);
+  const BackendId second = apply(nat("{ name: a, address: 10.0.0.1, port: 8080 }"));
+  EXPECT_NE(second, first);
+  EXPECT_EQ(apply(nat("{ name: a, address: 10.0.0.1, port: 8080, weight: 7 }")), second);
+  const BackendId third = apply(nat("{ name: a, address: 10.0.0.9, port: 8080 }"));
+  EXPECT_NE(third, second);
+  EXPECT_EQ(apply(nat("{ name: a, address: 10.0.0.1, port: 8080 }")), second) << "back in time";
+  EXPECT_NE(apply(ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }"))), second);
+}
+
+TEST_F(ControllerTest, ClientsWhoMayChangeTheirRegionMayAllMove) {
+  const auto geo = [](const char* default_region) {
+    return ConfigText(ServiceText(
+        "web", 1,
+        "{ name: a, address: 10.0.0.1, region: eu }, { name: b, address: 10.0.0.2, "
+        "region: us }",
+        absl::StrCat("scheduler: geographic, default_region: ", default_region,
+                     ", regions: [{ name: eu, prefixes: [192.0.2.0/25] }, { name: us, prefixes: "
+                     "[192.0.2.128/25] }]")));
+  };
+  MustStart(geo("eu"));
+  const Outcome refused = ApplyWithin(0.5, geo("us"));
+  loop_.RunAll();
+  EXPECT_THAT(std::string((*refused)->message()),
+              HasSubstr("up to 100% of service web's (how many of its clients are in which region "
+                        "cannot be told) new connections would move"));
+  const Outcome applied = ApplyWithin(1, geo("us"));
+  loop_.RunAll();
+  EXPECT_EQ(*applied, absl::OkStatus());
+}
+
+TEST_F(ControllerTest, WhoIsDeniedByAFileCountsAsMoved) {
+  const std::string text =
+      ConfigText(ServiceText("web", 1, kAb)) + "access: { deny_files: [deny.txt] }\n";
+  const auto deny = [&](const char* list) { std::ofstream(directory_ + "/deny.txt") << list; };
+  deny("192.0.2.0/24\n");
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  const Outcome first = Apply(text);
+  loop_.RunAll();
+  ASSERT_EQ(*first, absl::OkStatus());
+  EXPECT_FALSE(MustPlan(text).changes());
+  deny("192.0.2.0/24\n10.0.0.0/8\n");
+  const api::Plan plan = MustPlan(text);
+  EXPECT_TRUE(plan.changes());
+  EXPECT_EQ(plan.settings(0).contents(), "1 prefix added");
+  deny("192.0.2.0/24\n0.0.0.0/0\n");
+  const Outcome refused = ApplyWithin(0.1, text);
+  loop_.RunAll();
+  EXPECT_THAT(std::string((*refused)->message()),
+              HasSubstr("`access` would deny 100% of all IPv4 addresses more"));
+  EXPECT_FALSE(dataplane_.snapshot().IsDenied(IpAddress::Parse("10.0.0.1").value()));
+}
+
+// One host of many services.
+TEST_F(ControllerTest, AHostThatFailsIsAFewEvents) {
+  std::string services;
+  constexpr int kServices = 150;
+  for (int i = 0; i < kServices; ++i) {
+    services += absl::StrCat("  - { name: s", i, ", vips: [198.51.", i / 200, ".", i % 200 + 1,
+                             "], protocol: tcp, ports: [", 1000 + i,
+                             "], forwarding: ipip, "
+                             "table_size: 11, health_check: { tcp: {} }, backends: ",
+                             "[{ name: h, address: 10.0.0.1 }] }\n");
+  }
+  MustStart(ConfigText(services));
+  prober_.Fail("10.0.0.1", "connection refused");
+  loop_.Advance(absl::Seconds(10));
+  EXPECT_EQ(Get("s149", "h").state(), "down");
+  const api::Status status = controller_->GetStatus();
+  EXPECT_THAT(status.events(0).text(), HasSubstr("revision 1 in force"));
+  EXPECT_LT(status.events_size(), 20);
+  EXPECT_THAT(LastEvent(), HasSubstr(" more at 10.0.0.1 down: connection refused"));
+  const int before = status.events_size();
+  prober_.Heal("10.0.0.1");
+  loop_.Advance(absl::Seconds(10));
+  EXPECT_GT(controller_->GetStatus().events_size(), before);
+  EXPECT_THAT(LastEvent(), HasSubstr(" more at 10.0.0.1 up"));
 }
 
 // What counts is the number, wherever it stands.
@@ -528,8 +743,8 @@ TEST_F(ControllerTest, AHashSeedInAFileIsFixedToo) {
   std::string text = inline_seed;
   text.replace(text.find("hash_seed: 7"), 12, "hash_seed_file: seed");
   std::ofstream(directory_ + "/seed") << "7\n";
-  MustStart(text);
-  const Outcome same = Apply(inline_seed);
+  MustStart(inline_seed);
+  const Outcome same = Apply(text);
   loop_.RunAll();
   EXPECT_EQ(*same, absl::OkStatus());
 
@@ -571,11 +786,212 @@ TEST_F(ControllerTest, DrainAndHealth) {
   loop_.RunAll();
   prober_.Fail("10.0.0.1", "connection refused");
   loop_.Advance(absl::Seconds(5));
-  EXPECT_EQ(States()["web/a"], "down") << "its connections have to go elsewhere";
-  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDown);
+  EXPECT_EQ(States()["web/a"], "drain") << "somebody wanted it so, whether it lives or not";
+  EXPECT_TRUE(Get("web", "a").down());
+  EXPECT_TRUE(Get("web", "a").drained_by_hand());
+  EXPECT_FALSE(Get("web", "a").drained_by_file());
+  EXPECT_EQ(controller_->GetMetrics().backends[0].state, "drain") << "so that nobody is alerted";
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDown) << "its connections have to go elsewhere";
   prober_.Heal("10.0.0.1");
   loop_.Advance(absl::Seconds(5));
   EXPECT_EQ(States()["web/a"], "drain");
+  EXPECT_FALSE(Get("web", "a").down());
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+}
+
+TEST_F(ControllerTest, AFileThatReplacesAllBackendsDropsNothing) {
+  const char kNew[] = "{ name: c, address: 10.0.0.3 }, { name: d, address: 10.0.0.4 }";
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.silent = true;
+  Apply(ConfigText(ServiceText("web", 1, kNew, kTcpCheck)));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp) << "nobody else is there";
+  EXPECT_EQ(InSnapshot(0, 1), BackendState::kUp);
+  EXPECT_EQ(States()["web/c"], "checking");
+  EXPECT_GT(Get("web", "c").share(), 0.4);
+  EXPECT_EQ(controller_->GetServices().services(0).backends_up(), 2u);
+
+  loop_.Advance(absl::Milliseconds(10));
+  prober_.asked[prober_.asked.size() - 2].done({});
+  loop_.RunAll();
+  const std::string first =
+      prober_.asked[prober_.asked.size() - 2].question.address.ToString() == "10.0.0.3" ? "c" : "d";
+  const std::string second = first == "c" ? "d" : "c";
+  EXPECT_EQ(States()["web/" + first], "up");
+  EXPECT_EQ(States()["web/" + second], "checking");
+  EXPECT_GT(Get("web", second).share(), 0.4) << "the first to answer does not get all";
+  prober_.asked.back().done({ProbeAnswer::Kind::kFailed, "connection refused"});
+  loop_.RunAll();
+  EXPECT_EQ(States()["web/" + second], "down") << "of a new machine the first answer decides";
+}
+
+TEST_F(ControllerTest, ABackendThatIsAddedWaitsForItsFirstAnswerWhereOthersAreUp) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.silent = true;
+  Apply(ConfigText(ServiceText("web", 1, kAbc, kTcpCheck)));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 2), BackendState::kDrain);
+
+  // The old ones leave before it has answered, drained first or not.
+  Apply(ConfigText(ServiceText("web", 1,
+                               "{ name: a, address: 10.0.0.1, state: drain }, "
+                               "{ name: c, address: 10.0.0.3 }",
+                               kTcpCheck)));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain);
+  EXPECT_TRUE(Get("web", "a").drained_by_file());
+  EXPECT_EQ(InSnapshot(0, 1), BackendState::kUp);
+  Apply(ConfigText(ServiceText("web", 1, "{ name: c, address: 10.0.0.5 }", kTcpCheck)));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp) << "another machine under its name";
+}
+
+// New backends of a region whose clients others can serve wait; of one that nobody serves not.
+TEST_F(ControllerTest, ARegionWhoseBackendsAreReplacedDropsNothing) {
+  const auto text = [](const std::string& eu, const std::string& us, const std::string& fallback) {
+    return ConfigText(ServiceText(
+        "web", 1,
+        "{ name: e, address: " + eu + ", region: eu }, { name: u, address: " + us +
+            ", region: us }",
+        std::string(kTcpCheck) +
+            ", scheduler: geographic, default_region: us, regions: [{ name: eu, prefixes: "
+            "[203.0.113.0/24]" +
+            fallback + " }, { name: us, prefixes: [192.0.2.0/24] }]"));
+  };
+  MustStart(text("10.0.0.1", "10.0.0.2", ""));
+  prober_.silent = true;
+  Apply(text("10.0.0.3", "10.0.0.2", ""));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDrain) << "us serves its clients so long";
+  Apply(text("10.0.0.3", "10.0.0.2", ", fallback: []"));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp) << "nobody would";
+}
+
+TEST_F(ControllerTest, AFileThatHangsIsGivenUpAndHoldsUpNobodyForEver) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  absl::Status reloaded;
+  controller_->Reload([&](const auto& result) { reloaded = result.status(); });
+  const Outcome applied = Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.AdvanceLoop(absl::Seconds(29));
+  EXPECT_EQ(reloaded, absl::OkStatus()) << "nothing yet";
+  loop_.AdvanceLoop(absl::Seconds(4));
+  EXPECT_EQ(reloaded.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(reloaded.message()),
+              StartsWith(absl::StrCat("cannot read ", file_, ": nothing has come of it for 30s")));
+  EXPECT_EQ(controller_->GetStatus().config_error(), reloaded.message());
+  EXPECT_EQ(*applied, std::nullopt);
+  loop_.RunAll();
+  EXPECT_EQ(**applied, absl::OkStatus());
+  loop_.AdvanceLoop(absl::Minutes(5));
+  EXPECT_EQ(controller_->GetStatus().config_error(), "");
+}
+
+TEST_F(ControllerTest, WhatTakesLongToParseIsNotGivenUp) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  const Outcome applied = Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.BeginHelper();  // it is in no file any more
+  loop_.AdvanceLoop(absl::Minutes(5));
+  EXPECT_EQ(*applied, std::nullopt);
+  loop_.EndHelper();
+  loop_.RunAll();
+  EXPECT_EQ(**applied, absl::OkStatus());
+}
+
+TEST_F(ControllerTest, OnlySoManyThreadsHangInFiles) {
+  MustStart(ConfigText(ServiceText("web", 1, kAbc)));
+  std::vector<std::string> errors;
+  const auto reload = [&] {
+    controller_->Reload(
+        [&](const auto& result) { errors.push_back(std::string(result.status().message())); });
+  };
+  for (int i = 0; i < 4; ++i) {
+    reload();
+    loop_.AdvanceLoop(absl::Minutes(1));
+  }
+  EXPECT_EQ(loop_.abandoned_readers(), 4u);
+  ASSERT_EQ(errors.size(), 4u);
+  reload();
+  loop_.RunAll();
+  ASSERT_EQ(errors.size(), 5u);
+  EXPECT_THAT(errors.back(),
+              HasSubstr(absl::StrCat("it is not read while 4 threads wait for files that do not "
+                                     "answer, the last for ",
+                                     file_)));
+  const Outcome applied = Apply(ConfigText(ServiceText("web", 1, kAb)));
+  loop_.RunAll();
+  EXPECT_EQ(**applied, absl::OkStatus()) << "it names no file";
+  loop_.EndAbandoned();
+  reload();
+  loop_.RunAll();
+  ASSERT_EQ(errors.size(), 6u);
+  EXPECT_EQ(errors.back(), "");
+}
+
+// --- What a plan knows of health ----------------------------------------------------------------
+
+TEST_F(ControllerTest, APlanKnowsWhoIsUpWithoutAHealthCheck) {
+  MustStart(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.Fail("10.0.0.1", "connection refused");
+  loop_.Advance(absl::Seconds(10));
+  ASSERT_EQ(States()["web/a"], "down");
+  const std::string unchecked = ConfigText(ServiceText("web", 1, kAb));
+  const api::Plan plan = MustPlan(unchecked);
+  EXPECT_NEAR(plan.services(0).moved(), 0.5, 0.05);
+  EXPECT_THAT(plan.services(0).notes(),
+              ElementsAre("there is no health check any more: whoever is down counts as up"));
+  const Outcome refused = ApplyWithin(0.1, unchecked);
+  loop_.RunAll();
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  // And it is so.
+  Apply(unchecked);
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp);
+}
+
+TEST_F(ControllerTest, APlanJudgesMinHealthyAsItWillBe) {
+  const auto text = [](const char* more) {
+    return ConfigText(ServiceText("web", 1, kAbc, more + std::string(kTcpCheck)));
+  };
+  MustStart(text(""));
+  for (const char* host : {"10.0.0.1", "10.0.0.2"}) prober_.Fail(host, "connection refused");
+  loop_.Advance(absl::Seconds(10));
+  ASSERT_EQ(States()["web/b"], "down");
+  EXPECT_EQ(MustPlan(text("min_healthy: 30%, ")).services(0).moved(), 0) << "a third is well";
+  EXPECT_NEAR(MustPlan(text("min_healthy: 40%, ")).services(0).moved(), 2 / 3., 0.05);
+  Apply(text("min_healthy: 40%, "));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp);
+  // It ends at ten points more than the share: so not yet.
+  EXPECT_EQ(MustPlan(text("min_healthy: 25%, ")).services(0).moved(), 0);
+  EXPECT_NEAR(MustPlan(text("min_healthy: 20%, ")).services(0).moved(), 2 / 3., 0.05);
+  EXPECT_NEAR(MustPlan(text("")).services(0).moved(), 2 / 3., 0.05);
+  Apply(text("min_healthy: 25%, "));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kUp);
+  Apply(text("min_healthy: 20%, "));
+  loop_.RunAll();
+  EXPECT_EQ(InSnapshot(0, 0), BackendState::kDown);
+}
+
+TEST_F(ControllerTest, APlanSaysWhatOnlyAnswersCanTell) {
+  const auto notes = [&](const std::string& more) {
+    const api::Plan plan = MustPlan(ConfigText(ServiceText("web", 1, kAb, more)));
+    EXPECT_EQ(plan.services(0).moved(), 0) << more;
+    return std::vector<std::string>(plan.services(0).notes().begin(),
+                                    plan.services(0).notes().end());
+  };
+  MustStart(ConfigText(ServiceText("web", 1, kAb)));
+  EXPECT_THAT(notes(kTcpCheck), ElementsAre(StartsWith("there is a health check now: backends")));
+  Apply(ConfigText(ServiceText("web", 1, kAb, kTcpCheck)));
+  prober_.Fail("10.0.0.1", "connection refused");
+  loop_.Advance(absl::Seconds(10));
+  ASSERT_EQ(States()["web/a"], "down");
+  EXPECT_THAT(notes("health_check: { icmp: {} }"),
+              ElementsAre(StartsWith("the health check asks something else: backends keep")));
+  EXPECT_THAT(notes("health_check: { tcp: { port: 81 }, rise: 2, fall: 3 }"),
+              ElementsAre(StartsWith("the health check asks something else")));
+  EXPECT_THAT(notes("health_check: { tcp: {}, rise: 7, fall: 9, interval: 5s }"), IsEmpty());
 }
 
 TEST_F(ControllerTest, ABrokenDenyFileChangesNothing) {

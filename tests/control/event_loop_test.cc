@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <functional>
 #include <future>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "control/may_hang.h"
 
 namespace guideway {
 namespace {
@@ -102,10 +106,75 @@ TEST_F(EventLoopTest, TheHelperWorksElsewhereInOrderAndReportsHere) {
 TEST_F(EventLoopTest, TheHelperDoesNotWaitForTheReader) {
   std::promise<void> helped;
   bool read = false;
-  loop_->RunOnReader([&] { helped.get_future().wait(); }, [&] { read = true; });
+  // Ends at last where they are one thread, so that it fails and does not hang.
+  loop_->RunOnReader(
+      [&] {
+        EXPECT_EQ(helped.get_future().wait_for(std::chrono::seconds(20)),
+                  std::future_status::ready);
+      },
+      [&] { read = true; });
   loop_->RunOnHelper([&] { helped.set_value(); }, [] {});
   io_.run();
   EXPECT_TRUE(read);
+}
+
+// Work that hangs until the test is over, or somebody lets it go on.
+class Hanging {
+ public:
+  ~Hanging() {
+    GoOn();
+    while (DetachedThreads() > 0) std::this_thread::yield();
+  }
+  Task work() {
+    return [waits = waits_] { waits.wait(); };
+  }
+  void GoOn() {
+    if (!std::exchange(goes_on_, true)) go_.set_value();
+  }
+
+ private:
+  std::promise<void> go_;
+  const std::shared_future<void> waits_ = go_.get_future().share();
+  bool goes_on_ = false;
+};
+
+TEST_F(EventLoopTest, AReaderThatHangsIsLeftBehind) {
+  Hanging hanging;
+  auto held = std::make_shared<int>(1);
+  std::string order;
+  loop_->RunOnReader(hanging.work(), [held] { ADD_FAILURE() << "nobody waits for it"; });
+  loop_->RunOnReader([&] { order += "read "; }, [&] { order += "done"; });
+  loop_->AbandonReader();
+  EXPECT_EQ(held.use_count(), 1);
+  EXPECT_EQ(loop_->abandoned_readers(), 1u);
+  io_.run();
+  EXPECT_EQ(order, "read done");
+  hanging.GoOn();
+  while (loop_->abandoned_readers() > 0) std::this_thread::yield();
+}
+
+TEST_F(EventLoopTest, AReaderThatHasEndedIsNotCountedAsLeftBehind) {
+  loop_->RunOnReader([] {}, [] { ADD_FAILURE() << "nobody waits for it"; });
+  while (DetachedThreads() > 0) std::this_thread::yield();
+  loop_->AbandonReader();
+  EXPECT_EQ(loop_->abandoned_readers(), 0u);
+  io_.run();
+}
+
+TEST_F(EventLoopTest, NobodyWaitsForAReaderThatHangsAtTheEnd) {
+  Hanging hanging;
+  loop_->RunOnReader(hanging.work(), [] { ADD_FAILURE() << "nobody waits for it"; });
+  loop_.reset();
+  EXPECT_EQ(DetachedThreads(), 1u);
+}
+
+TEST(MayHang, IsWaitedForSoLong) {
+  Hanging hanging;
+  EXPECT_TRUE(RunWithin(absl::Minutes(1), [](Steps&) {}));
+  EXPECT_FALSE(RunWithin(absl::Milliseconds(1), [work = hanging.work()](Steps& steps) {
+    ++steps;
+    work();
+  }));
 }
 
 TEST_F(EventLoopTest, CanBeDestroyedWithWorkUnderWay) {

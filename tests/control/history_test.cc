@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -123,7 +126,7 @@ TEST_F(HistoryTest, WhatWasAddedIsThereAfterARestart) {
   ASSERT_EQ(Add("drain web/a", nullptr, overrides), absl::OkStatus());
   Open();
   EXPECT_THAT(history_->warnings(), IsEmpty());
-  ASSERT_THAT(history_->revisions(), SizeIs(2));
+  ASSERT_EQ(history_->revisions().size(), 2u);
   const api::Revision& last = history_->revisions().back();
   EXPECT_EQ(last.number(), 2u);
   EXPECT_EQ(last.who(), "somebody");
@@ -160,7 +163,7 @@ TEST_F(HistoryTest, TheLastAreKeptAndTheirTexts) {
   for (size_t i = 1; i <= kept + 2; ++i) {
     ASSERT_EQ(Add("apply", Source("f", absl::StrCat(i))), absl::OkStatus());
   }
-  EXPECT_THAT(history_->revisions(), SizeIs(kept));
+  EXPECT_EQ(history_->revisions().size(), kept);
   EXPECT_EQ(history_->revisions().front().number(), 3u);
   EXPECT_FALSE(fs::exists(RecordPath(2)));
   EXPECT_TRUE(fs::exists(RecordPath(3)));
@@ -192,6 +195,9 @@ TEST_F(HistoryTest, RestartsAndDrainsPushNoConfigurationOut) {
   EXPECT_THAT(TextPaths(), SizeIs(2));
   Open(3);
   EXPECT_EQ(numbers(), (std::vector<uint64_t>{1, 11, 12})) << "the same on disk";
+  EXPECT_EQ(history_->NoSuchRevision(5).message(),
+            "there is no revision 5; there are 3, numbered 1 to 12 with gaps: `guideway history` "
+            "lists them");
 }
 
 TEST_F(HistoryTest, ATextThatADaemonLeftWhenItWasKilledIsRemoved) {
@@ -227,7 +233,7 @@ TEST_F(HistoryTest, TornAndHostileRecordsAreLeftOutByName) {
   fs::create_symlink("/dev/zero", RecordPath(8));
   ASSERT_EQ(mkfifo(RecordPath(9).c_str(), 0600), 0);
   Open();
-  EXPECT_THAT(history_->revisions(), SizeIs(1));
+  EXPECT_EQ(history_->revisions().size(), 1u);
   EXPECT_EQ(history_->revisions().front().number(), 1u);
   for (const char* name : {"/2.json", "/3.json", "/4.json", "/5.json", "/6.json", "/07.json",
                            "/?[2J.json", "/8.json", "/9.json"}) {
@@ -269,7 +275,7 @@ TEST_F(HistoryTest, WhatCannotBeWrittenIsSaidAndTriedAgain) {
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("revision 2 is in force and not kept"),
                                                    HasSubstr(texts), HasSubstr("Not a directory")));
   EXPECT_EQ(Warnings(), status.message());
-  EXPECT_THAT(history_->revisions(), SizeIs(2)) << "it was in force all the same";
+  EXPECT_EQ(history_->revisions().size(), 2u) << "it was in force all the same";
   fs::remove(texts);
   fs::rename(texts + ".away", texts);
   ASSERT_EQ(Add("drain web/a", nullptr), absl::OkStatus()) << "with the configuration it is about";
@@ -278,6 +284,137 @@ TEST_F(HistoryTest, WhatCannotBeWrittenIsSaidAndTriedAgain) {
   const auto source = history_->ReadNow(3);
   ASSERT_TRUE(source.ok()) << source.status().message();
   EXPECT_EQ(source->text, "two");
+}
+
+TEST_F(HistoryTest, NobodyWaitsForADiskThatDoesNotAnswer) {
+  ASSERT_EQ(Add("start", Source("a", "one")), absl::OkStatus());
+  std::vector<std::string> told;
+  const auto tell = [&](const absl::Status& status) {
+    told.push_back(status.ok() ? "ok" : std::string(status.message()));
+  };
+  const auto not_kept = [](int revision) {
+    return StartsWith(absl::StrCat("history: revision ", revision,
+                                   " is in force and not kept yet: the disk has not answered for "
+                                   "10s"));
+  };
+  const auto add = [&] { history_->Add(api::Revision(), nullptr, false, tell); };
+  add();
+  loop_.AdvanceLoop(absl::Seconds(6));
+  add();
+  loop_.AdvanceLoop(absl::Seconds(3));
+  EXPECT_THAT(told, IsEmpty());
+  loop_.AdvanceLoop(absl::Seconds(1));
+  EXPECT_THAT(told, ElementsAre(not_kept(2)));
+  EXPECT_THAT(Warnings(), not_kept(2));
+  loop_.AdvanceLoop(absl::Seconds(6));
+  EXPECT_THAT(told, ElementsAre(not_kept(2), not_kept(3)));
+  // Now it is known.
+  add();
+  history_->AfterWrites(tell);
+  EXPECT_THAT(told, ElementsAre(not_kept(2), not_kept(3), not_kept(4), not_kept(4)));
+  absl::Status read;
+  history_->Read(1, [&](const auto& source) { read = source.status(); });
+  EXPECT_EQ(read.code(), absl::StatusCode::kDeadlineExceeded) << read;
+  EXPECT_EQ(loop_.helper_work(), 3u) << "what is added waits for the disk, nothing else does";
+  // It answers again.
+  told.clear();
+  loop_.RunHelper();
+  EXPECT_THAT(Warnings(), not_kept(4)) << "the first is not the last";
+  loop_.RunAll();
+  EXPECT_EQ(Warnings(), "");
+  EXPECT_EQ(history_->kept(), absl::OkStatus());
+  EXPECT_THAT(told, IsEmpty()) << "told once";
+  add();
+  EXPECT_THAT(told, IsEmpty());
+  loop_.RunAll();
+  EXPECT_THAT(told, ElementsAre("ok"));
+  loop_.AdvanceLoop(absl::Minutes(1));
+  EXPECT_THAT(told, ElementsAre("ok"));
+  Open();
+  EXPECT_THAT(history_->revisions(), SizeIs(5));
+}
+
+TEST_F(HistoryTest, WhatWaitsForADiskThatHangsIsBounded) {
+  ASSERT_EQ(Add("start", Source("a", "one")), absl::OkStatus());
+  std::vector<absl::Status> told;
+  const auto add = [&](std::shared_ptr<const ConfigSource> source) {
+    history_->Add(api::Revision(), std::move(source), false,
+                  [&](const absl::Status& status) { told.push_back(status); });
+  };
+  for (size_t i = 0; i < History::kMaxWrites; ++i) add(nullptr);
+  EXPECT_THAT(told, IsEmpty());
+  loop_.AdvanceLoop(History::kPatience);
+  told.clear();
+  add(Source("b", "two"));
+  add(Source("c", "three"));
+  add(nullptr);
+  EXPECT_THAT(told, SizeIs(3));
+  EXPECT_EQ(loop_.helper_work(), History::kMaxWrites);
+  const uint64_t last = history_->revisions().back().number();
+  EXPECT_EQ(last, History::kMaxWrites + 4) << "numbers go on";
+  EXPECT_THAT(Warnings(), StartsWith(absl::StrCat("history: revision ", last, " is in force")));
+  loop_.RunAll();
+  EXPECT_EQ(Warnings(), "");
+  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxWrites + 2));
+  Open();
+  EXPECT_THAT(history_->revisions(), SizeIs(History::kMaxWrites + 2));
+  EXPECT_EQ(history_->revisions().back().number(), last);
+  EXPECT_EQ(history_->ReadNow(last)->text, "three");
+}
+
+// A stop: nothing runs on the loop any more, and what is queued is written all the same.
+TEST_F(HistoryTest, AtTheEndWhatIsQueuedIsWritten) {
+  auto io = std::make_unique<boost::asio::io_context>();
+  std::unique_ptr<EventLoop> disk = NewEventLoop(*io);
+  history_->Attach(disk.get());
+  EXPECT_EQ(history_->Finish(absl::ZeroDuration()), absl::OkStatus()) << "nothing was added";
+  std::promise<void> goes_on;
+  disk->RunOnHelper([&] { goes_on.get_future().wait(); }, [] {});
+  for (int i = 0; i < 3; ++i) {
+    history_->Add(api::Revision(), Source("new.yaml", absl::StrCat("text ", i)), false,
+                  [](const absl::Status&) { ADD_FAILURE() << "the loop does not run"; });
+  }
+  const absl::Status hangs = history_->Finish(absl::Milliseconds(1));
+  EXPECT_EQ(hangs.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(hangs.message(),
+            "history: revisions 1 to 3 not on disk, so the next start does not find them: the disk "
+            "has not answered for 1ms");
+  goes_on.set_value();
+  EXPECT_EQ(history_->Finish(absl::Minutes(1)), absl::OkStatus());
+  history_.reset();
+  disk.reset();
+  io.reset();  // with the pieces of work that came back
+  Open();
+  EXPECT_EQ(history_->revisions().size(), 3u);
+}
+
+TEST_F(HistoryTest, AtTheEndItSaysWhatCouldNotBeWritten) {
+  ASSERT_EQ(Add("start", Source("a", "one")), absl::OkStatus());
+  boost::asio::io_context io;
+  const std::unique_ptr<EventLoop> disk = NewEventLoop(io);
+  history_->Attach(disk.get());
+  fs::remove_all(state_);
+  WriteFile(state_, "in the way");
+  history_->Add(api::Revision(), nullptr, false, [](const absl::Status&) {});
+  const absl::Status failed = history_->Finish(absl::Minutes(1));
+  EXPECT_EQ(failed.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(failed.message()),
+              AllOf(StartsWith("history: revision 2 not on disk"), HasSubstr("cannot ")));
+  history_.reset();  // before its loop
+}
+
+TEST_F(HistoryTest, AtTheEndItSaysThatTheDiskHangsThoughAllIsThere) {
+  boost::asio::io_context io;
+  std::promise<void> answers;
+  const std::unique_ptr<EventLoop> disk = NewEventLoop(io);
+  history_->Attach(disk.get());
+  history_->Add(api::Revision(), Source("a", "one"), false, [](const absl::Status&) {});
+  ASSERT_EQ(history_->Finish(absl::Minutes(1)), absl::OkStatus());
+  disk->RunOnHelper([&] { answers.get_future().wait(); }, [] {});
+  EXPECT_EQ(history_->Finish(absl::Milliseconds(1)).code(), absl::StatusCode::kDeadlineExceeded);
+  answers.set_value();
+  EXPECT_EQ(history_->Finish(absl::Minutes(1)), absl::OkStatus());
+  history_.reset();  // before its loop
 }
 
 TEST_F(HistoryTest, AStateDirectoryThatIsAFile) {
@@ -290,9 +427,85 @@ TEST_F(HistoryTest, AStateDirectoryThatIsAFile) {
   EXPECT_THAT(std::string(Add("start", Source("f", "one")).message()), HasSubstr(state_));
 }
 
+// The disk was missing at the start, and is mounted later.
+TEST_F(HistoryTest, RevisionsThatWereNotReadAreLeftAlone) {
+  ASSERT_EQ(Add("apply", Source("new.yaml", "one")), absl::OkStatus());
+  ASSERT_EQ(Add("apply", Source("new.yaml", "two")), absl::OkStatus());
+  fs::rename(state_, directory_ + "/away");
+  WriteFile(state_, "");
+  Open();
+  EXPECT_FALSE(Add("drain web/a", Source("new.yaml", "three")).ok());
+  fs::remove(state_);
+  fs::rename(directory_ + "/away", state_);
+  EXPECT_THAT(Add("drain web/b", nullptr).message(), HasSubstr("a restart would not find it"));
+  EXPECT_THAT(Warnings(), HasSubstr("has revisions that this guidewayd has not read"));
+  Open();
+  ASSERT_EQ(history_->revisions().size(), 2u);
+  EXPECT_EQ(history_->ReadNow(1)->text, "one");
+  EXPECT_EQ(history_->ReadNow(2)->text, "two");
+  EXPECT_EQ(Add("apply", Source("new.yaml", "four")), absl::OkStatus());
+  EXPECT_EQ(history_->revisions().back().number(), 3u);
+}
+
+TEST_F(HistoryTest, ADirectoryThatWasAwayGoesOn) {
+  ASSERT_EQ(Add("apply", Source("new.yaml", "one")), absl::OkStatus());
+  const std::string revisions = Home() + "/revisions";
+  fs::rename(revisions, directory_ + "/away");
+  WriteFile(revisions, "in the way");
+  EXPECT_FALSE(Add("drain web/a", nullptr).ok());
+  fs::remove(revisions);
+  fs::rename(directory_ + "/away", revisions);
+  EXPECT_EQ(Add("drain web/b", nullptr), absl::OkStatus());
+  Open();
+  EXPECT_THAT(history_->revisions(), SizeIs(2));
+}
+
+// Whoever could not read them does not know their numbers.
+TEST_F(HistoryTest, ADirectoryThatCannotBeReadIsNamedAndLeftAlone) {
+  ASSERT_EQ(Add("apply", Source("new.yaml", "one")), absl::OkStatus());
+  fs::path revisions;
+  for (const auto& entry : fs::recursive_directory_iterator(state_)) {
+    if (entry.path().filename() == "revisions") revisions = entry.path();
+    ASSERT_EQ(chown(entry.path().c_str(), 65534, 65534), 0) << "these tests are root's";
+  }
+  fs::permissions(directory_, fs::perms(0755));
+  fs::permissions(revisions, fs::perms::none);
+  ASSERT_EQ(seteuid(65534), 0);  // root may read everything
+  Open();
+  const absl::Status kept = Add("start", Source("new.yaml", "two"));
+  const api::HistoryState state = history_->State();
+  ASSERT_EQ(seteuid(0), 0);
+  const std::string why = absl::StrCat("Permission denied (cannot read ", revisions.string(), ")");
+  ASSERT_EQ(state.warnings_size(), 1);
+  EXPECT_THAT(state.warnings(0), HasSubstr(absl::StrCat("no revision could be read: ", why)));
+  EXPECT_FALSE(kept.ok());
+  EXPECT_EQ(state.not_kept_why(), why);
+  fs::permissions(revisions, fs::perms::owner_all);
+  Open();
+  ASSERT_EQ(history_->revisions().size(), 1u);
+  EXPECT_EQ(history_->ReadNow(1)->text, "one");
+}
+
+// Once it is there and nothing is in it, it is this daemon's.
+TEST_F(HistoryTest, ADirectoryThatComesLateIsUsed) {
+  WriteFile(directory_ + "/file", "");
+  state_ = directory_ + "/file";
+  Open();
+  EXPECT_FALSE(Add("apply", Source("new.yaml", "one")).ok());
+  fs::remove(state_);
+  EXPECT_EQ(Add("drain web/a", nullptr), absl::OkStatus());
+  EXPECT_THAT(history_->warnings(), IsEmpty());
+  Open();
+  EXPECT_EQ(history_->ReadNow(2)->text, "one");
+}
+
 TEST_F(HistoryTest, ASecondDaemonLeavesItAlone) {
   History second(state_, file_);
   EXPECT_THAT(absl::StrJoin(second.warnings(), ""), HasSubstr("another guidewayd uses"));
+  absl::Status kept;
+  second.Add(api::Revision(), nullptr, false, [&](const absl::Status& status) { kept = status; });
+  EXPECT_THAT(std::string(kept.message()), HasSubstr("another guidewayd uses"));
+  EXPECT_THAT(second.warnings(), testing::SizeIs(1));
   History other(state_, file_ + ".other");
   EXPECT_THAT(other.warnings(), IsEmpty()) << "another file's";
 }
@@ -315,7 +528,7 @@ TEST_F(HistoryTest, TheFirstStartIsTheFiles) {
   EXPECT_EQ(beginning.from, "file");
   EXPECT_EQ(beginning.applied_file, "");
   EXPECT_EQ(beginning.config_error, "");
-  EXPECT_EQ(beginning.what.hash_seed, 7u);
+  EXPECT_EQ(beginning.what.config.hash_seed, 7u);
 }
 
 TEST_F(HistoryTest, ABrokenFileWithoutAHistoryIsRefused) {
@@ -399,6 +612,72 @@ TEST_F(HistoryTest, ABrokenFileYieldsToTheLastRevision) {
   EXPECT_EQ(Begin().from, "file");
 }
 
+TEST_F(HistoryTest, AFileThatThisHostCannotDoYieldsToTheLastRevision) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+  Open();
+  WriteFile(file_, Web(3));
+  std::vector<uint32_t> asked;
+  const Suits not_three = [&](const LoadedConfig& loaded) {
+    asked.push_back(loaded.config.services(0).backends(0).weight());
+    return asked.back() == 3 ? absl::FailedPreconditionError("f:1:1: no such core")
+                             : absl::OkStatus();
+  };
+  const absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_, not_three);
+  ASSERT_TRUE(beginning.ok()) << beginning.status();
+  EXPECT_EQ(WeightOf(*beginning), 2u);
+  EXPECT_EQ(beginning->from, "last revision");
+  EXPECT_EQ(beginning->config_error, "f:1:1: no such core");
+  EXPECT_THAT(asked, ElementsAre(3u, 2u));
+
+  const auto neither = [](const LoadedConfig& loaded) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("not ", loaded.config.services(0).backends(0).weight()));
+  };
+  EXPECT_EQ(std::string(ChooseBeginning(history_.get(), file_, neither).status().message()),
+            "not 3\nthe last revision, 2, cannot be served in its place: not 2");
+}
+
+TEST_F(HistoryTest, WhatIsTheFileItselfIsTriedOnce) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  Open();
+  int asked = 0;
+  const auto refuse = [&](const LoadedConfig&) {
+    ++asked;
+    return absl::FailedPreconditionError("no");
+  };
+  EXPECT_EQ(std::string(ChooseBeginning(history_.get(), file_, refuse).status().message()), "no");
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(HistoryTest, AFileThatYieldedAndIsAsItWasHasNotChanged) {
+  const auto refuse_three = [](const LoadedConfig& loaded) {
+    return loaded.config.services(0).backends(0).weight() == 3 ? absl::FailedPreconditionError("no")
+                                                               : absl::OkStatus();
+  };
+  for (const std::string& bad : {Web(3), Web(1) + "bogus: 1\n"}) {
+    WriteFile(file_, Web(1));
+    AddStart();
+    ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+    Open();
+    WriteFile(file_, bad);
+    absl::StatusOr<Beginning> beginning = ChooseBeginning(history_.get(), file_, refuse_three);
+    ASSERT_TRUE(beginning.ok()) << beginning.status();
+    ASSERT_EQ(Add("start", beginning->what.source), absl::OkStatus());
+
+    WriteFile(file_, Web(1));
+    Open();
+    EXPECT_EQ(WeightOf(Begin()), 2u) << "what was applied later";
+    WriteFile(file_, bad);
+    Open();
+    beginning = ChooseBeginning(history_.get(), file_);
+    ASSERT_TRUE(beginning.ok()) << beginning.status();
+    EXPECT_EQ(WeightOf(*beginning), bad == Web(3) ? 3u : 2u) << "mended on this host";
+  }
+}
+
 TEST_F(HistoryTest, ContentsOfNamedFilesBelongToTheRevision) {
   const std::string with_deny = "access: { deny_files: [deny.txt] }\n" + Web(1);
   WriteFile(file_, with_deny);
@@ -434,7 +713,7 @@ TEST_F(HistoryTest, AHashSeedOfAFileBelongsToTheRevision) {
   AddStart();
   fs::remove(directory_ + "/seed");
   Open();
-  EXPECT_EQ(Begin().what.hash_seed, 77u);
+  EXPECT_EQ(Begin().what.config.hash_seed, 77u);
 }
 
 TEST_F(HistoryTest, ARevisionThatCannotBeReadYieldsToTheOneBefore) {

@@ -33,10 +33,14 @@ class InspectTest : public ::testing::Test {
     return {.snapshot = snapshot_, .dataplane = &dataplane_, .workers = {{3, kPlaces}, {5, 64}}};
   }
   FlowFilter Filter(const std::string& service = "", const std::string& backend = "") {
-    return FlowFilter::Make(*snapshot_, service, backend).value();
+    return Filter(FlowQuery{.service = service, .backend = backend});
+  }
+  FlowFilter Filter(const FlowQuery& query) { return FlowFilter::Make(*snapshot_, query).value(); }
+  std::string Refusal(const FlowQuery& query) {
+    return std::string(FlowFilter::Make(*snapshot_, query).status().message());
   }
   std::string Refusal(const std::string& service, const std::string& backend) {
-    return std::string(FlowFilter::Make(*snapshot_, service, backend).status().message());
+    return Refusal(FlowQuery{.service = service, .backend = backend});
   }
   // All that the stream has to say.
   std::vector<api::FlowEntry> Stream(const FlowFilter& filter) {
@@ -132,6 +136,36 @@ TEST_F(InspectTest, CountsAndStreamAgreeWithAPlainModel) {
   for (const api::FlowEntry& entry : Stream(Filter("web"))) ASSERT_EQ(entry.service(), "web");
 }
 
+TEST_F(InspectTest, ByStateAndAge) {
+  using enum FlowState;
+  dataplane_.flows[0] = {{1, Entry(0, kTcpEstablished, false, 9999)},
+                         {2, Entry(0, kTcpEstablished, false, 10000)},
+                         {3, Entry(0, kTcpClosing, false, 10000)},
+                         {4, Entry(1, kTcpEstablished, true, 59999)},
+                         {5, Entry(2, kUdp, false, 60000)}};
+  const auto count = [&](const FlowQuery& query) {
+    EXPECT_EQ(CountFlows(Now(), Filter(query)).flows(), Stream(Filter(query)).size());
+    return CountFlows(Now(), Filter(query)).flows();
+  };
+  EXPECT_EQ(count({}), 5u);
+  EXPECT_EQ(count({.state = "established"}), 3u);
+  EXPECT_EQ(count({.state = "udp"}), 1u);
+  EXPECT_EQ(count({.older_than = "10s"}), 4u);
+  EXPECT_EQ(count({.younger_than = "10s"}), 1u);
+  EXPECT_EQ(count({.older_than = "10s", .younger_than = "1m"}), 3u);
+  EXPECT_EQ(count({.service = "web", .state = "established", .older_than = "10s"}), 2u);
+  EXPECT_EQ(count({.backend = "web/web-1", .state = "established", .older_than = "10s"}), 1u);
+  EXPECT_EQ(count({.older_than = "2h"}), 0u);
+
+  EXPECT_EQ(Refusal({.state = "establish"}),
+            "there is no state \"establish\"; there are handshake, established, closing, udp; did "
+            "you mean established?");
+  for (const char* age : {"10", "-1s", "inf", "soon", "10s 1s"}) {
+    EXPECT_THAT(Refusal({.older_than = age}), HasSubstr("is no age: ages are like")) << age;
+    EXPECT_THAT(Refusal({.younger_than = age}), HasSubstr("is no age: ages are like")) << age;
+  }
+}
+
 TEST_F(InspectTest, AnEntryTellsAllThatItKnows) {
   dataplane_.flows[1] = {{1, Entry(1, FlowState::kTcpHandshake, true, 1250)},
                          {2, Entry(1, FlowState::kTcpHandshake, true, 11000)}};
@@ -147,9 +181,10 @@ TEST_F(InspectTest, AnEntryTellsAllThatItKnows) {
 }
 
 TEST_F(InspectTest, AFilterNamesWhatThereIs) {
-  EXPECT_EQ(Refusal("wb", ""), "there is no service wb; there are web, dns");
-  EXPECT_EQ(Refusal("", "wb/x"), "there is no service wb; there are web, dns");
-  EXPECT_EQ(Refusal("", "web/x"), "service web has no backend x; it has web-1, web-2");
+  EXPECT_EQ(Refusal("wb", ""), "there is no service \"wb\"; there are web, dns; did you mean web?");
+  EXPECT_EQ(Refusal("", "wb/x"),
+            "there is no service \"wb\"; there are web, dns; did you mean web?");
+  EXPECT_EQ(Refusal("", "web/x"), "service web has no backend \"x\"; it has web-1, web-2");
   EXPECT_EQ(Refusal("", "web"), "\"web\" is not SERVICE/BACKEND");
   EXPECT_EQ(Refusal("dns", "web/web-1"), "backend web/web-1 is not of service dns");
 }

@@ -134,6 +134,12 @@ TEST_F(ProberTest, HttpStatusIsInTheRangeOrNot) {
        "HTTP/1.1 503 Busy\r\n\r\n",
        "status 503"},
       {"HTTP/1.1 100 Continue\r\n\r\n", "closed without an answer"},
+      // Nothing where the reason phrase would be, and no space before it.
+      {"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "ok"},
+      {"HTTP/1.0 503\r\n\r\n", "status 503"},
+      {"HTTP/1.1 100\r\n\r\nHTTP/1.1 200\r\n\r\n", "ok"},
+      {"HTTP/1.1 20\r\n\r\n", "not an HTTP answer"},
+      {"HTTP/1.1 2000\r\n\r\n", "not an HTTP answer"},
   };
   for (const auto& row : rows) EXPECT_EQ(AskHttp({row.answer}, kLong).reason, row.reason);
 }

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "control/api/api.pb.h"
 #include "control/controller.h"
 #include "control/history.h"
+#include "control/metrics.h"
 #include "tests/support/fake_dataplane.h"
 #include "tests/support/fake_event_loop.h"
 #include "tests/support/fake_prober.h"
@@ -28,6 +30,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 std::string Ab(int weight_of_a, const std::string& more = "") {
   return ConfigText(ServiceText("web", 1,
@@ -58,8 +61,9 @@ class RevisionsTest : public testing::Test {
         &loop_, &prober_, &dataplane_,
         Controller::Options{.config_file = file_, .version = "test", .history = history_.get()},
         *std::move(beginning));
-    ASSERT_EQ(controller_->Start(), absl::OkStatus());
     history_->Attach(&disk_);
+    ASSERT_EQ(controller_->Start(), absl::OkStatus());
+    disk_.RunAll();
   }
   void StartWith(const std::string& text) {
     WriteFile(text);
@@ -94,18 +98,28 @@ class RevisionsTest : public testing::Test {
   Outcome Weight(const std::string& backend, std::optional<uint32_t> weight) {
     const Outcome outcome = NewOutcome();
     controller_->SetWeight({"web", backend, "bob"}, weight,
-                           [outcome](absl::Status s) { *outcome = s; });
+                           [outcome](const auto& result) { *outcome = result.status(); });
     return outcome;
   }
   Outcome Drain(const std::string& backend) {
     const Outcome outcome = NewOutcome();
-    controller_->Drain({"web", backend, "bob"}, [outcome](absl::Status s) { *outcome = s; });
+    controller_->Drain({"web", backend, "bob"},
+                       [outcome](const auto& result) { *outcome = result.status(); });
     return outcome;
   }
   Outcome Undrain(const std::string& backend) {
     const Outcome outcome = NewOutcome();
-    controller_->Undrain({"web", backend, "bob"}, [outcome](absl::Status s) { *outcome = s; });
+    controller_->Undrain({"web", backend, "bob"},
+                         [outcome](const auto& result) { *outcome = result.status(); });
     return outcome;
+  }
+  // The answer to an apply, a rollback or a plan that succeeds.
+  template <typename Result>
+  static std::function<void(absl::StatusOr<Result>)> Into(Result* result) {
+    return [result](absl::StatusOr<Result> answer) {
+      EXPECT_TRUE(answer.ok()) << answer.status().message();
+      if (answer.ok()) *result = *std::move(answer);
+    };
   }
   static std::string Message(const Outcome& outcome) {
     if (!outcome->has_value()) return "nothing yet";
@@ -132,6 +146,16 @@ class RevisionsTest : public testing::Test {
   std::string LastOverrides() {
     const api::RevisionList list = controller_->GetHistory();
     return ToText(FromApi(list.revisions().rbegin()->overrides()));
+  }
+
+  std::string Events() {
+    const api::Status status = controller_->GetStatus();
+    std::string events;
+    for (const api::Event& event : status.events()) absl::StrAppend(&events, event.text(), "\n");
+    return events;
+  }
+  static std::string Text(const google::protobuf::RepeatedPtrField<api::Override>& overrides) {
+    return ToText(FromApi(overrides));
   }
 
   FakeEventLoop loop_, disk_;
@@ -218,6 +242,28 @@ TEST_F(RevisionsTest, AnAnswerComesWhenItIsInForceAndOnDisk) {
   EXPECT_EQ(Message(apply), "ok");
 }
 
+// A crash must not lose what was acknowledged: the first to ask is not on disk yet.
+TEST_F(RevisionsTest, WhoChangesNothingWaitsForWhoDid) {
+  StartWith(Ab(100));
+  const Outcome first = Drain("a");
+  loop_.RunAll();
+  api::Done done;
+  done.set_changed(true);
+  const Outcome second = NewOutcome();
+  controller_->Drain({"web", "a", "carol"}, [&](absl::StatusOr<api::Done> answer) {
+    *second = answer.status();
+    if (answer.ok()) done = *answer;
+  });
+  loop_.RunAll();
+  EXPECT_EQ(Message(first), "nothing yet");
+  EXPECT_EQ(Message(second), "nothing yet");
+  RunAll();
+  EXPECT_EQ(Message(first), "ok");
+  EXPECT_EQ(Message(second), "ok");
+  EXPECT_FALSE(done.changed());
+  EXPECT_THAT(Lines().back(), HasSubstr("2 drain web/a by bob"));
+}
+
 TEST_F(RevisionsTest, AfterACrashTheSameIsInForce) {
   StartWith(Ab(100));
   Apply(Ab(50));
@@ -242,6 +288,8 @@ TEST_F(RevisionsTest, AfterACrashTheSameIsInForce) {
   EXPECT_EQ(status.config_error(), "");
   ASSERT_EQ(status.overrides_size(), 2);
   EXPECT_EQ(status.overrides(1).file_weight(), 100u);
+  EXPECT_THAT(Events(),
+              HasSubstr("done by hand before the start holds: drain web/a, weight web/b"));
 }
 
 TEST_F(RevisionsTest, AtAStartABrokenFileYieldsAndStatusSaysSo) {
@@ -271,10 +319,8 @@ TEST_F(RevisionsTest, OverridesOfABackendThatIsGoneAreDropped) {
   WriteFile(ConfigText(ServiceText("web", 1, kOnlyB)));
   Start();
   EXPECT_EQ(LastOverrides(), "weight web/b 7");
-  std::string events;
-  const api::Status status = controller_->GetStatus();
-  for (const api::Event& event : status.events()) absl::StrAppend(&events, event.text(), "\n");
-  EXPECT_THAT(events, HasSubstr("dropped, for the configuration has no such backend: drain web/a"));
+  EXPECT_THAT(Events(),
+              HasSubstr("dropped, for the configuration has no such backend: drain web/a"));
   Apply(Ab(100));
   RunAll();
   EXPECT_EQ(Get("a").state(), "up") << "it is another when it comes back";
@@ -356,13 +402,49 @@ TEST_F(RevisionsTest, WhatIsAskedWhileOverridesAreDiscardedComesAfter) {
   EXPECT_EQ(Get("a").weight(), 50u);
 }
 
-TEST_F(RevisionsTest, WhatItStartedWithIsKeptAtOnce) {
-  WriteFile(Ab(100));
-  Start();
-  Crash();  // the disk's loop has not run
-  WriteFile("broken");
-  Start();
-  EXPECT_EQ(controller_->GetStatus().revision(), 2u);
+TEST_F(RevisionsTest, WhatIsShownIsInForce) {
+  StartWith(Ab(100));
+  Drain("b");
+  Weight("a", 50);
+  RunAll();
+  const Outcome apply = Apply(Ab(70), true);
+  loop_.RunHelper();  // read; the Compile is under way, and may still refuse it
+  EXPECT_EQ(controller_->GetStatus().overrides_size(), 2);
+  EXPECT_TRUE(Get("b").drained_by_hand());
+  EXPECT_TRUE(Get("a").weight_by_hand());
+  RunAll();
+  EXPECT_EQ(Message(apply), "ok");
+  EXPECT_EQ(controller_->GetStatus().overrides_size(), 0);
+  EXPECT_FALSE(Get("b").drained_by_hand());
+  Drain("a");
+  EXPECT_FALSE(Get("a").drained_by_hand()) << "it is asked for and not in force";
+  RunAll();
+  EXPECT_TRUE(Get("a").drained_by_hand());
+}
+
+// In whatever state that change is: read, or waiting for others, or for the disk.
+TEST_F(RevisionsTest, WhatIsAskedAfterADiscardHoldsOverIt) {
+  StartWith(Ab(100));
+  Drain("b");
+  Weight("a", 50);
+  RunAll();
+  const Outcome apply = Apply(Ab(70), true);
+  const Outcome drain = Drain("b"), weight = Weight("a", 100);
+  RunAll();
+  EXPECT_EQ(Message(apply), "ok");
+  EXPECT_EQ(Message(drain), "ok");
+  EXPECT_EQ(Message(weight), "ok");
+  EXPECT_EQ(LastOverrides(), "weight web/a 100, drain web/b") << "100 is not the file's any more";
+  EXPECT_EQ(Get("a").weight(), 100u);
+
+  Rollback(1);
+  Undrain("b");
+  loop_.RunAll();
+  EXPECT_EQ(Get("b").state(), "up") << "by hand it waits for no disk";
+  Drain("a");
+  Rollback(1);
+  RunAll();
+  EXPECT_EQ(LastOverrides(), "") << "what came before the second one is undone by it";
 }
 
 // --- Rollback ------------------------------------------------------------------------------------
@@ -400,6 +482,160 @@ TEST_F(RevisionsTest, WithoutANumberItIsTheConfigurationBefore) {
   EXPECT_EQ(Get("b").state(), "drain");
 }
 
+TEST_F(RevisionsTest, BackToWhatTheFileSaysIsTheFile) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  EXPECT_EQ(controller_->GetStatus().configuration(), "applied");
+  Rollback();
+  RunAll();
+  EXPECT_EQ(controller_->GetStatus().configuration(), "file");
+  EXPECT_EQ(controller_->GetStatus().applied_file(), "");
+  WriteFile(Ab(70));
+  controller_->Reload();
+  RunAll();
+  Apply(Ab(100));
+  RunAll();
+  EXPECT_EQ(controller_->GetStatus().applied_file(), "new.yaml") << "the file says something else";
+}
+
+TEST_F(RevisionsTest, WhereItGoesBackToIsFoundWhenItsTurnComes) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  Apply(Ab(70));
+  loop_.RunHelper();  // read; the Compile is under way
+  const Outcome rollback = Rollback();
+  RunAll();
+  EXPECT_EQ(Message(rollback), "ok");
+  EXPECT_EQ(Get("a").weight(), 50u) << "it undoes the apply that came before it";
+  EXPECT_EQ(Lines().back(), "4 rollback to 2 by alice");
+}
+
+TEST_F(RevisionsTest, NothingOvertakesARollback) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  const Outcome rollback = Rollback(1), apply = Apply(Ab(70));
+  loop_.RunAll();
+  EXPECT_EQ(Get("a").weight(), 50u) << "its revision is being read";
+  RunAll();
+  EXPECT_THAT(Lines(), ElementsAre("1 start by start", "2 apply by alice",
+                                   "3 rollback to 1 by alice", "4 apply by alice"));
+  EXPECT_EQ(Get("a").weight(), 70u);
+  EXPECT_EQ(Message(rollback), "ok");
+}
+
+TEST_F(RevisionsTest, ARollbackThatTheDiskHoldsUpIsGivenUp) {
+  StartWith(Ab(100));
+  const Outcome rollback = Rollback(1), apply = Apply(Ab(70));
+  loop_.RunAll();
+  disk_.AdvanceLoop(absl::Seconds(9));
+  loop_.RunAll();
+  EXPECT_EQ(Message(rollback), "nothing yet");
+  disk_.AdvanceLoop(absl::Seconds(2));
+  loop_.RunAll();
+  EXPECT_THAT(Message(rollback), HasSubstr("revision 1 could not be read within 10s"));
+  EXPECT_EQ(Get("a").weight(), 70u);
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 70u) << "and does not come later";
+  EXPECT_EQ(Lines().size(), 2u);
+  EXPECT_EQ(Message(Rollback(1)), "nothing yet");
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 100u);
+}
+
+// --- What a plan and the answers say of overrides ------------------------------------------------
+
+TEST_F(RevisionsTest, APlanNamesTheOverridesThatEnd) {
+  StartWith(Ab(100));
+  Drain("a");
+  Weight("b", 7);
+  RunAll();
+  const std::string without_a = ConfigText(ServiceText("web", 1, kOnlyB));
+  api::Plan plan;
+  controller_->Plan({"new.yaml", without_a}, Into(&plan));
+  RunAll();
+  EXPECT_EQ(Text(plan.overrides_undone()), "drain web/a");
+  EXPECT_THAT(plan.warnings(),
+              ElementsAre("done by hand and dropped, for the configuration has no such backend: "
+                          "drain web/a"));
+  controller_->Plan({"new.yaml", Ab(100), true}, Into(&plan));
+  RunAll();
+  EXPECT_EQ(Text(plan.overrides_undone()), "drain web/a, weight web/b 7");
+  EXPECT_THAT(plan.warnings(), IsEmpty()) << "somebody wants that";
+  EXPECT_TRUE(plan.changes());
+  EXPECT_GT(plan.moved(), 0.5);
+  EXPECT_EQ(LastOverrides(), "drain web/a, weight web/b 7") << "a plan changes nothing";
+
+  api::ApplyResult result;
+  controller_->Apply({.name = "new.yaml", .text = without_a, .who = "alice"}, Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), ElementsAre(HasSubstr("no such backend: drain web/a")));
+  EXPECT_EQ(Text(result.plan().overrides_undone()), "drain web/a");
+  controller_->Rollback(3, "alice", Into(&result));
+  RunAll();
+  EXPECT_EQ(Text(result.plan().overrides_restored()), "drain web/a");
+  EXPECT_EQ(Text(result.plan().overrides_undone()), "");
+  controller_->Rollback(1, "alice", Into(&result));
+  RunAll();
+  EXPECT_EQ(Text(result.plan().overrides_undone()), "drain web/a, weight web/b 7");
+}
+
+// From then on the file counts: its next weight is not hidden by one of long ago.
+TEST_F(RevisionsTest, AWeightByHandEndsWhenTheFileHasIt) {
+  StartWith(Ab(100));
+  Weight("a", 50);
+  Drain("a");
+  RunAll();
+  api::Plan plan;
+  controller_->Plan({"new.yaml", Ab(50)}, Into(&plan));
+  RunAll();
+  EXPECT_EQ(Text(plan.overrides_undone()), "weight web/a 50");
+  EXPECT_EQ(plan.moved(), 0);
+  api::ApplyResult result;
+  controller_->Apply({.name = "new.yaml", .text = Ab(50), .who = "alice"}, Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), ElementsAre(HasSubstr("has the same weight: weight web/a 50")));
+  EXPECT_THAT(Events(), HasSubstr("has the same weight: weight web/a 50"));
+  EXPECT_EQ(LastOverrides(), "drain web/a");
+  Apply(Ab(80));
+  RunAll();
+  EXPECT_EQ(Get("a").weight(), 80u);
+}
+
+TEST_F(RevisionsTest, ADrainByHandHoldsBesideTheFiles) {
+  StartWith(Ab(100));
+  Drain("b");
+  RunAll();
+  EXPECT_FALSE(controller_->GetStatus().overrides(0).file_drains());
+  Apply(ConfigText(ServiceText("web", 1, "{ name: b, address: 10.0.0.2, state: drain }")));
+  RunAll();
+  EXPECT_TRUE(controller_->GetStatus().overrides(0).file_drains());
+  Apply(Ab(100));
+  RunAll();
+  EXPECT_EQ(Get("b").state(), "drain") << "until somebody says otherwise";
+}
+
+TEST_F(RevisionsTest, AnApplyTellsTheWarningsThatAreNew) {
+  StartWith(Ab(100));
+  const std::string nobody =
+      ConfigText(ServiceText("web", 1, kOnlyB) + ServiceText("empty", 2, ""));
+  api::ApplyResult result;
+  controller_->Apply({.name = "new.yaml", .text = nobody, .who = "alice"}, Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), ElementsAre(HasSubstr("every packet to the service is dropped")));
+  controller_->Apply({.name = "n.yaml", .text = "# more\n" + nobody, .who = "alice"},
+                     Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), IsEmpty()) << "known since the last one";
+  EXPECT_EQ(controller_->GetStatus().warnings_size(), 1);
+  api::Plan plan;
+  controller_->Plan({"n.yaml", nobody}, Into(&plan));
+  RunAll();
+  EXPECT_EQ(plan.warnings_size(), 1) << "a plan tells all";
+}
+
 TEST_F(RevisionsTest, WhereThereIsNothingToGoBackToItSaysSo) {
   StartWith(Ab(100));
   Drain("a");
@@ -435,8 +671,25 @@ TEST_F(RevisionsTest, ARollbackOfWhatIsFixedIsRefused) {
   StartWith(Ab(100) + "dataplane: { idle: poll }\n");
   const Outcome outcome = Rollback();
   RunAll();
-  EXPECT_THAT(Message(outcome), AllOf(HasSubstr("dataplane.idle"), HasSubstr("restart")));
+  EXPECT_THAT(Message(outcome), StartsWith("revision 1: dataplane.idle cannot change while "
+                                           "guidewayd runs: put `guideway history 1` into "));
   EXPECT_EQ(Lines().size(), 2u);
+}
+
+// Each of those that were put off comes before the change that is read meanwhile.
+TEST_F(RevisionsTest, WhatIsAskedBetweenTwoDiscardsIsUndoneByTheSecond) {
+  StartWith(Ab(100));
+  Apply(Ab(70), true);
+  loop_.RunHelper();  // it is read; its Compile waits
+  Drain("a");
+  Drain("b");
+  Apply(Ab(60), true);
+  loop_.BeginHelper(1);  // is read before that
+  loop_.EndHelper();
+  RunAll();
+  EXPECT_EQ(LastOverrides(), "");
+  EXPECT_EQ(Get("a").state(), "up");
+  EXPECT_EQ(Get("b").state(), "up");
 }
 
 TEST_F(RevisionsTest, TheTextOfARevision) {
@@ -466,9 +719,83 @@ TEST_F(RevisionsTest, WithoutADiskItTakesEffectAllTheSame) {
   EXPECT_EQ(Message(outcome), "ok");
   EXPECT_EQ(Get("a").weight(), 50u);
   const api::Status status = controller_->GetStatus();
-  ASSERT_FALSE(status.warnings().empty());
-  EXPECT_THAT(*status.warnings().rbegin(), HasSubstr("revision 2 is in force and not kept"));
+  EXPECT_THAT(status.warnings(), IsEmpty()) << "they are about the configuration";
+  EXPECT_FALSE(status.history().kept());
+  EXPECT_THAT(status.history().directory(), HasSubstr(directory_ + "/state/"));
+  EXPECT_THAT(status.history().not_kept_since(), testing::StartsWith("20"));
+  EXPECT_EQ(status.history().not_kept_why(),
+            absl::StrCat("Not a directory (cannot make ", directory_, "/state)"));
   EXPECT_THAT(status.events().rbegin()->text(), HasSubstr("revision 2 is in force and not kept"));
+}
+
+TEST_F(RevisionsTest, WhoeverChangesSomethingIsToldThatItIsNotKept) {
+  StartWith(Ab(100));
+  api::Done done;
+  controller_->Drain({"web", "a", "bob"}, Into(&done));
+  RunAll();
+  EXPECT_EQ(done.warnings_size(), 0);
+  std::filesystem::remove_all(directory_ + "/state");
+  std::ofstream(directory_ + "/state") << "in the way";
+  EXPECT_TRUE(controller_->GetMetrics().history_kept);
+  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept"));
+  controller_->Undrain({"web", "a", "bob"}, Into(&done));
+  RunAll();
+  EXPECT_TRUE(done.changed());
+  EXPECT_THAT(done.warnings(), not_kept);
+  EXPECT_FALSE(controller_->GetMetrics().history_kept);
+  controller_->Undrain({"web", "a", "bob"}, Into(&done));
+  RunAll();
+  EXPECT_FALSE(done.changed());
+  EXPECT_THAT(done.warnings(), not_kept) << "what is so already is not kept either";
+  api::ApplyResult result;
+  controller_->Apply({"new.yaml", Ab(50), "alice"}, Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), not_kept);
+  std::filesystem::remove_all(directory_ + "/state");
+  controller_->Apply({"new.yaml", Ab(60), "alice"}, Into(&result));
+  RunAll();
+  EXPECT_THAT(result.warnings(), IsEmpty());
+  EXPECT_TRUE(controller_->GetMetrics().history_kept);
+}
+
+TEST_F(RevisionsTest, ADiskThatHangsHoldsUpNoAnswerForEver) {
+  StartWith(Ab(100));
+  api::Done done;
+  api::ApplyResult applied;
+  controller_->Drain({"web", "a", "bob"}, Into(&done));
+  controller_->Apply({"new.yaml", Ab(50), "alice"}, Into(&applied));
+  loop_.RunAll();
+  disk_.AdvanceLoop(absl::Seconds(10));
+  EXPECT_FALSE(done.changed()) << "nothing yet";
+  loop_.RunAll();
+  EXPECT_TRUE(done.changed());
+  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept yet: the disk has not"));
+  EXPECT_THAT(done.warnings(), not_kept);
+  EXPECT_THAT(applied.warnings(), not_kept);
+  EXPECT_FALSE(controller_->GetMetrics().history_kept);
+  const api::HistoryState state = controller_->GetStatus().history();
+  EXPECT_FALSE(state.kept());
+  EXPECT_EQ(state.not_kept_why(), "the disk has not answered for 10s");
+  RunAll();
+  EXPECT_TRUE(controller_->GetStatus().history().kept());
+  EXPECT_TRUE(controller_->GetMetrics().history_kept) << "the disk answers again";
+}
+
+// Nothing has been written late as yet, and all the same nobody knows when it will be there.
+TEST_F(RevisionsTest, BehindAReadThatHangsNothingCountsAsKept) {
+  StartWith(Ab(100));
+  controller_->GetRevision(1, [](const absl::StatusOr<api::RevisionText>&) {});
+  disk_.AdvanceLoop(absl::Seconds(5));
+  api::Done done, again;
+  controller_->Drain({"web", "a", "bob"}, Into(&done));
+  loop_.RunAll();
+  disk_.AdvanceLoop(absl::Seconds(5));
+  controller_->Drain({"web", "a", "eve"}, Into(&again));
+  loop_.RunAll();
+  EXPECT_THAT(again.warnings(), ElementsAre(HasSubstr("is in force and not kept yet")));
+  EXPECT_FALSE(controller_->GetMetrics().history_kept);
+  RunAll();
+  EXPECT_TRUE(controller_->GetMetrics().history_kept);
 }
 
 TEST_F(RevisionsTest, CanBeDestroyedWhileTheDiskIsAtWork) {

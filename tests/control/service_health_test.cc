@@ -11,31 +11,38 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-// A backend a letter: up, down, checking, held; «U» and «D» the same but drained; «0» down and
-// without weight.
+const std::vector<std::vector<uint16_t>> kOneRegion = {{0}};
+
+// A backend a letter: up, down, checking, held; «i» is being checked and in use; «U», «D» and «C»
+// are drained; «0» is down and without weight, «w» up and without.
 std::vector<BackendCondition> Backends(const std::string& letters) {
   std::vector<BackendCondition> backends;
   for (char c : letters) {
     BackendCondition& b = backends.emplace_back(BackendCondition{.weight = 100});
     if (c == 'd' || c == 'D' || c == '0') b.health = Health::kDown;
-    if (c == 'c') b.health = Health::kChecking;
+    if (c == 'c' || c == 'C' || c == 'i') b.health = Health::kChecking;
     b.held = c == 'h';
-    b.drained = c == 'U' || c == 'D';
-    if (c == '0') b.weight = 0;
+    b.in_use = c == 'i';
+    b.drained = c == 'U' || c == 'D' || c == 'C';
+    if (c == '0' || c == 'w') b.weight = 0;
   }
   return backends;
 }
 
+ServiceHealth Judge(const std::string& letters, double min_healthy, bool before) {
+  return JudgeService(Backends(letters), min_healthy, before, kOneRegion);
+}
+
 // What the workers do with them: + takes connections, - keeps what it has, . is down.
-std::string ToBe(const std::string& letters, double min_healthy, bool before = false) {
-  const std::vector<BackendCondition> backends = Backends(letters);
-  const ServiceHealth service = JudgeService(backends, min_healthy, before);
+std::string Text(const std::vector<BackendState>& states) {
   std::string text;
-  for (size_t i = 0; i < backends.size(); ++i) {
-    const BackendState state = StateToBe(backends[i], service.standings[i], service.health_ignored);
+  for (const BackendState state : states) {
     text += state == BackendState::kUp ? '+' : state == BackendState::kDown ? '.' : '-';
   }
   return text;
+}
+std::string ToBe(const std::string& letters, double min_healthy, bool before = false) {
+  return Text(Judge(letters, min_healthy, before).states);
 }
 
 TEST(ServiceHealth, BelowTheThresholdHealthIsIgnored) {
@@ -82,19 +89,20 @@ TEST(ServiceHealth, BelowTheThresholdHealthIsIgnored) {
 TEST(ServiceHealth, CountsByWeight) {
   std::vector<BackendCondition> backends = Backends("udd");
   backends[0].weight = 300;
-  const ServiceHealth service = JudgeService(backends, 0.6, false);
+  const ServiceHealth service = JudgeService(backends, 0.6, false, kOneRegion);
   EXPECT_FALSE(service.health_ignored);
   EXPECT_DOUBLE_EQ(service.healthy_share, 0.6);
   EXPECT_EQ(service.healthy, 1u);
   EXPECT_EQ(service.counted, 3u);
-  EXPECT_TRUE(JudgeService(backends, 0.601, false).health_ignored);
+  EXPECT_TRUE(JudgeService(backends, 0.601, false, kOneRegion).health_ignored);
 }
 
 TEST(ServiceHealth, StandingsAreWhatTheProbesSay) {
-  const ServiceHealth service = JudgeService(Backends("udcUDd"), 0.5, false);
+  const ServiceHealth service = Judge("udcUDd", 0.5, false);
   EXPECT_TRUE(service.health_ignored);
   EXPECT_THAT(service.standings, ElementsAre(Standing::kUp, Standing::kDown, Standing::kChecking,
-                                             Standing::kDrain, Standing::kDown, Standing::kDown));
+                                             Standing::kDrain, Standing::kDrain, Standing::kDown))
+      << "who is drained is that first";
 }
 
 TEST(ServiceHealth, HoldsAreNeverAtTheServicesCost) {
@@ -116,14 +124,83 @@ TEST(ServiceHealth, HoldsAreNeverAtTheServicesCost) {
   for (const auto& row : rows) {
     EXPECT_EQ(ToBe(row.backends, row.min_healthy), row.to_be) << row.backends << ": " << row.why;
   }
-  EXPECT_EQ(JudgeService(Backends("uhh"), 0, false).standings[1], Standing::kUp);
-  EXPECT_EQ(JudgeService(Backends("uuh"), 0, false).standings[2], Standing::kHeld);
+  EXPECT_EQ(Judge("uhh", 0, false).standings[1], Standing::kUp);
+  EXPECT_EQ(Judge("uuh", 0, false).standings[2], Standing::kHeld);
+}
+
+TEST(ServiceHealth, WhoIsBeingCheckedTakesConnectionsWhereNobodyElseWould) {
+  const struct {
+    const char* backends;
+    const char* to_be;
+    const char* why;
+  } rows[] = {
+      {"c", "+", "nobody else is there"},
+      {"ccc", "+++", "all alike"},
+      {"uc", "+-", "somebody is up"},
+      {"dc", ".+", "who is down takes nothing"},
+      {"Uc", "-+", "nor does who is drained"},
+      {"wc", "++", "nor who has no weight"},
+      {"hc", "+-", "who is held has answered"},
+      {"C", "-", "who is drained stays so"},
+      {"CD", "-.", ""},
+      {"uii", "+++", "who has begun goes on until it answers"},
+      {"dii", ".++", ""},
+      {"dic", ".+-", "somebody is there"},
+  };
+  for (const auto& row : rows) {
+    EXPECT_EQ(ToBe(row.backends, 0), row.to_be) << row.backends << ": " << row.why;
+  }
+  EXPECT_THAT(Judge("cc", 0, false).standings,
+              ElementsAre(Standing::kChecking, Standing::kChecking))
+      << "and it shows";
+}
+
+// By region, where those that stand in are as good as its own.
+TEST(ServiceHealth, NobodyWaitsWhereARegionWouldBeWithoutAnybody) {
+  const std::vector<std::vector<uint16_t>> alone = {{0}, {1}};
+  const std::vector<std::vector<uint16_t>> each_other = {{0, 1}, {1, 0}};
+  const std::vector<std::vector<uint16_t>> first_has_second = {{0, 1}, {1}};
+  const struct {
+    const char* first;  // region
+    const char* second;
+    const std::vector<std::vector<uint16_t>>& ways;
+    const char* to_be;
+  } rows[] = {
+      {"u", "cc", alone, "+++"},          {"u", "dh", alone, "+.+"},
+      {"u", "cc", each_other, "+--"},     {"cc", "cc", each_other, "++++"},
+      {"dd", "cc", each_other, "..++"},   {"cc", "dh", each_other, "--.+"},
+      {"u", "c", first_has_second, "++"}, {"c", "u", first_has_second, "-+"},
+      {"", "c", first_has_second, "+"},   {"d", "d", first_has_second, ".."},
+  };
+  for (const auto& row : rows) {
+    std::vector<BackendCondition> backends = Backends(row.first);
+    for (BackendCondition backend : Backends(row.second)) {
+      backend.region = 1;
+      backends.push_back(backend);
+    }
+    // A third region, well, so that the service as a whole could do without whoever is held.
+    for (const BackendCondition& backend : Backends("uuu")) backends.push_back(backend);
+    for (size_t i = backends.size() - 3; i < backends.size(); ++i) backends[i].region = 2;
+    std::vector<std::vector<uint16_t>> ways = row.ways;
+    ways.push_back({2});
+    EXPECT_EQ(Text(JudgeService(backends, 0, false, ways).states), std::string(row.to_be) + "+++")
+        << row.first << " " << row.second;
+  }
+  std::vector<BackendCondition> backends = Backends("uuuh");
+  backends[3].region = 1;
+  EXPECT_EQ(JudgeService(backends, 0, false, alone).standings[3], Standing::kUp)
+      << "not held any longer";
+}
+
+TEST(ServiceHealth, WhoIsDrainedAndDownLosesItsConnectionsUnlessHealthIsIgnored) {
+  EXPECT_EQ(ToBe("uD", 0), "+.");
+  EXPECT_EQ(ToBe("dD", 0.5), "+-");
 }
 
 TEST(ServiceHealth, WhatChangedIsSaidOnce) {
-  const ServiceHealth well = JudgeService(Backends("uuuuu"), 0.3, false);
-  const ServiceHealth ill = JudgeService(Backends("udddd"), 0.3, false);
-  const ServiceHealth better = JudgeService(Backends("uuddd"), 0.3, true);
+  const ServiceHealth well = Judge("uuuuu", 0.3, false);
+  const ServiceHealth ill = Judge("udddd", 0.3, false);
+  const ServiceHealth better = Judge("uuddd", 0.3, true);
   EXPECT_THAT(WhatChanged("web", 0.3, well, ill),
               ElementsAre("service web: 1 of 5 backends healthy (20 % by weight, less than 30 %): "
                           "health is ignored"));
@@ -131,12 +208,12 @@ TEST(ServiceHealth, WhatChangedIsSaidOnce) {
   EXPECT_THAT(WhatChanged("web", 0.3, ill, better),
               ElementsAre("service web: 2 of 5 backends healthy (40 % by weight): health counts "
                           "again"));
-  EXPECT_THAT(WhatChanged("web", 0.3, ill, JudgeService(Backends("UU"), 0.3, true)),
+  EXPECT_THAT(WhatChanged("web", 0.3, ill, Judge("UU", 0.3, true)),
               ElementsAre("service web: 0 of 0 backends healthy: health counts again"));
-  const ServiceHealth held = JudgeService(Backends("uuh"), 0, false);
-  const ServiceHealth released = JudgeService(Backends("udh"), 0, false);
+  const ServiceHealth held = Judge("uuh", 0, false);
+  const ServiceHealth released = Judge("udh", 0, false);
   EXPECT_THAT(WhatChanged("web", 0, held, released), IsEmpty()) << "u is half of u and h";
-  const ServiceHealth none_left = JudgeService(Backends("ddh"), 0, false);
+  const ServiceHealth none_left = Judge("ddh", 0, false);
   EXPECT_THAT(WhatChanged("web", 0, held, none_left),
               ElementsAre("service web: nobody is held any more, too few would be left"));
   EXPECT_THAT(WhatChanged("web", 0, none_left, held),

@@ -117,7 +117,8 @@ def alone(folder, nic="tap", hugepages=False):
                 namespace.run(namespace.command(NODE, ["ethtool", "-K", end, "tx", "off"]))
                 namespace.ip(NODE, "link", "set", end, "up")
         with namespace.inside(NODE):
-            backend = socket.create_server((BACKEND, 80))
+            # Nobody accepts: each probe stays in the queue.
+            backend = socket.create_server((BACKEND, 80), backlog=4096)
         with backend:
             yield daemon
     finally:

@@ -1,11 +1,13 @@
 """The lab's own command and what it says when it is called wrongly."""
 
+import json
 import pathlib
 import subprocess
 
 import pytest
 
-from labkit import LabError, topology
+from labkit import Lab, LabError, topology
+from labkit import lab as labkit_lab
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 FIRST_LIGHT = TOOLS / "labs/first-light.toml"
@@ -25,6 +27,37 @@ def assert_one_sentence(done, named):
 
 def test_there_is_one_lab_at_a_time():
     assert_one_sentence(lab_command("up"), "A lab is up already")
+
+
+def test_what_a_reboot_left_is_no_lab(lab, tmp_path, monkeypatch):
+    """A copy of what is known of the lab, without namespaces, or without processes."""
+    state = json.loads(labkit_lab._STATE.read_text())
+    assert Lab.is_up()
+    monkeypatch.setattr(labkit_lab, "DIRECTORY", tmp_path / "left")
+    monkeypatch.setattr(labkit_lab, "_STATE", tmp_path / "left/lab.json")
+    (tmp_path / "left").mkdir()
+    assert not Lab.is_up()
+
+    def leave(**changed):
+        labkit_lab._STATE.write_text(json.dumps({**state, **changed}))
+
+    leave()
+    assert Lab.is_up(), "who builds it is there"
+    nobody = {"pid": 2**22 + 1, "started": "1"}
+    leave(builder=nobody)
+    assert Lab.is_up(), "its programs run"
+    leave(builder=nobody, processes={"web-1/nginx": nobody})
+    assert not Lab.is_up()
+    with pytest.raises(LabError, match="None of the programs .* runs any more.*`tools/lab up`"):
+        Lab.current()
+    leave(builder=nobody)
+    monkeypatch.setattr(labkit_lab.namespace, "names", set)
+    assert not Lab.is_up()
+    with pytest.raises(LabError, match="without its namespaces: after a reboot.*`tools/lab down`"):
+        Lab.current()
+    labkit_lab._STATE.write_text("{")
+    with pytest.raises(LabError, match="broken; `rm -r "):
+        Lab.current()
 
 
 def test_a_shell_is_where_it_says():

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from alone import REPOSITORY, alone
 from labkit import wait_until
 from labkit.traffic import Download, ask, get, session
 
@@ -95,6 +96,29 @@ def test_a_missing_device(lab, variant):
 def test_a_missing_core(lab, variant):
     config = variant({"  idle: backoff": "  idle: backoff\n  workers: [999]"})
     assert_refused(start_by_hand(lab, config), "999")
+
+
+def test_the_whole_schema_is_served(tmp_path):
+    """What this version does not act on yet is a warning, and keeps nothing from being served."""
+    text = (REPOSITORY / "examples/edge.yaml").read_text()
+    for old, new in {
+        '"0000:3b:00.0"': "net_ring0",
+        '"0000:3b:00.1"': "net_ring1",
+        "workers: [2, 3, 4, 5]": "hugepages: false",
+        "flows_per_worker: 4194304": "flows_per_worker: 65536",
+        "socket: /run/guideway/guideway.sock": f"socket: {tmp_path}/guideway.sock",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    with alone(tmp_path) as daemon:
+        daemon.config.write_text(text)
+        daemon.start()
+        warnings = daemon.ask("status")["warnings"]
+        log = daemon.log.read_text()
+    for key in ("interfaces[uplink0].kernel_interface", "routing", "announce"):
+        [warning] = [w for w in warnings if f": {key}: " in w]
+        assert re.match(rf"{daemon.config}:\d+:\d+: ", warning)
+        assert warning in log
 
 
 def test_a_missing_file(lab, tmp_path):

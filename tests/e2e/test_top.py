@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import yaml
 
-from alone import BUILD, BACKEND, alone
+from alone import BUILD, alone
 from labkit import wait_until
 from on_tty import fits, tty
 
@@ -144,14 +144,70 @@ def test_the_daemon_dies_and_comes_back(daemon):
         pid = daemon.pid
         daemon.process.kill()
         daemon.process.wait()
-        gone = there.wait_frame(lambda text: "cannot reach guidewayd" in text, "the trouble")
-        assert gone.startswith("cannot reach guidewayd, trying again: guidewayd ")
+        gone = there.wait_frame(lambda text: text.startswith("not refreshed"), "the trouble")
+        assert re.match(r"not refreshed since \d\d:\d\d:\d\d: guidewayd does not run any more: nobody serves ", gone)
         assert "web-1" in gone, "what was known before stays"
         daemon.start()
         assert daemon.pid != pid
         there.wait_frame(lambda text: text.startswith("guidewayd "), "it to go on")
         there.type("q")
         assert there.wait_end() == 0
+
+
+@pytest.mark.parametrize("words", (("top",), ("get", "backends", "--watch")))
+def test_a_try_that_fails_counts(daemon, words):
+    argv = call(daemon, *words, "--interval", "100ms", "--count", "20")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline()
+            daemon.process.kill()
+            daemon.process.wait()
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert 1 <= err.count("guidewayd does not run any more") < 20
+    daemon.start()
+    with tty(call(daemon, *words, "--interval", "100ms", "--count", "20")) as there:
+        there.wait_frame(lambda text: "web-1" in text, "a screen")
+        daemon.process.kill()
+        daemon.process.wait()
+        assert there.wait_end() == 1
+        assert "does not run any more" in there.printed[there.printed.rindex("\x1b[?1049l") :], "why, where it stays"
+
+
+def test_a_refusal_while_watching(daemon):
+    """The daemon answers, but what is watched is not there any more."""
+    words = ("get", "flows", "--service", "web", "--watch", "--interval", "100ms")
+    before = daemon.config.read_text()
+    with tty(call(daemon, *words), columns=200) as there:
+        there.wait_frame(lambda text: "SERVICE" in text, "the table")
+        daemon.config.write_text(before.replace("- name: web\n", "- name: other\n"))
+        daemon.guideway("apply", str(daemon.config))
+        frame = there.wait_frame(lambda text: text.startswith("not refreshed"), "the refusal")
+        assert re.match(r'not refreshed since \S+: guideway: there is no service "web"; there are other', frame)
+        assert "cannot reach" not in frame
+        daemon.config.write_text(before)
+        daemon.guideway("apply", str(daemon.config))
+        there.wait_frame(lambda text: text.startswith("guideway get flows"), "it to go on")
+        there.type("q")
+        assert there.wait_end() == 0
+
+
+def test_the_newest_events_stay_on_a_small_screen(daemon):
+    for _ in range(6):
+        daemon.guideway("drain", "web/web-1")
+        daemon.guideway("undrain", "web/web-1")
+    events = daemon.ask("get", "events")["events"]
+    with tty(call(daemon, "get", "events", "--watch"), rows=6, columns=200) as there:
+        lines = there.wait_frame(lambda text: "drained" in text, "events", 0).split("\n")
+        assert lines[1] == f"… {len(events) - 4} earlier"
+        assert [line.split("  ", 1)[1] for line in lines[2:]] == [event["text"] for event in events[-4:]]
+        there.resize(4, 200)
+        frame = there.wait_frame(lambda text: fits(text, 4, 200), "a smaller screen")
+        assert frame.endswith(events[-1]["text"])
+        there.resize(60, 200)
+        there.wait_frame(lambda text: "earlier" not in text and events[0]["text"] in text, "all of them")
 
 
 def test_without_a_daemon_it_ends(tmp_path):
@@ -181,7 +237,7 @@ def test_blocks_in_a_pipe(daemon):
 def test_watch(daemon):
     words = ("get", "backends", "--watch", "--interval", "100ms")
     with tty(call(daemon, *words), rows=10, columns=60) as there:
-        frame = there.wait_frame(lambda text: BACKEND in text, "the table")
+        frame = there.wait_frame(lambda text: "web-1 " in text, "the table")
         assert frame.startswith("guideway get backends  ")
         assert fits(frame, 10, 60)
         daemon.guideway("drain", "web/web-1")
@@ -208,7 +264,7 @@ def test_a_dumb_terminal_gets_blocks(daemon):
 
 def test_wrong_calls(daemon):
     for words, says in (
-        (("top", "--interval", "soon"), "--interval soon is not a time from 100ms to 24h"),
+        (("top", "--interval", "soon"), "--interval soon is not a time from 100ms to 24h, such as 2s; see `guideway top "),
         (("top", "--interval", "1ms"), "--interval 1ms"),
         (("top", "--count", "0"), "--count 0 is not a number from 1 up"),
         (("status", "--interval", "1s"), "--interval has no effect without --watch"),

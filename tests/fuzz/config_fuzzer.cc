@@ -91,7 +91,7 @@ bool IsLarge(const config::Config& config) {
 }
 
 void TryCompile(LoadedConfig loaded) {
-  if (!loaded.unsupported.empty() || IsLarge(loaded.config)) return;
+  if (IsLarge(loaded.config)) return;
   std::vector<InterfaceStatus> interfaces;
   for (const config::Interface& interface : loaded.config.interfaces()) {
     interfaces.push_back({.name = interface.name(), .mtu = 1500});
@@ -122,9 +122,7 @@ void Try(Files files) {
     CHECK_THAT(absl::IsInvalidArgument(loaded.status()));
     return CheckErrors(loaded.status().message(), files);
   }
-  for (const auto* lines : {&loaded->warnings, &loaded->unsupported}) {
-    for (const std::string& line : *lines) CheckErrors(line, files);
-  }
+  for (const std::string& line : loaded->warnings) CheckErrors(line, files);
   const std::string text = RenderYaml(loaded->config);
   const auto again = LoadConfig(kName, text, files.Reader());
   if (!again.ok()) {

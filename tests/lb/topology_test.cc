@@ -25,8 +25,9 @@ std::vector<Core> Cores(const std::vector<uint32_t>& ids) {
   return cores;
 }
 
-config::Config ConfigOf(const Case& c) {
-  config::Config config;
+LoadedConfig ConfigOf(const Case& c) {
+  LoadedConfig loaded;
+  config::Config& config = loaded.config;
   for (uint32_t core : c.workers) config.mutable_dataplane()->add_workers(core);
   config.mutable_dataplane()->set_hugepages(false);
   config.mutable_dataplane()->set_flows_per_worker(1024);
@@ -39,8 +40,14 @@ config::Config ConfigOf(const Case& c) {
     interface->set_name(absl::StrCat("nic", config.interfaces_size() - 1));
     interface->set_device(device);
     interface->set_mtu(1500);
+    loaded.places[DeviceKey(config.interfaces(config.interfaces_size() - 1))] =
+        absl::StrCat("f:5:", config.interfaces_size());
   }
-  return config;
+  loaded.places["dataplane.workers"] = "f:2";
+  for (size_t i = 0; i < c.workers.size(); ++i) {
+    loaded.places[absl::StrCat("dataplane.workers[", i, "]")] = absl::StrCat("f:2:", i);
+  }
+  return loaded;
 }
 
 absl::StatusOr<Plan> PlanOf(const Case& c) {
@@ -140,10 +147,14 @@ TEST(MakePlan, Errors) {
     const char* says;
   };
   for (const Row& row : {
-           Row{{{"net_tap0"}, {7}, {0, 1}, ""}, "may not use core 7; it may use 0, 1"},
-           Row{{{"0000:3b:00.0"}, {0, 1}, {0, 1}, ""}, "control thread needs one"},
+           Row{{{"net_tap0"}, {7}, {0, 1}, ""},
+               "f:2:0: dataplane.workers[0]: found core 7, which this process may not use; "
+               "allowed: 0, 1"},
+           Row{{{"0000:3b:00.0"}, {0, 1}, {0, 1}, ""},
+               "f:2: dataplane.workers: found [0, 1], all the cores"},
            Row{{{"net_af_packet0,iface=x"}, {1, 2}, {0, 1, 2}, ""},
-               "has 1 transmit queue, and each of the 2 workers needs one: write `device: "
+               "f:5:1: interfaces[nic0].device: found net_af_packet0,iface=x, which has 1 transmit "
+               "queue, and each of the 2 workers needs one: write `device: "
                "net_af_packet0,iface=…,qpairs=2`"},
            Row{{{"net_af_xdp0,iface=x"}, {1, 2}, {0, 1, 2}, ""}, "queue_count=2"},
            Row{{{"net_pcap0,rx_pcap=a"}, {1, 2}, {0, 1, 2}, ""},
@@ -167,7 +178,7 @@ TEST(MakePlan, WarnsOfWhatIsNotAsGoodAsItCouldBe) {
   EXPECT_EQ(PlanOf({{"net_tap0"}, {1, 2}, {0, 1, 2}, ""})->warnings.size(), 1u);
 
   // The device has fewer queues than its kind could have, and is on another node.
-  const config::Config config = ConfigOf({{"0000:3b:00.0"}, {1, 2, 3}, {}, ""});
+  const LoadedConfig config = ConfigOf({{"0000:3b:00.0"}, {1, 2, 3}, {}, ""});
   DeviceFacts facts = FactsByName(DeviceName("0000:3b:00.0"));
   facts.max_rx_queues = 2;
   facts.numa_node = 1;

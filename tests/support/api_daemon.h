@@ -41,10 +41,13 @@ class ApiDaemon {
     CHECK(loaded.ok()) << loaded.status().message();
     controller_ = std::make_unique<Controller>(
         loop_.get(), &prober_, &dataplane_,
-        Controller::Options{.config_file = file, .version = "test", .history = history_.get()},
+        Controller::Options{.config_file = file,
+                            .version = "test",
+                            .history = history_.get(),
+                            .can_start = [this](const LoadedConfig&) { return host_; }},
         Beginning(*std::move(loaded)));
-    CHECK(controller_->Start().ok());
     history_->Attach(disk_.get());
+    CHECK(controller_->Start().ok());
     auto server = ApiServer::Listen(io_, controller_.get(), socket_, limits, std::move(access));
     CHECK(server.ok()) << server.status().message();
     server_ = *std::move(server);
@@ -79,9 +82,13 @@ class ApiDaemon {
   }
 
   EventLoop& loop() { return *loop_; }
+  EventLoop& disk() { return *disk_; }
   Controller& controller() { return *controller_; }
   ApiServer& server() { return *server_; }
   FakeDataplane& dataplane() { return dataplane_; }
+  FakeProber& prober() { return prober_; }
+  // What the host says of a configuration that guidewayd would be started with.
+  absl::Status& host() { return host_; }
 
  private:
   std::string directory_, socket_;
@@ -91,6 +98,7 @@ class ApiDaemon {
   std::unique_ptr<EventLoop> loop_ = NewEventLoop(io_), disk_ = NewEventLoop(io_);
   FakeProber prober_{loop_.get()};
   FakeDataplane dataplane_;
+  absl::Status host_;
   std::unique_ptr<History> history_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<ApiServer> server_;

@@ -32,6 +32,21 @@ class FakeEventLoop final : public EventLoop {
     helper_.push_back({std::move(work), std::move(done), true});
   }
 
+  // The oldest piece for the reader is forgotten, done or not.
+  void AbandonReader() override {
+    for (auto* pieces : {&computed_, &helper_}) {
+      const auto piece =
+          std::find_if(pieces->begin(), pieces->end(), [](const Piece& p) { return p.reads; });
+      if (piece == pieces->end()) continue;
+      pieces->erase(piece);
+      ++abandoned_;
+      return;
+    }
+  }
+  size_t abandoned_readers() const override { return abandoned_; }
+  // Those that were abandoned have ended at last.
+  void EndAbandoned() { abandoned_ = 0; }
+
   // Pieces of work that wait for RunHelper.
   size_t helper_work() const { return helper_.size(); }
 
@@ -148,6 +163,7 @@ class FakeEventLoop final : public EventLoop {
   std::deque<Task> posted_;
   std::deque<Piece> helper_;
   std::deque<Piece> computed_;
+  size_t abandoned_ = 0;
   Timers timers_;
 };
 

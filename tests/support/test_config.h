@@ -29,7 +29,7 @@ services:
 }
 
 // The same, valid, with something that this version cannot do: next hops from the kernel.
-inline std::string UnsupportedConfigText(const std::string& services) {
+inline std::string KernelRoutingText(const std::string& services) {
   return absl::StrReplaceAll(ConfigText(services), {{R"(routes:
   - { prefix: 0.0.0.0/0, interface: uplink, mac: "02:00:00:00:00:fe" })",
                                                      "routing: kernel"}});

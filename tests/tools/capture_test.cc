@@ -708,8 +708,7 @@ TEST_F(CaptureTest, ACaptureThatCannotBeReadToItsEnd) {
     const Reading reading = read(bytes);
     EXPECT_THAT(reading.packets, ElementsAre(Got{"a", 1, kSecond}));
     EXPECT_EQ(reading.end.code(), absl::StatusCode::kDataLoss);
-    EXPECT_THAT(Text(reading.end),
-                AllOf(StartsWith("standard input: "), HasSubstr("Input/output error")));
+    EXPECT_THAT(Text(reading.end), AllOf(StartsWith("<stdin>: "), HasSubstr("Input/output error")));
   }
   EXPECT_THAT(Text(read(ng.Section()).open), HasSubstr("Input/output error"));
 }

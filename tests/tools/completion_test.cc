@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "tests/support/api_daemon.h"
 #include "tests/support/program.h"
@@ -77,14 +78,15 @@ class CompletionTest : public testing::Test {
                                        .c_str());
     EXPECT_EQ(status, 0) << Slurp(out) << Slurp(err);
     EXPECT_THAT(Slurp(err), IsEmpty()) << shell;
-    return Lines(Slurp(out));
+    return absl::StrSplit(Slurp(out), '\n', absl::SkipEmpty());
   }
 
-  // What bash offers for these words, the last of them at the cursor.
-  Strings Bash(const std::string& words) {
+  // What bash offers for these words, the cursor at the last of them but `behind`.
+  Strings Bash(const std::string& words, int behind = 0) {
     return In("bash --norc",
               absl::StrCat("source <(guideway completion bash)\n", "COMP_WORDS=(", words, ")\n",
-                           "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
+                           "COMP_CWORD=$((${#COMP_WORDS[@]} - 1 - ", behind,
+                           "))\n"
                            "_guideway\n"
                            "printf '%s\\n' \"${COMPREPLY[@]}\"\n"));
   }
@@ -100,10 +102,12 @@ class CompletionTest : public testing::Test {
                                      "words=(", words, ")\n", "CURRENT=$#words\n_guideway\n"));
   }
 
-  // What fish offers at the end of this line.
+  // What fish offers at the end of this line, without what it means.
   Strings Fish(const std::string& line) {
-    return In("fish --no-config",
-              absl::StrCat("guideway completion fish | source\n", "complete -C '", line, "'\n"));
+    return Lines(absl::StrJoin(
+        In("fish --no-config",
+           absl::StrCat("guideway completion fish | source\n", "complete -C '", line, "'\n")),
+        "\n"));
   }
 
   ApiDaemon daemon_;
@@ -191,6 +195,8 @@ TEST_F(CompletionTest, Bash) {
   if (!Have("bash")) GTEST_SKIP() << "bash is not installed";
   EXPECT_THAT(Bash("guideway ''"), IsSupersetOf({"check", "completion"}));
   EXPECT_THAT(Bash("guideway und"), ElementsAre("undrain"));
+  EXPECT_THAT(Bash("guideway und web/a --socket x", 3), ElementsAre("undrain"))
+      << "what is behind the cursor does not count";
   EXPECT_THAT(Bash("guideway check -o y"), ElementsAre("yaml"));
   EXPECT_THAT(Bash("guideway check --output = y"), ElementsAre("yaml"));
   EXPECT_THAT(Bash("guideway check o"), ElementsAre("one.yaml"));
@@ -233,6 +239,7 @@ TEST_F(CompletionTest, Fish) {
   if (!Have("fish")) GTEST_SKIP() << "fish is not installed";
   EXPECT_THAT(Fish("guideway "), IsSupersetOf({"check", "completion"}));
   EXPECT_THAT(Fish("guideway und"), ElementsAre("undrain"));
+  EXPECT_THAT(Fish("guideway o"), IsEmpty()) << "no files where none belong";
   EXPECT_THAT(Fish("guideway check -o y"), ElementsAre("yaml"));
   EXPECT_THAT(Fish("guideway check --output=y"), ElementsAre("--output=yaml"));
   EXPECT_THAT(Fish("guideway check o"), ElementsAre("one.yaml"));
@@ -242,7 +249,7 @@ TEST_F(CompletionTest, Fish) {
 }
 
 TEST_F(CompletionTest, AnUnknownShell) {
-  const Result result = RunGuideway(daemon_.directory(), "completion bsh");
+  const Result result = RunGuideway(daemon_.directory(), "completion bahs");
   EXPECT_EQ(result.exit_status, 2);
   EXPECT_THAT(result.err, HasSubstr("did you mean bash? See `guideway completion --help`"));
 }

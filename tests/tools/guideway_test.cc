@@ -3,12 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pty.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -19,6 +25,7 @@ namespace guideway {
 namespace {
 
 using testing::AllOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Le;
@@ -95,6 +102,8 @@ TEST_F(GuidewayTest, HelpIsEverywhere) {
     EXPECT_THAT(one.out, StartsWith(absl::StrCat("usage: guideway ", verb)));
   }
   EXPECT_EQ(Run("--version").out, "guideway " GUIDEWAY_VERSION "\n");
+  EXPECT_EQ(Run("help").out, all.out);
+  EXPECT_EQ(Run("help drain").out, Run("drain --help").out);
 }
 
 TEST_F(GuidewayTest, AWrongCallIsTwo) {
@@ -105,6 +114,11 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"", "usage:"},
       {"bogus", "there is no verb \"bogus\"; see `guideway --help`"},
       {"chek", "did you mean check? See `guideway --help`"},
+      {"statsu", "did you mean status? See `guideway --help`"},
+      {"gut", "did you mean get? See `guideway --help`"},
+      {"tip", "did you mean top? See `guideway --help`"},
+      {"brian", "there is no verb \"brian\"; see `guideway --help`"},
+      {"tape", "there is no verb \"tape\"; see `guideway --help`"},
       {"status -o jsn", "did you mean json?"},
       {"get backend", "did you mean backends? See `guideway get --help`"},
       {"table --bakends 3", "did you mean --backends? See `guideway table --help`"},
@@ -120,8 +134,11 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"status -o json -o yaml", "output"},
       {"get", "services|backends|interfaces|workers|flows|events"},
       {"status --count 3", "--count has no effect without --watch"},
-      {"top --interval 1", "--interval 1 is not a time from 100ms to 24h, such as 2s"},
-      {"top --count -1", "--count -1 is not a number from 1 up"},
+      {"top --interval 1",
+       "--interval 1 is not a time from 100ms to 24h, such as 2s; see `guideway top --help`"},
+      {"top --count -1", "--count -1 is not a number from 1 up; see `guideway top --help`"},
+      {"top --interval", "is missing; see `guideway top --help`"},
+      {"status --watch --count x", "from 1 up; see `guideway status --help`"},
       {"get everything", "\"everything\""},
       {"drain", "SERVICE/BACKEND"},
       {"drain web", "\"web\""},
@@ -154,6 +171,58 @@ TEST_F(GuidewayTest, CheckOfAGoodFile) {
   const Result yaml = Run("check -o yaml " + file);
   EXPECT_EQ(yaml.exit_status, 0);
   EXPECT_EQ(Run("check -o yaml " + WriteFile("again.yaml", yaml.out)).out, yaml.out);
+}
+
+// `-` is standard input; what it names is looked for where the command runs.
+TEST_F(GuidewayTest, AConfigurationFromStandardInput) {
+  const std::string good = WriteFile("good.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  const std::string bad = WriteFile("bad.yaml", "services: 3\n");
+  Result result = Run("check - < " + good);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("<stdin>: valid\n"));
+  EXPECT_EQ(Run("check -o json - < " + good).out, Run("check -o json " + good).out);
+  result = Run("check - < " + bad);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, StartsWith("<stdin>:1:1"));
+  result = Run("check - <&-");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, StartsWith("<stdin>: "));
+  for (const char* call : {"check -", "plan -", "apply -", "plan - good.yaml"}) {
+    result = Live(absl::StrCat(call, " < /dev/null"));
+    EXPECT_EQ(result.exit_status, 1) << call;
+    EXPECT_THAT(result.err, StartsWith("<stdin>:1:1: it is empty; allowed: a configuration"))
+        << call;
+  }
+  result = Run("check - < /dev/zero");
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, StartsWith("<stdin>:1:1: the file is larger than 64 MiB"));
+
+  WriteFile("list.txt", "nonsense\n");
+  const std::string naming = WriteFile("naming.yaml", ConfigText(ServiceText("web", 1, kAbc)) +
+                                                          "\naccess: { deny_files: [list.txt] }\n");
+  for (const std::string& where : {std::string("/"), daemon_.directory()}) {
+    const std::string command =
+        absl::StrCat("cd ", where, " && exec ", std::getenv("GUIDEWAY"), " check - < ", naming,
+                     " 2>", daemon_.directory(), "/errors");
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
+    const std::string errors = Slurp(daemon_.directory() + "/errors");
+    EXPECT_THAT(errors, HasSubstr(where == "/" ? "No such file" : "list.txt:1:1: ")) << where;
+  }
+
+  EXPECT_EQ(Run(absl::StrCat("plan - ", good, " < ", good)).out, "nothing changes\n");
+  EXPECT_EQ(Run(absl::StrCat("plan ", good, " - < ", good)).out, "nothing changes\n");
+  EXPECT_EQ(Run("plan - - < " + good).exit_status, 2);
+  EXPECT_EQ(Run("replay --config - --in - < " + good).exit_status, 2);
+  EXPECT_EQ(Run("explain --config - 'tcp 192.0.2.1:1 > 198.51.100.1:80' < " + good).exit_status, 0);
+  EXPECT_EQ(Run("table --config - --service web < " + good).exit_status, 0);
+
+  EXPECT_EQ(Live("plan - < " + good).out, "nothing changes\n");
+  result = Live("apply - < " + good);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.out, "<stdin> is in force as revision 2\nnothing changes\n");
+  result = Live("apply - < " + bad);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, StartsWith("<stdin>:1:1"));
 }
 
 TEST_F(GuidewayTest, CheckOfABadFile) {
@@ -197,6 +266,32 @@ TEST_F(GuidewayTest, Plan) {
   EXPECT_EQ(Run("plan a b c").exit_status, 2);
 }
 
+// What a daemon would refuse is a «no», offline and live.
+TEST_F(GuidewayTest, PlanOfWhatTakesARestart) {
+  const std::string text = ConfigText(ServiceText("web", 1, kAbc));
+  const std::string old = WriteFile("old.yaml", text);
+  const std::string fixed =
+      WriteFile("fixed.yaml", absl::StrReplaceAll(text, {{"hash_seed: 7", "hash_seed: 8"}}));
+  for (const Result& plan : {Run("plan " + old + " " + fixed), Live("plan " + fixed),
+                             Run("plan -o json " + old + " " + fixed)}) {
+    EXPECT_EQ(plan.exit_status, 1);
+    EXPECT_THAT(plan.out, HasSubstr("fleet.hash_seed"));
+  }
+}
+
+TEST_F(GuidewayTest, PlanReadsTheFilesThatAreNamed) {
+  const std::string text =
+      ConfigText(ServiceText("web", 1, kAbc)) + "access: { deny_files: [NAME] }\n";
+  const std::string less = WriteFile("less.txt", "192.0.2.0/24\n");
+  const std::string more = WriteFile("more.txt", "192.0.2.0/24\n10.0.0.0/8\n# why\n");
+  const std::string old = WriteFile("old.yaml", absl::StrReplaceAll(text, {{"NAME", less}}));
+  const std::string now = WriteFile("now.yaml", absl::StrReplaceAll(text, {{"NAME", more}}));
+  const Result plan = Run("plan " + old + " " + now);
+  EXPECT_EQ(plan.exit_status, 0) << plan.err;
+  EXPECT_THAT(plan.out, AllOf(HasSubstr(absl::StrCat("[", more, "]: 2 prefixes added\n")),
+                              HasSubstr("16777216 of all IPv4 addresses are denied")));
+}
+
 TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
   daemon_.Do([&] { daemon_.dataplane().by_backend[1].active_flows = 12; });
   const std::string text =
@@ -209,7 +304,7 @@ TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
   EXPECT_THAT(table.out, AllOf(HasSubstr("  backend d added\n"),
                                HasSubstr("  backend b removed, with 12 open connections\n"),
                                HasSubstr("of new connections move; 50.0% have to\n"),
-                               HasSubstr("12 open connections on backends that go away")));
+                               HasSubstr("\n12 open connections are cut\n")));
   EXPECT_THAT(Live("plan -o json " + changed).out, HasSubstr("\"open_connections\": \"12\""));
   EXPECT_THAT(Live("get backends").out, HasSubstr("10.0.0.2")) << "still there";
   EXPECT_EQ(Live("plan " + WriteFile("same.yaml", ConfigText(ServiceText("web", 1, kAbc)))).out,
@@ -227,6 +322,9 @@ TEST_F(GuidewayTest, ApplyWithABound) {
     const Result result = Live(absl::StrCat("apply --max-moved=", wrong, " ", file));
     EXPECT_EQ(result.exit_status, 2) << wrong;
     EXPECT_THAT(result.err, HasSubstr("is not a share from 0% to 100%"));
+    EXPECT_EQ(absl::StrContains(result.err, "did you mean 2%? See `guideway apply --help`"),
+              wrong == absl::string_view("2"))
+        << result.err;
   }
   const Result refused = Live("apply --max-moved 2% " + file);
   EXPECT_EQ(refused.exit_status, 1);
@@ -270,16 +368,26 @@ TEST_F(GuidewayTest, GetFlows) {
   EXPECT_THAT(Live("get flows --entries --backend web/b -o yaml").out,
               StartsWith("- {\"core\": 1, "));
   EXPECT_THAT(Live("get flows --entries").out,
-              AllOf(HasSubstr("   1  established                      0.25s  web/a\n"),
-                    HasSubstr("   1  established  unconfirmed         0.25s  web/a\n"),
+              AllOf(StartsWith("CORE  STATE        CONFIRMED  TIMED OUT        AGE  "
+                               "SERVICE/BACKEND\n"),
+                    HasSubstr("   1  established  yes        no             0.25s  web/a\n"),
+                    HasSubstr("   1  established  no         no             0.25s  web/a\n"),
                     HasSubstr("(removed)\n")));
+  EXPECT_THAT(Live("get flows --entries --backend web/c").out, StartsWith("CORE ")) << "alone";
 
   Result wrong = Live("get flows --backend web/x");
-  EXPECT_EQ(wrong.exit_status, 1);
-  EXPECT_EQ(wrong.err, "service web has no backend x; it has a, b, c\n");
+  EXPECT_EQ(wrong.exit_status, 2);
+  EXPECT_EQ(wrong.err,
+            "guideway: service web has no backend \"x\"; it has a, b, c; see `guideway get "
+            "--help`\n");
   wrong = Live("get flows --entries --service wb");
-  EXPECT_EQ(wrong.exit_status, 1);
-  EXPECT_THAT(wrong.err, HasSubstr("there is no service wb"));
+  EXPECT_EQ(wrong.exit_status, 2);
+  EXPECT_EQ(wrong.out, "");
+  EXPECT_THAT(wrong.err, HasSubstr("there is no service \"wb\"; there are web; did you mean web? "
+                                   "See `guideway get --help`"));
+  EXPECT_EQ(Live("get flows --backend web").exit_status, 2);
+  EXPECT_EQ(Live("get flows --service web -o json").exit_status, 0);
+  EXPECT_EQ(Live("drain web/x").exit_status, 1) << "the daemon's «no»";
   EXPECT_EQ(Live("get services --entries").exit_status, 2);
 }
 
@@ -324,11 +432,92 @@ TEST_F(GuidewayTest, LooksAtOneFlow) {
   EXPECT_EQ(Live("explain nonsense").exit_status, 2);
 }
 
-TEST_F(GuidewayTest, CheckTellsWhatThisVersionCannotDo) {
-  const std::string text = UnsupportedConfigText(ServiceText("web", 1, kAbc));
+TEST_F(GuidewayTest, ExplainSaysWhyAHomeIsNotUsed) {
+  daemon_.Do([&] {
+    daemon_.dataplane().explain = [](const Snapshot&, const std::string& text) {
+      Explanation explanation;
+      explanation.packet = text;
+      explanation.service = "web";
+      explanation.home = "a";
+      explanation.steps = {"one", "whose home, a, takes no new connections", "another"};
+      explanation.home_step = 1;
+      return explanation;
+    };
+  });
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  EXPECT_THAT(Live("explain 'tcp 192.0.2.1:1 > 198.51.100.1:80'").out,
+              ContainsRegex("\n  whose home, a, takes no new connections\n  a is drained by hand "
+                            "\\([a-z0-9]+, 20..-..-..T..:..:..\\)\n  another\n"));
+}
+
+// The flow table says who is closing.
+TEST_F(GuidewayTest, WhatIsNoPacketIsToldTheForms) {
+  const struct {
+    const char* packet;
+    const char* says;
+  } rows[] = {
+      {"tcp 192.0.2.1:70000 > 198.51.100.1:80", "has the port \"70000\"; allowed is 1 to 65535"},
+      {"tcp 2001:db8::7:1 > 198.51.100.1:80", "has no brackets, but several colons"},
+      {"tcp 192.0.2.1:1 198.51.100.1:80", "there is no \">\""},
+      {"sctp 192.0.2.1:1 > 198.51.100.1:80", "the first word is \"sctp\"; allowed are tcp, udp"},
+      {"tcp 192.0.2.1:1 > 198.51.100.1:80 rst", "there is \"rst\"; allowed is syn"},
+      {"", "allowed is, for example"},
+  };
+  for (const auto& row : rows) {
+    for (const char* call : {"explain", "explain --config /nowhere", "get flows --flow"}) {
+      const Result result = Live(absl::StrCat(call, " '", row.packet, "'"));
+      EXPECT_EQ(result.exit_status, 2) << row.packet;
+      EXPECT_THAT(result.err, HasSubstr(row.says)) << row.packet;
+      EXPECT_THAT(result.err, HasSubstr("\n  'icmp 203.0.113.7 > 198.51.100.10' ")) << row.packet;
+    }
+  }
+}
+
+TEST_F(GuidewayTest, AgesThatNothingHas) {
+  const Result result = Live("get flows --older-than 10m --younger-than 5m");
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.err, HasSubstr("nothing is older than 10m and younger than 5m: the first must "
+                                    "be the shorter time; see `guideway get --help`"));
+  EXPECT_EQ(Live("get flows --older-than 5m --younger-than 10m").exit_status, 0);
+}
+
+TEST_F(GuidewayTest, ADrainCountsWhatIsOpen) {
+  daemon_.Do([&] {
+    daemon_.dataplane().by_backend[0].active_flows = 19;
+    daemon_.dataplane().flows[0] = {{1, {.backend = 0, .state = FlowState::kTcpClosing}},
+                                    {2, {.backend = 0, .state = FlowState::kTcpClosing}},
+                                    {3, {.backend = 1, .state = FlowState::kTcpClosing}}};
+  });
+  EXPECT_THAT(Live("drain web/a").out,
+              HasSubstr("; 17 open connections stay until done; 2 are closing\nwhat is open "
+                        "lives in the flow table: a restart of guidewayd before it is done cuts "
+                        "it\n"));
+  EXPECT_THAT(Live("drain web/b").out,
+              AllOf(HasSubstr("; no connection is open\n"), Not(HasSubstr("restart"))));
+}
+
+TEST_F(GuidewayTest, APlanSaysWhatThisHostCannotDo) {
+  const std::string file = WriteFile(
+      "cores.yaml", ConfigText(ServiceText("web", 1, kAbc)) + "dataplane: { workers: [99] }\n");
+  Result result = Live("plan " + file);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.out, HasSubstr("takes a restart: dataplane.workers cannot change"));
+  EXPECT_THAT(result.out, Not(HasSubstr("would fail")));
+  daemon_.Do([&] { daemon_.host() = absl::InvalidArgumentError("cores.yaml:9:25: no such core"); });
+  result = Live("plan " + file);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.out, HasSubstr("\nand would fail after one: cores.yaml:9:25: no such core\n"));
+  result = Live("apply " + file);
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, AllOf(StartsWith("cores.yaml:9:25: no such core\n"),
+                                HasSubstr("and a restart with it would fail\n")));
+}
+
+TEST_F(GuidewayTest, CheckTellsWhatThisVersionDoesNotDoYet) {
+  const std::string text = KernelRoutingText(ServiceText("web", 1, kAbc));
   const Result result = Run("check " + WriteFile("kernel.yaml", text));
   EXPECT_EQ(result.exit_status, 0);
-  EXPECT_THAT(result.err, AllOf(StartsWith("unsupported: "), HasSubstr("routing: this version")));
+  EXPECT_THAT(result.err, AllOf(StartsWith("warning: "), HasSubstr("routing: this version")));
 }
 
 TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
@@ -339,7 +528,71 @@ TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
   // A file that is no socket.
   const Result refused = Run("status --socket " + WriteFile("plain", ""));
   EXPECT_EQ(refused.exit_status, 1);
-  EXPECT_THAT(refused.err, HasSubstr("/plain"));
+  EXPECT_THAT(refused.err, HasSubstr("/plain is a file, not a control socket"));
+  EXPECT_THAT(Run("status --socket /").err, HasSubstr("/ is a directory, not a control socket"));
+}
+
+// Who answers so many calls, each on a connection of its own, with the same text.
+void AnswerCalls(int listening, int calls, const std::string& answer) {
+  for (int i = 0; i < calls; ++i) {
+    const int fd = accept(listening, nullptr, nullptr);
+    ASSERT_GE(fd, 0);
+    std::string request;
+    char buffer[4096];
+    while (!absl::EndsWith(request, "\r\n\r\n")) {
+      const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
+      if (n <= 0) break;
+      request.append(buffer, static_cast<size_t>(n));
+    }
+    EXPECT_EQ(send(fd, answer.data(), answer.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(answer.size()));
+    close(fd);
+  }
+}
+
+TEST_F(GuidewayTest, ADaemonThatIsBusyIsAskedAgain) {
+  const auto answer = [](const char* status, const std::string& body) {
+    return absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
+  };
+  const std::string busy = answer("503 Busy", R"({"error": "too much at once"})");
+  const std::string path = daemon_.directory() + "/busy.sock";
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(listening, 8), 0);
+  const std::string call = absl::StrCat("--socket ", path, " history -o json");
+
+  std::thread twice([&] {
+    AnswerCalls(listening, 2, busy);
+    AnswerCalls(listening, 1, answer("200 OK", R"({"revisions": [{"number": 77}]})"));
+  });
+  const Result done = Run(call);
+  twice.join();
+  EXPECT_EQ(done.exit_status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("77"));
+
+  std::thread always([&] { AnswerCalls(listening, 5, busy); });
+  const Result refused = Run(call);
+  always.join();
+  EXPECT_EQ(refused.exit_status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("too much at once"));
+
+  // One that says when is not asked again before.
+  std::thread in_a_while([&] {
+    AnswerCalls(listening, 1,
+                answer("503 Busy\r\nRetry-After: 10", R"({"error": "the disk does not answer"})"));
+  });
+  const Result later = Run(call);
+  in_a_while.join();
+  EXPECT_EQ(later.exit_status, 1);
+  EXPECT_THAT(later.err, HasSubstr("the disk does not answer"));
+
+  // Not what was refused for good.
+  std::thread once([&] { AnswerCalls(listening, 1, answer("409 No", R"({"error": "no"})")); });
+  EXPECT_EQ(Run(call).exit_status, 1);
+  once.join();
+  close(listening);
 }
 
 TEST_F(GuidewayTest, ColourAndWidthAreTheTerminals) {
@@ -352,11 +605,26 @@ TEST_F(GuidewayTest, ColourAndWidthAreTheTerminals) {
                             "--help", "check --help"}) {
     EXPECT_THAT(Longest(OnTerminal("NO_COLOR=1", 120, table)), Le(120u)) << table;
   }
-  for (const char* table : {"get backends", "get services"}) {
+  for (const char* table : {"get backends", "get services", "get workers", "get interfaces",
+                            "get flows", "get flows --entries", "history"}) {
     for (const int width : {80, 60, 20}) {
       EXPECT_THAT(Longest(OnTerminal("NO_COLOR=1", width, table)), Le(width)) << table;
     }
   }
+}
+
+TEST_F(GuidewayTest, WhatMattersMostStaysOnASmallTerminal) {
+  ASSERT_EQ(Live("apply " + WriteFile("a-configuration-with-a-long-name.yaml",
+                                      ConfigText(ServiceText("web", 1, kAbc))))
+                .exit_status,
+            0);
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  const std::string history = OnTerminal("NO_COLOR=1", 60, "history");
+  EXPECT_THAT(history, testing::ContainsRegex("\n +3  20..-..-..T..:..:..  .*  drain web/a"));
+  EXPECT_THAT(OnTerminal("NO_COLOR=1", 70, "get backends"),
+              AllOf(HasSubstr("  WEIGHT  SHARE  OPEN\r\n"), Not(HasSubstr("ADDRESS"))));
+  const std::string workers = OnTerminal("NO_COLOR=1", 60, "get workers");
+  EXPECT_THAT(workers, HasSubstr("FILL  NOT STORED"));
 }
 
 TEST_F(GuidewayTest, StatusAndGet) {
@@ -385,6 +653,34 @@ TEST_F(GuidewayTest, StatusAndGet) {
   result = Live("get backends");
   EXPECT_EQ(result.exit_status, 0);
   EXPECT_THAT(result.out, AllOf(HasSubstr("10.0.0.3  drain"), HasSubstr("0%")));
+}
+
+TEST_F(GuidewayTest, StatusSaysWhatIsWrongAsTopDoes) {
+  EXPECT_THAT(Live("status").out, Not(HasSubstr("\n! ")));
+  for (const char* backend : {"web/a", "web/b"}) {
+    ASSERT_EQ(Live(absl::StrCat("drain ", backend)).exit_status, 0);
+  }
+  daemon_.Do([&] { daemon_.dataplane().interface_status[0].link_up = false; });
+  constexpr char kSays[] =
+      "\n! no backend takes new connections of 1 service: web\n! interface uplink: no link\n";
+  EXPECT_THAT(Live("status").out, HasSubstr(kSays));
+  EXPECT_THAT(Live("top --interval 100ms --count 1").out, HasSubstr(kSays));
+}
+
+// The history is no part of the configuration: it has a line of its own.
+TEST_F(GuidewayTest, StatusSaysWhyTheHistoryIsNotKept) {
+  const std::string state = daemon_.directory() + "/state";
+  std::filesystem::remove_all(state);
+  std::ofstream(state) << "in the way";
+  const Result drained = Live("drain web/a");
+  EXPECT_THAT(drained.err, HasSubstr("revision 2 is in force and not kept"));
+  const std::string why = absl::StrCat(": Not a directory (cannot make ", state, ")\n");
+  for (const char* call : {"status", "top --interval 100ms --count 1"}) {
+    const Result result = Live(call);
+    EXPECT_THAT(result.out, ContainsRegex("\n! history: not kept since 20..-..-..T..:..:..: Not "));
+    EXPECT_THAT(result.out, HasSubstr(why)) << call;
+    EXPECT_THAT(result.out, Not(HasSubstr("warning"))) << call;
+  }
 }
 
 TEST_F(GuidewayTest, GetPartsOfStatus) {
@@ -416,7 +712,9 @@ TEST_F(GuidewayTest, TopIntoAPipe) {
   EXPECT_EQ(blocks.exit_status, 0) << blocks.err;
   EXPECT_THAT(blocks.out, AllOf(StartsWith("guidewayd test  serving"),
                                 HasSubstr("! the worker on core 1 stands still\n"),
-                                HasSubstr("! the flow table of core 1 is 87.9% full\n")));
+                                HasSubstr("! the flow table of core 1 is 87.9% full\n"),
+                                Not(HasSubstr("counted from now on"))))
+      << "blocks of an interval";
   const Result json = Live("top --interval 100ms --count 2 -o json");
   EXPECT_EQ(std::count(json.out.begin(), json.out.end(), '\n'), 2);
   EXPECT_THAT(json.out, AllOf(StartsWith("{\"uptime_seconds\":"),
@@ -431,9 +729,13 @@ TEST_F(GuidewayTest, DrainAndUndrain) {
   EXPECT_THAT(result.out, HasSubstr("web/a is drained"));
   EXPECT_THAT(result.out, HasSubstr("12 open connections stay"));
   EXPECT_THAT(result.out, HasSubstr("now go to b 100%"));
+  EXPECT_THAT(Live("drain web/a").out, StartsWith("web/a was drained already: it gets no new "
+                                                  "connections; 12 open connections stay"));
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
-  EXPECT_THAT(Live("drain web/b").out, HasSubstr("nobody takes new connections of web now"));
+  EXPECT_THAT(Live("drain web/b").out, AllOf(HasSubstr("; no connection is open\n"),
+                                             HasSubstr("nobody takes new connections of web now")));
   EXPECT_THAT(Live("undrain web/a").out, HasSubstr("web/a gets 100% of web's new connections"));
+  EXPECT_THAT(Live("undrain web/a").out, StartsWith("web/a was not drained by hand; it gets 100%"));
   EXPECT_THAT(Live("undrain web/a -o json").out, HasSubstr("\"state\": \"up\""));
 
   result = Live("drain web/x");
@@ -442,6 +744,67 @@ TEST_F(GuidewayTest, DrainAndUndrain) {
   result = Live("undrain web/c");
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("state: drain"));
+  // By both.
+  ASSERT_EQ(Live("drain web/c").exit_status, 0);
+  EXPECT_THAT(Live("status").out, HasSubstr("by hand: drain web/c (file: drain)\n"));
+  EXPECT_THAT(Live("undrain web/c").out,
+              StartsWith("web/c is not drained by hand any more, but it is by the configuration "
+                         "(state: drain), and gets no new connections\n"));
+}
+
+TEST_F(GuidewayTest, ADrainedRegionNamesTheOneThatStandsIn) {
+  const auto geo = [](const char* fallback) {
+    return ConfigText(
+        ServiceText("cdn", 1,
+                    "{ name: e, address: 10.0.0.1, region: eu }, "
+                    "{ name: u, address: 10.0.0.2, region: us }, "
+                    "{ name: v, address: 10.0.0.3, region: us }",
+                    absl::StrCat("scheduler: geographic, default_region: us, regions: [{ name: eu, "
+                                 "prefixes: [192.0.2.0/25], fallback: [",
+                                 fallback, "] }, { name: us, prefixes: [192.0.2.128/25] }]")) +
+        ServiceText("web", 2, "{ name: a, address: 10.0.0.1 }"));
+  };
+  EXPECT_THAT(Live("get backends").out, Not(HasSubstr("REGION"))) << "nobody has one";
+  ASSERT_EQ(Live("apply " + WriteFile("geo.yaml", geo("us"))).exit_status, 0);
+  EXPECT_THAT(Live("get backends").out, AllOf(HasSubstr("SERVICE  BACKEND  REGION  ADDRESS"),
+                                              HasSubstr("\ncdn      e        eu      10.0.0.1"),
+                                              HasSubstr("\nweb      a        -       10.0.0.1")));
+  Result result = Live("drain cdn/e");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\nno backend of region eu of cdn takes new connections now: "
+                                    "they go to region us, to u 50.0%, v 50.0%\n"));
+  EXPECT_THAT(Live("get services -o json").out,
+              ContainsRegex("\"name\": \"eu\",\n +\"served_by\": \"us\"\n"));
+  EXPECT_THAT(Live("undrain cdn/e").out,
+              HasSubstr("new connections of region eu of cdn now go to e 100%\n"));
+  ASSERT_EQ(Live("apply " + WriteFile("geo.yaml", geo(""))).exit_status, 0);
+  EXPECT_THAT(Live("drain cdn/e").out,
+              HasSubstr("\nnobody takes new connections of region eu of cdn now\n"));
+  EXPECT_THAT(Live("get services -o json").out,
+              ContainsRegex("\"name\": \"eu\",\n +\"served_by\": \"\"\n"));
+}
+
+TEST_F(GuidewayTest, ExplainNamesTheRegionThatStandsIn) {
+  const std::string file = WriteFile(
+      "geo.yaml",
+      ConfigText(ServiceText(
+          "cdn", 10,
+          "{ name: e, address: 10.0.0.1, region: eu }, { name: u, address: 10.0.0.2, region: us }",
+          "scheduler: geographic, default_region: us, regions: [{ name: eu, prefixes: "
+          "[192.0.2.0/25], fallback: [us] }, { name: us, prefixes: [192.0.2.128/25] }]")));
+  const auto explain = [&](const std::string& down) {
+    return Run(absl::StrCat("explain --config ", file, down,
+                            " 'tcp 192.0.2.7:1024 > 198.51.100.10:80 syn'"))
+        .out;
+  };
+  EXPECT_THAT(explain(""), HasSubstr("\n  192.0.2.7 is served by region eu\n"));
+  EXPECT_THAT(explain(" --down cdn/e"),
+              AllOf(HasSubstr("\n  192.0.2.7 is of region eu, none of whose backends takes new "
+                              "connections: region us stands in\n"),
+                    HasSubstr("verdict: forward, cdn/u")));
+  EXPECT_THAT(explain(" --down cdn/e --down cdn/u"),
+              AllOf(HasSubstr("none of whose backends takes new connections: nobody stands in\n"),
+                    HasSubstr("verdict: drop (no_backend)")));
 }
 
 TEST_F(GuidewayTest, Weight) {
@@ -454,12 +817,21 @@ TEST_F(GuidewayTest, Weight) {
   EXPECT_THAT(Live("weight web/a 0 -o json").out, HasSubstr("\"weight\": 0,"));
   result = Live("weight web/a file");
   EXPECT_THAT(result.out, StartsWith("web/a has weight 100, the file's\n"));
+  EXPECT_THAT(Live("weight web/a 100").out,
+              StartsWith("web/a has weight 100, the file's: it had so before, nothing changed\n"));
+  EXPECT_THAT(Live("weight web/c 30").out,
+              AllOf(StartsWith("web/c has weight 30 by hand (file: 100)\nit is drained, and its "
+                               "weight counts in the table all the same: some of the others' new "
+                               "connections move\n"),
+                    HasSubstr("new connections of web now go to ")));
+  EXPECT_EQ(Live("weight web/c file").exit_status, 0);
   EXPECT_THAT(Live("status").out, Not(HasSubstr("by hand:")));
 
   result = Live("weight web/x 1");
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_EQ(result.err, "service web has no backend \"x\"; it has a, b, c\n");
-  for (const char* wrong : {"weight web/a 65536", "weight web/a -- -1", "weight web/a x"}) {
+  for (const char* wrong : {"weight web/a 65536", "weight web/a -- -1", "weight web/a -1",
+                            "weight web/a -5.5", "weight web/a x"}) {
     result = Live(wrong);
     EXPECT_EQ(result.exit_status, 2) << wrong;
     EXPECT_THAT(result.err, HasSubstr("is no weight; allowed: 0 to 65535, or `file`"));
@@ -489,7 +861,7 @@ TEST_F(GuidewayTest, HistoryAndRollback) {
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_EQ(result.out,
             "revision 2 is in force again, configuration and overrides, as revision 4\n"
-            "1 service added; 1 service removed\n");
+            "1 service added; 1 service removed; by hand again: drain web/a\n");
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
   EXPECT_THAT(Live("status").out, HasSubstr("\nrevision  4, rollback to 2 by "));
   EXPECT_THAT(Live("rollback 3").out, HasSubstr("revision 3 is in force again"));
@@ -509,10 +881,34 @@ TEST_F(GuidewayTest, ApplyCanDiscardWhatWasDoneByHand) {
   ASSERT_EQ(Live("drain web/a").exit_status, 0);
   ASSERT_EQ(Live("apply " + file).exit_status, 0);
   EXPECT_THAT(Live("get backends").out, HasSubstr("by hand"));
-  ASSERT_EQ(Live("apply --discard-overrides " + file).exit_status, 0);
+  EXPECT_THAT(Live("plan " + file).out, Not(HasSubstr("by hand")));
+  Result result = Live("plan --discard-overrides " + file);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("no longer by hand: drain web/a\n"));
+  EXPECT_THAT(Live("get backends").out, HasSubstr("by hand")) << "nothing has changed";
+  EXPECT_EQ(Run(absl::StrCat("plan --discard-overrides ", file, " ", file)).exit_status, 2);
+  result = Live("apply --discard-overrides " + file);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("; no longer by hand: drain web/a\n"));
   EXPECT_THAT(Live("get backends").out, Not(HasSubstr("by hand")));
   EXPECT_EQ(Live("drain --discard-overrides web/a").exit_status, 2);
   EXPECT_EQ(Live("apply --discard-overrides=yes " + file).exit_status, 2);
+}
+
+TEST_F(GuidewayTest, WhatTheHistoryNamesDoesNotDependOnWhereItWasAsked) {
+  const std::string file = WriteFile("new.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  const std::string relative = std::filesystem::relative(file).string();
+  ASSERT_FALSE(absl::StartsWith(relative, "/"));
+  ASSERT_EQ(Live("apply " + relative).exit_status, 0);
+  EXPECT_THAT(Live("history -o json").out, HasSubstr(absl::StrCat("\"file\": \"", file, "\"")));
+}
+
+TEST_F(GuidewayTest, APlanTellsOfADrainThatIsDropped) {
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  const Result plan = Live("plan " + WriteFile("new.yaml", ConfigText(ServiceText("x", 1, kAbc))));
+  EXPECT_THAT(plan.out, HasSubstr("no longer by hand: drain web/a\n"));
+  EXPECT_THAT(plan.err, HasSubstr("warning: done by hand and dropped, for the configuration has no "
+                                  "such backend: drain web/a\n"));
 }
 
 TEST_F(GuidewayTest, Apply) {

@@ -51,9 +51,9 @@ TEST(Output, ATableFitsTheTerminal) {
 TEST(Output, WhatIsSpareGoesFirst) {
   Table table({{"NAME"},
                {"VIPS"},
-               {"KIND", Table::Align::kLeft, true},
+               {"KIND", Table::Align::kLeft, 1},
                {"N", Table::Align::kRight},
-               {"M", Table::Align::kRight, true}});
+               {"M", Table::Align::kRight, 1}});
   table.Add({"web", "198.51.100.10,198.51.100.11", "tunnelled", "12345", "7"});
   EXPECT_EQ(table.Render({.width = 43}),
             "NAME  VIPS              KIND           N  M\n"
@@ -62,8 +62,9 @@ TEST(Output, WhatIsSpareGoesFirst) {
             "NAME  VIPS             KIND           N\n"
             "web   198.51.100.10,…  tunnelled  12345\n");
   EXPECT_EQ(table.Render({.width = 30}),
-            "NAME  VIPS                 N\n"
-            "web   198.51.100.10,…  12345\n");
+            "NAME  VIPS                   N\n"
+            "web   198.51.100.10,19…  12345\n")
+      << "its room is the others'";
   EXPECT_EQ(table.Render({.width = 20}),
             "NAME  VIPS         N\n"
             "web   198.51…  12345\n");
@@ -71,6 +72,58 @@ TEST(Output, WhatIsSpareGoesFirst) {
             "NAME  VIPS    N\n"
             "web   198.5…  …\n")
       << "cut where the terminal ends";
+}
+
+TEST(Output, WhatCanBeSparedMostGoesFirst) {
+  Table table({{"A"}, {"B", Table::Align::kLeft, 2}, {"C", Table::Align::kLeft, 1}, {"D"}});
+  table.Add({"aaaa", "bbbb", "cccc", "dddd"});
+  EXPECT_EQ(table.Render({.width = 21}), "A     C     D\naaaa  cccc  dddd\n");
+  EXPECT_EQ(table.Render({.width = 15}), "A     D\naaaa  dddd\n");
+}
+
+TEST(Output, NamesAreShortenedInTheMiddle) {
+  Table table({Table::Names("BACKEND"), {"HEALTH"}});
+  table.Add({"edge-amsterdam-042", "connection refused"});
+  table.Add({"edge-amsterdam-043", "certificate has expired"});
+  EXPECT_EQ(table.Render({.width = 26}),
+            "BACKEND       HEALTH\n"
+            "edge-a…m-042  connection …\n"
+            "edge-a…m-043  certificate…\n");
+  EXPECT_EQ(CutMiddle("edge-042", 8), "edge-042");
+  EXPECT_EQ(CutMiddle("edge-042", 7), "edg…042");
+  EXPECT_EQ(CutMiddle("edge-042", 6), "edg…42");
+  EXPECT_EQ(CutMiddle("edge-042", 3), "e…2");
+  EXPECT_EQ(CutMiddle("edge-042", 2), "e…");
+  EXPECT_EQ(CutMiddle("edge-042", 0), "");
+  EXPECT_EQ(CutMiddle("日本日本日本", 7), "日本…本") << "wide ones stay whole";
+  EXPECT_EQ(CutMiddle("abcde\xcc\x81", 3), "a…e\xcc\x81") << "an accent stays with its letter";
+}
+
+TEST(Output, SomeColumnsAreNeverShortened) {
+  Table table({{"TIME", Table::Align::kLeft, 0, Table::Shorten::kNever}, {"WHO"}});
+  table.Add({"2026-11-23T10:02:17", "somebody"});
+  EXPECT_EQ(table.Render({.width = 27}),
+            "TIME                 WHO\n"
+            "2026-11-23T10:02:17  someb…\n");
+}
+
+TEST(Output, AColumnIsReadableWhileOthersCanBeSpared) {
+  Table table({{"HOW", Table::Align::kLeft, 0, Table::Shorten::kEnd, 20},
+               {"FILE", Table::Align::kLeft, 1}});
+  table.Add({"drain web/edge-042/x", "/etc/guideway.yaml"});
+  EXPECT_EQ(table.Render({.width = 37}),
+            "HOW                   FILE\n"
+            "drain web/edge-042/x  /etc/guideway.…\n");
+  EXPECT_EQ(table.Render({.width = 36}), "HOW\ndrain web/edge-042/x\n");
+  EXPECT_EQ(table.Render({.width = 10}), "HOW\ndrain web…\n");
+}
+
+TEST(Output, ParagraphsAreFilled) {
+  const char* text = "one two three\nfour five\n\n  guideway one two three\nsix\nseven";
+  EXPECT_EQ(Filled(text, 0), text);
+  EXPECT_EQ(Filled(text, 9), "one two\nthree\nfour five\n\n  guideway one two three\nsix seven");
+  EXPECT_EQ(Filled(text, 80), "one two three four five\n\n  guideway one two three\nsix seven");
+  EXPECT_EQ(Filled(text, 1), "one\ntwo\nthree\nfour\nfive\n\n  guideway one two three\nsix\nseven");
 }
 
 TEST(Output, WidthIsInColumns) {

@@ -165,26 +165,53 @@ TEST(Top, WhatIsWrongStandsFirst) {
   now.backends.mutable_backends(0)->set_health("connection refused");
   now.backends.mutable_backends(1)->set_state("drain");
   now.backends.mutable_backends(1)->set_drained_by_hand(true);
+  now.backends.mutable_backends(1)->set_weight_by_hand(true);
+  now.backends.mutable_backends(1)->set_file_weight(100);
   now.status.add_warnings("a secret");
+  now.status.mutable_history()->set_not_kept_since("2026-01-02T03:04:05.678Z");
+  now.status.mutable_history()->set_not_kept_why("No space left on device (there)");
+  now.status.mutable_history()->add_warnings("history: 3.json is left out");
   const api::Top top = MakeTop(before, now);
   EXPECT_THAT(
       top.problems(),
       ElementsAre("the worker on core 1 stands still", "guidewayd is stopping",
                   "no backend takes new connections of 1 service: web",
+                  "history: not kept since 2026-01-02T03:04:05: No space left on device (there)",
+                  "interface uplink: no link", "1 backend down: web/a (connection refused)",
+                  "the flow table of core 1 is 95.0% full",
                   "the last change was refused: a.yaml:1:2: nonsense (and 1 more)",
-                  "interface uplink: no link",
                   "interface uplink: 12/s missed, the workers do not keep up",
-                  "1 backend down: web/a (connection refused)", "70/s dropped: 70 no_backend",
-                  "the flow table of core 1 is 95.0% full, 3.0/s connections not stored",
+                  "70/s dropped: 70 no_backend",
+                  "core 1: 3.0/s connections find no place in its flow table",
                   "the worker on core 1 is busy 100% of its time"));
   EXPECT_THAT(top.notes(),
               ElementsAre("1 backend drained by hand: web/b",
-                          "1 warning about the configuration; `guideway status` shows them"));
+                          "1 backend with a weight by hand: web/b (0, file: 100)",
+                          "1 warning about the configuration; `guideway status` shows them",
+                          "history: 1 warning of the start; `guideway status` shows them"));
   const std::vector<std::string> lines = LinesOf(Show(before, now));
   EXPECT_EQ(lines[2], "! the worker on core 1 stands still");
-  EXPECT_EQ(lines[12], "- 1 backend drained by hand: web/b");
+  EXPECT_EQ(lines[14], "- 1 backend drained by hand: web/b");
   EXPECT_THAT(Show(before, now, {.colour = true}),
               HasSubstr("\033[31m! interface uplink: no link"));
+}
+
+TEST(Top, WhatIsWrongByOneLook) {
+  TopLook look = Look(10);
+  EXPECT_THAT(StandingProblems(look), IsEmpty());
+  look.status.mutable_history()->set_kept(true);
+  api::Service* service = look.services.mutable_services(0);
+  for (const char* region : {"eu", "us", "ap"}) service->add_regions()->set_name(region);
+  service->mutable_regions(0)->set_served_by("us");
+  service->mutable_regions(1)->set_served_by("us");
+  service->set_health_ignored(true);
+  service->set_healthy(1);
+  EXPECT_THAT(StandingProblems(look),
+              ElementsAre("no backend takes new connections of 1 region: ap of web",
+                          "too few are healthy (min_healthy), so health is ignored: web (1 of 2)"));
+  service->set_backends_up(0);
+  EXPECT_THAT(StandingProblems(look),
+              ElementsAre("no backend takes new connections of 1 service: web"));
 }
 
 TEST(Top, SortedByWhatIsAskedFor) {
@@ -242,6 +269,44 @@ TEST(Top, EveryPartHasAPlaceOnASmallTerminal) {
                     HasSubstr("BACKEND"), HasSubstr("revision 1 in force"), HasSubstr("q quits")));
   EXPECT_THAT(screen, AllOf(HasSubstr("… "), HasSubstr(" more\n")));
   EXPECT_THAT(Show(before, now), Not(HasSubstr("more\n"))) << "all there is where there is room";
+}
+
+// A heading with nothing under it but how much is missing tells nothing.
+TEST(Top, NoPartIsWithoutARowOnASmallTerminal) {
+  TopLook before = Many(10, 30, 20), now = Many(11, 30, 20);
+  for (int i = 0; i < 4; ++i) now.status.add_workers()->set_core(static_cast<uint32_t>(10 + i));
+  now.status.add_events()->set_text("revision 1 in force");
+  for (size_t height = 5; height <= 60; ++height) {
+    const std::vector<std::string> lines =
+        LinesOf(Show(before, now, {.width = 100, .height = height}));
+    for (size_t i = 1; i < lines.size(); ++i) {
+      if (lines[i].rfind("… ", 0) != 0) continue;
+      EXPECT_THAT(lines[i - 1], Not(ContainsRegex("^(CORE|INTERFACE|SERVICE|$)"))) << height;
+    }
+  }
+}
+
+TEST(Top, EmptyLinesAreForWhereThereIsRoom) {
+  TopLook before = Look(10), now = Look(11);
+  const auto empty = [](const std::vector<std::string>& lines) {
+    return std::count(lines.begin(), lines.end(), "");
+  };
+  // The head, 4 tables of 2, 2, 2 and 3 lines, the foot.
+  std::vector<std::string> lines = LinesOf(Show(before, now, {.width = 100, .height = 12}));
+  EXPECT_EQ(lines.size(), 12u);
+  EXPECT_EQ(empty(lines), 0);
+  EXPECT_THAT(Show(before, now, {.width = 100, .height = 12}), Not(HasSubstr("… ")));
+  lines = LinesOf(Show(before, now, {.width = 100, .height = 17}));
+  EXPECT_EQ(lines.size(), 17u);
+  EXPECT_EQ(empty(lines), 5);
+}
+
+TEST(Top, ASmallTerminalShowsServicesAndBackends) {
+  TopLook before = Many(10, 30, 20), now = Many(11, 30, 20);
+  now.status.set_config_error("a.yaml:1:2: nonsense");
+  EXPECT_THAT(Show(before, now, {.width = 100, .height = 10}),
+              AllOf(HasSubstr("! the last change"), HasSubstr("\nservice-0 "),
+                    HasSubstr("\nservice-0  backend-0 "), HasSubstr("q quits")));
 }
 
 TEST(Top, WhatIsWrongDoesNotHideTheRest) {

@@ -15,6 +15,7 @@ import shutil
 import signal
 import string
 import subprocess
+import sys
 
 import yaml
 
@@ -52,6 +53,7 @@ class Lab:
     def __init__(self, options, processes):
         self.options = options
         self._processes = processes
+        self._builder = Process.own()
         self._topology = topology.load(
             options.topology, options.backends, pathlib.Path(options.build), DIRECTORY
         )
@@ -66,6 +68,9 @@ class Lab:
             raise LabError("The lab needs root, for its network namespaces.")
         if cls.is_up():
             raise LabError("A lab is up already; `tools/lab down` takes it down.")
+        if why := cls._why_left():
+            print(f"lab: {why}; what is left of it is removed.", file=sys.stderr)
+            cls.current(left_too=True).down()
         lab = cls(options, {})
         for program in ("lb/guidewayd", "tools/guideway"):
             if not (pathlib.Path(options.build) / program).exists():
@@ -83,20 +88,40 @@ class Lab:
             raise
         return lab
 
-    @staticmethod
-    def is_up():
-        """Whether there is one."""
-        return _STATE.exists()
+    @classmethod
+    def is_up(cls):
+        """Whether there is one. What a reboot or a crash left of one is none."""
+        return _STATE.exists() and cls._why_left() is None
 
     @classmethod
-    def current(cls):
-        """The lab that is up."""
+    def current(cls, left_too=False):
+        """The lab that is up; with `left_too`, what is left of one as well."""
+        if not left_too and (why := cls._why_left()):
+            raise LabError(f"{why}; `tools/lab up` starts a new one, `tools/lab down` removes what is left.")
         try:
             state = json.loads(_STATE.read_text())
         except FileNotFoundError:
             raise LabError("No lab is up; `tools/lab up` starts one.") from None
+        except ValueError:
+            raise LabError(f"{_STATE} is broken; `rm -r {DIRECTORY}` removes what is left of a lab.") from None
         processes = {name: Process(**fields) for name, fields in state["processes"].items()}
-        return cls(Options(**state["options"]), processes)
+        lab = cls(Options(**state["options"]), processes)
+        lab._builder = Process(**state["builder"])
+        return lab
+
+    @classmethod
+    def _why_left(cls):
+        """What became of a lab that ended without being taken down; None if it lives, or there is none."""
+        if not _STATE.exists():
+            return None
+        lab = cls.current(left_too=True)
+        if lab._builder.running():  # it may not have come far yet
+            return None
+        if not namespace.names() & set(lab.nodes):
+            return "The lab that was up is gone, without its namespaces: after a reboot, most likely"
+        if not any(process.running() for process in lab._processes.values()):
+            return "None of the programs of the lab that was up runs any more: it was killed, most likely"
+        return None
 
     def down(self):
         """Removes the lab, whatever state it is in."""
@@ -330,6 +355,7 @@ class Lab:
     def _save(self):
         state = {
             "options": dataclasses.asdict(self.options),
+            "builder": dataclasses.asdict(self._builder),
             "processes": {name: dataclasses.asdict(p) for name, p in self._processes.items()},
         }
         fresh = _STATE.with_suffix(".new")

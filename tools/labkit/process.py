@@ -34,6 +34,11 @@ class Process:
         )
         return cls(pid, _stat(pid)[1])
 
+    @classmethod
+    def own(cls):
+        """The one that asks."""
+        return cls(os.getpid(), _stat(os.getpid())[1])
+
     def running(self):
         state, started = _stat(self.pid)
         return started == self.started and state != "Z"

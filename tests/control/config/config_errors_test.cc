@@ -358,14 +358,15 @@ const Row kRows[] = {
      "routes:\n"
      "  - { prefix: 0.0.0.0/0, interface: uplink, mac: \"02:00:00:00:00:01\" }\n",
      "5:15: routes[1].prefix: found 0.0.0.0/0 a second time; allowed: each once"},
-    {"routes without effect", "services:\n",
-     "routing: kernel\n"
+    {"a kernel_interface that is the TAP itself", "net_null0 }",
+     "\"net_tap0,iface=gw0\", kernel_interface: gw0 }",
+     "2:69: interfaces[uplink].kernel_interface: found gw0, which is the device of "
+     "interfaces[uplink]; allowed: a name of its own"},
+    {"the kernel's local table", "services:\n",
+     "announce: { kernel_table: 255 }\n"
      "services:\n",
-     "3:1: routes: has no effect with routing: kernel; leave it out"},
-    {"routes without effect beside a kernel_interface", "net_null0 }",
-     "net_null0, kernel_interface: gw0 }",
-     "3:1: routes: has no effect when an interface has a kernel_interface, unless routing is "
-     "static; leave it out"},
+     "6:27: announce.kernel_table: found 255, the table of the host's own addresses, which the "
+     "kernel keeps; allowed: another one, best one that nobody else uses, such as 100"},
     {"both kinds of seed", "services:\n",
      "fleet: { hash_seed: 1, hash_seed_file: seed }\n"
      "services:\n",
@@ -407,6 +408,11 @@ const Row kRows[] = {
      "    health_check: { tcp: {}, flap_damping: { hold: 10m } }",
      "11:52: services[web].health_check.flap_damping.hold: max_hold is 5m, less than hold, 10m; "
      "allowed: max_hold at least as long as hold"},
+    {"max_hold of nobody", "    ports: [80]",
+     "    ports: [80]\n"
+     "    health_check: { tcp: {}, flap_damping: { hold: 0s, max_hold: 1m } }",
+     "11:56: services[web].health_check.flap_damping.max_hold: has no effect with hold: 0s; leave "
+     "it out"},
     {"min_healthy without a health check", "ports: [80]",
      "ports: [80]\n"
      "    min_healthy: 30%",
@@ -637,9 +643,9 @@ const Row kRows[] = {
      "services:\n",
      "bad.txt:4:3: found 192.0.2.1/24; allowed: one prefix a line, such as 192.0.2.0/24, "
      "2001:db8::/32 or an address; 192.0.2.0/24 is the network\n"
-     "bad.txt:6:1: found \"spam.example\\xff\\x01\"; allowed: one prefix a line, such as "
+     "bad.txt:6:1: found what is no prefix; allowed: one prefix a line, such as "
      "192.0.2.0/24, 2001:db8::/32 or an address\n"
-     "bad.txt:7:1: found \"10.0.0.0/8 ; SBL1\"; allowed: one prefix a line, such as "
+     "bad.txt:7:1: found 10.0.0.0/8 and more behind it; allowed: one prefix a line, such as "
      "192.0.2.0/24, 2001:db8::/32 or an address"},
     {"a key file that is not there",
      "protocol: tcp\n"
@@ -685,7 +691,7 @@ const Row kRows[] = {
      "      - { name: b1, address: 10.0.0.256, weight: 70000 }",
      "7:5: services[web].forwarding: missing; allowed: ipip, gre, gue, vxlan, direct or nat, or a "
      "mapping of one of them to its settings\n"
-     "9:15: services[web].protocol: found sctp; allowed: tcp, udp or any; did you mean tcp?\n"
+     "9:15: services[web].protocol: found sctp; allowed: tcp, udp or any\n"
      "10:17: services[web].ports[1]: found 90000; allowed: a port from 1 to 65535 or a range such "
      "as 8000-8100\n"
      "11:5: services[web].forwading: unknown key; allowed: name, vips, protocol, ports, "
@@ -727,7 +733,7 @@ TEST(ConfigErrors, OfAFileFullOfThemTheFirst) {
   const absl::StatusOr<LoadedConfig> loaded = LoadConfig("file.yaml", text, TestFiles(kFiles));
   const std::vector<std::string> lines = absl::StrSplit(loaded.status().message(), '\n');
   ASSERT_EQ(lines.size(), 11u);
-  EXPECT_TRUE(absl::StartsWith(lines[9], "many.txt:10:1: found x; ")) << lines[9];
+  EXPECT_TRUE(absl::StartsWith(lines[9], "many.txt:10:1: found what is no prefix; ")) << lines[9];
   EXPECT_EQ(lines[10], "many.txt:10:1: … and 990 more lines of this file that are no prefix");
 }
 

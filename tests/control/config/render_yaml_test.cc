@@ -20,7 +20,7 @@ TEST(RenderYaml, FieldsWithoutPresenceAreAlwaysPrinted) {
             "received: 7\nforwarded: 0\nreplied: 0\npunted: 0\ndropped: 0\n"
             "drops:\n  malformed: 0\n  no_backend: 3\n");
   EXPECT_EQ(RenderYaml(api::EventList()), "events: []\n");
-  EXPECT_EQ(RenderYaml(api::Done()), "{}\n");
+  EXPECT_EQ(RenderYaml(config::NoSettings()), "{}\n");
 }
 
 TEST(RenderYaml, ListsOfMessages) {

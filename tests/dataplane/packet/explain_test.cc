@@ -176,8 +176,12 @@ TEST_F(ExplainTest, SaysWhyAConnectionIsNotKept) {
     const Explanation live = Live(row.packet);
     EXPECT_EQ(live.flow, row.flow_says) << row.step;
     EXPECT_THAT(live.steps, Contains(row.step));
+    if (live.flow != "hit" && live.home == live.backend) {
+      EXPECT_FALSE(live.home_step.has_value());
+    }
     if (row.state == BackendState::kDown && live.home == "web-1") {
-      EXPECT_THAT(live.steps, Contains(HasSubstr("whose home, web-1 (down), takes no new")));
+      ASSERT_TRUE(live.home_step.has_value());
+      EXPECT_THAT(live.steps[*live.home_step], HasSubstr("whose home, web-1, takes no new"));
     }
     // As the packet path does.
     Path path(snapshot_);
