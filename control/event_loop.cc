@@ -113,9 +113,7 @@ class AsioEventLoop final : public EventLoop {
         --*abandoned;
         return;
       }
-      asio::post(*reading->io, [this, weak = std::weak_ptr<Reading>(reading)] {
-        const auto reading = weak.lock();
-        if (reading == nullptr) return;
+      asio::post(*reading->io, [this, reading] {
         {
           // The thread has left `io` alone by then.
           const std::lock_guard<std::mutex> lock(reading->mutex);
