@@ -21,7 +21,7 @@
 #include "control/health.h"
 #include "control/id_allocator.h"
 #include "control/inspect.h"
-#include "control/loading.h"
+#include "control/loader.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
 #include "control/overrides.h"
@@ -33,12 +33,6 @@
 
 namespace guideway {
 namespace {
-
-// How long a file of a configuration may take to be read.
-constexpr absl::Duration kReadPatience = absl::Seconds(30);
-
-// Threads that hang in one. So many are left behind; no file is read any more until one has ended.
-constexpr size_t kMaxAbandonedReaders = 4;
 
 // How often old Snapshots and ids of what is gone are asked back from the dataplane.
 constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
@@ -204,12 +198,12 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
         history_(options_.history == nullptr ? &own_history_ : options_.history),
         started_(loop->Now()),
         first_(std::move(beginning)),
+        loader_(loop),
         prober_(prober, loop),
         checker_(loop, &prober_, options_.jitter_seed,
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
                  }),
-        load_timer_(loop->NewTimer()),
         step_timer_(loop->NewTimer()),
         hold_timer_(loop->NewTimer()),
         tidy_timer_(loop->NewTimer()) {}
@@ -240,9 +234,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void ReadRevision(std::shared_ptr<Round> round);
   void RevisionRead(std::shared_ptr<Round> round, absl::StatusOr<ConfigSource> source);
   void Load(std::shared_ptr<Round> round);
-  using Loaded = std::function<void(absl::StatusOr<LoadedSource>)>;
-  void WatchLoading(const std::shared_ptr<Loading>& loading, Loading::Progress progress,
-                    absl::Duration since, const Loaded& take);
   void TakeLoaded(std::shared_ptr<Round> round);
   void CompileRound(std::shared_ptr<Round> round);
   void Compiled(std::shared_ptr<Round> round);
@@ -307,6 +298,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<Waiting> waiting_;  // for the next Compile
   bool dirty_ = false;            // something changed since the last one began
 
+  Loader loader_;
+
   // What is so.
   MeteredProber prober_;
   HealthChecker checker_;
@@ -338,8 +331,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::string config_error_;
   EventLog events_;
   SlowStart slow_start_;
-  std::unique_ptr<Timer> load_timer_;                   // of what is being read
-  std::string hanging_file_;                            // the last that was given up
   std::unique_ptr<Timer> step_timer_;                   // of slow_start_
   absl::flat_hash_map<BackendId, FlapDamper> dampers_;  // of those whose health changed
   std::unique_ptr<Timer> hold_timer_;                   // of dampers_
@@ -481,46 +472,12 @@ void Controller::Impl::RevisionRead(std::shared_ptr<Round> round,
 
 void Controller::Impl::Load(std::shared_ptr<Round> round) {
   Change& change = *round->change;
-  absl::Status refused;
-  if (const size_t hang = loop_->abandoned_readers(); hang >= kMaxAbandonedReaders) {
-    refused = absl::DeadlineExceededError(absl::StrCat(
-        "it is not read while ", hang, " threads wait for files that do not answer, the last for ",
-        hanging_file_, "; look after the disk or the file server that these are on"));
-  }
-  const auto loading = std::make_shared<Loading>(
-      Loading::What{change.kept, std::move(change.text), change.name, options_.config_file},
-      std::move(refused));
-  const auto take = [weak = weak_from_this(),
-                     round = std::move(round)](absl::StatusOr<LoadedSource> loaded) {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->load_timer_->Cancel();
-    self->loading_ = false;
+  WhatToLoad what = {change.kept, std::move(change.text), change.name, options_.config_file};
+  loader_.Load(std::move(what), [this, round](absl::StatusOr<LoadedSource> loaded) {
+    loading_ = false;
     round->loaded = std::move(loaded);
-    self->loaded_ = round;
-    self->NextRound();
-  };
-  loop_->RunOnReader([loading] { loading->Run(); },
-                     [loading, take] { take(std::move(loading->loaded)); });
-  WatchLoading(loading, loading->progress(), loop_->Now(), take);
-}
-
-// Gives up what is in the same file for too long. What takes its time to be parsed ends.
-void Controller::Impl::WatchLoading(const std::shared_ptr<Loading>& loading,
-                                    Loading::Progress progress, absl::Duration since,
-                                    const Loaded& take) {
-  load_timer_->Set(loop_->Now() + kReadPatience / 10, [this, loading, progress, since, take] {
-    Loading::Progress now = loading->progress();
-    if (!now.reads || !(now == progress)) {
-      return WatchLoading(loading, std::move(now), loop_->Now(), take);
-    }
-    if (loop_->Now() - since < kReadPatience) return WatchLoading(loading, now, since, take);
-    loop_->AbandonReader();
-    hanging_file_ = now.file;
-    take(absl::DeadlineExceededError(
-        absl::StrCat("cannot read ", now.file, ": nothing has come of it for ",
-                     FormatConfigDuration(kReadPatience),
-                     "; look after the disk or the file server that it is on")));
+    loaded_ = round;
+    NextRound();
   });
 }
 

@@ -43,9 +43,6 @@ constexpr size_t kMaxWarnings = 10;
 
 constexpr char kUnfinished[] = ".unfinished";
 
-// While so many threads of the process hang in files, the daemon's own is not looked at.
-constexpr size_t kMaxDetachedThreads = 8;
-
 // What the system says comes first: it fits a line where a path does not.
 absl::Status CannotDo(const char* what, const std::string& path, int error = errno) {
   return absl::UnavailableError(
@@ -473,7 +470,7 @@ std::string History::Disk::DigestOfOwnFile() {
     std::string digest;
   };
   const auto look = std::make_shared<Look>(Look{own_file_, ""});
-  if (DetachedThreads() >= kMaxDetachedThreads ||
+  if (DetachedThreads() >= kMaxThreadsApart ||
       !RunWithin(kPatience / 2,
                  [look, path = config_file_](Steps&) { look->digest = look->file.Digest(path); })) {
     return last_.own_digest();
