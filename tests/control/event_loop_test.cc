@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "control/may_hang.h"
+#include "tests/support/hanging.h"
 
 namespace guideway {
 namespace {
@@ -117,26 +118,6 @@ TEST_F(EventLoopTest, TheHelperDoesNotWaitForWorkApart) {
   io_.run();
   EXPECT_TRUE(done);
 }
-
-// Work that hangs until the test is over, or somebody lets it go on.
-class Hanging {
- public:
-  ~Hanging() {
-    GoOn();
-    while (DetachedThreads() > 0) std::this_thread::yield();
-  }
-  Task work() {
-    return [waits = waits_] { waits.wait(); };
-  }
-  void GoOn() {
-    if (!std::exchange(goes_on_, true)) go_.set_value();
-  }
-
- private:
-  std::promise<void> go_;
-  const std::shared_future<void> waits_ = go_.get_future().share();
-  bool goes_on_ = false;
-};
 
 TEST_F(EventLoopTest, WorkApartThatHangsIsLeftBehind) {
   Hanging hanging;

@@ -17,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "tests/support/fake_event_loop.h"
+#include "tests/support/hanging.h"
 #include "tests/support/test_config.h"
 
 namespace guideway {
@@ -552,6 +553,18 @@ TEST_F(HistoryTest, AnUnchangedFileYieldsToWhatWasApplied) {
   EXPECT_EQ(beginning.applied_file, "new.yaml");
   EXPECT_EQ(beginning.config_error, "");
   EXPECT_TRUE(OverrideOf(beginning.overrides, "web/a").drained);
+}
+
+TEST_F(HistoryTest, AFileThatDoesNotAnswerCountsAsItWas) {
+  WriteFile(file_, Web(1));
+  AddStart();
+  {
+    Hanging hanging;
+    for (size_t i = 0; i < kMaxThreadsApart; ++i) RunDetached(hanging.work());
+    ASSERT_EQ(Add("apply", Source("new.yaml", Web(2))), absl::OkStatus());
+  }
+  Open();
+  EXPECT_EQ(WeightOf(Begin()), 2u);
 }
 
 TEST_F(HistoryTest, AChangedFileWins) {
