@@ -4,6 +4,9 @@
 #include <google/protobuf/duration.pb.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <iterator>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -39,6 +42,17 @@ std::string Quoted(absl::string_view text) {
     }
   }
   return quoted + "\"";
+}
+
+// As few digits as give the same number again, and no exponent, which is text to YAML 1.1 unless it
+// has a point and a sign.
+template <typename Float>
+std::string Number(Float number) {
+  if (std::isnan(number)) return ".nan";
+  if (std::isinf(number)) return number < 0 ? "-.inf" : ".inf";
+  char digits[1100];  // the smallest number has 1074 behind its point
+  const auto end = std::to_chars(digits, std::end(digits), number, std::chars_format::fixed).ptr;
+  return std::string(digits, end);
 }
 
 // Whether a text reads as itself, and as text, in any YAML reader without quotes.
@@ -230,11 +244,11 @@ class Renderer {
         return absl::StrCat(item ? r->GetRepeatedUInt64(message, field, index)
                                  : r->GetUInt64(message, field));
       case FieldDescriptor::CPPTYPE_FLOAT:
-        return absl::StrCat(item ? r->GetRepeatedFloat(message, field, index)
-                                 : r->GetFloat(message, field));
+        return Number(item ? r->GetRepeatedFloat(message, field, index)
+                           : r->GetFloat(message, field));
       case FieldDescriptor::CPPTYPE_DOUBLE:
-        return absl::StrCat(item ? r->GetRepeatedDouble(message, field, index)
-                                 : r->GetDouble(message, field));
+        return Number(item ? r->GetRepeatedDouble(message, field, index)
+                           : r->GetDouble(message, field));
       case FieldDescriptor::CPPTYPE_ENUM:
         return (item ? r->GetRepeatedEnum(message, field, index) : r->GetEnum(message, field))
             ->name();

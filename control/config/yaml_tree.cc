@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <istream>
+#include <iterator>
 #include <limits>
 #include <new>
 #include <streambuf>
@@ -143,7 +144,51 @@ std::string SyntaxError(absl::string_view message, bool at_end, absl::string_vie
   if (at_end && message == YAML::ErrorMsg::DOC_IN_SCALAR) {
     return "not YAML: the file ends inside a text in quotes";
   }
-  std::string text = absl::StrCat("not YAML: ", message);
+  namespace error = YAML::ErrorMsg;
+  const struct {
+    absl::string_view message;  // or how it begins
+    absl::string_view plain;
+  } kPlain[] = {
+      {error::END_OF_SEQ_FLOW,
+       "the list in [ ] is not closed; allowed after an item: \",\" or \"]\""},
+      {error::END_OF_MAP_FLOW,
+       "the mapping in { } is not closed; allowed after a value: \",\" or "
+       "\"}\""},
+      {error::FLOW_END, "nothing opens this bracket; a text with brackets needs quotes"},
+      {error::END_OF_MAP, "the line is not of the mapping above; its keys begin in one column"},
+      {error::END_OF_SEQ, "the line is not of the list above; its dashes stand in one column"},
+      {error::MAP_VALUE, "no key can stand here; a text with \": \" in it needs quotes"},
+      {error::MAP_KEY, "no key can stand here; keys begin lines"},
+      {error::BLOCK_ENTRY, "no dash of a list can stand here; allowed at the begin of a line"},
+      {error::UNKNOWN_TOKEN, "no text begins with this character; put it in quotes"},
+      {error::INVALID_ESCAPE,
+       "there is no such escape in \"quotes\"; allowed are \\n, \\t, \\\", \\\\ "
+       "and others of YAML's, and in 'single quotes' a backslash is one"},
+      {error::INVALID_HEX, "\\x, \\u and \\U need 2, 4 and 8 hexadecimal digits"},
+      {error::INVALID_UNICODE, "this escape is no character"},
+      {error::DOC_IN_SCALAR, "--- or ... ends the document inside a text in quotes"},
+      {error::TAB_IN_INDENTATION, "a tab cannot indent"},
+      {error::CHAR_IN_BLOCK, "behind | or > stands +, -, 1 to 9, or nothing"},
+      {error::ZERO_INDENT_IN_BLOCK, "behind | or > stands +, -, 1 to 9, or nothing"},
+      {error::ALIAS_NOT_FOUND, "a text that begins with * needs quotes; aliases are not allowed"},
+      {error::CHAR_IN_ALIAS, "a text that begins with * needs quotes; aliases are not allowed"},
+      {error::ANCHOR_NOT_FOUND, "a text that begins with & needs quotes; anchors are not allowed"},
+      {error::CHAR_IN_ANCHOR, "a text that begins with & needs quotes; anchors are not allowed"},
+      {error::CHAR_IN_TAG_HANDLE, "a text that begins with ! needs quotes; tags are not allowed"},
+      {error::TAG_WITH_NO_SUFFIX, "a text that begins with ! needs quotes; tags are not allowed"},
+      {error::END_OF_VERBATIM_TAG, "a text that begins with ! needs quotes; tags are not allowed"},
+      {error::MULTIPLE_TAGS, "tags are not allowed"},
+      {error::YAML_DIRECTIVE_ARGS, "a %YAML line names one version; leave it out"},
+      {error::YAML_VERSION, "a %YAML line names one version; leave it out"},
+      {error::YAML_MAJOR_VERSION, "only YAML 1 is allowed; leave the %YAML line out"},
+      {error::REPEATED_YAML_DIRECTIVE, "a second %YAML line; leave it out"},
+      {error::TAG_DIRECTIVE_ARGS, "tags are not allowed; leave the %TAG line out"},
+      {error::REPEATED_TAG_DIRECTIVE, "tags are not allowed; leave the %TAG line out"},
+  };
+  const auto* const plain =
+      std::find_if(std::begin(kPlain), std::end(kPlain),
+                   [&](const auto& row) { return absl::StartsWith(message, row.message); });
+  std::string text = absl::StrCat("not YAML: ", plain == std::end(kPlain) ? message : plain->plain);
   const absl::string_view indent = line.substr(0, line.find_first_not_of(" \t"));
   if (absl::StrContains(indent, "\t")) {
     absl::StrAppend(&text, " (the line starts with a tab; YAML indents with spaces)");

@@ -23,6 +23,22 @@ TEST(RenderYaml, FieldsWithoutPresenceAreAlwaysPrinted) {
   EXPECT_EQ(RenderYaml(config::NoSettings()), "{}\n");
 }
 
+TEST(RenderYaml, NumbersKeepTheirDigits) {
+  api::TopService service;
+  const auto rendered = [&](double number) {
+    service.set_bits_per_second(number);
+    const std::string text = RenderYaml(service);
+    const std::string key = "bits_per_second: ";
+    const size_t begin = text.find(key) + key.size();
+    return text.substr(begin, text.find('\n', begin) - begin);
+  };
+  EXPECT_EQ(rendered(0), "0");
+  EXPECT_EQ(rendered(123456789), "123456789");
+  EXPECT_EQ(rendered(1e21), "1000000000000000000000") << "1e+21 is text to YAML 1.1";
+  EXPECT_EQ(rendered(0.1234567890123), "0.1234567890123");
+  EXPECT_EQ(rendered(1e-7), "0.0000001");
+}
+
 TEST(RenderYaml, ListsOfMessages) {
   config::Config config;
   config.add_services()->set_name("web");
