@@ -239,6 +239,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void TellOfHealth(const InForce& before);
   void ForgetDampers();
   void Refuse(Change& change, const absl::Status& why, bool is_failure = true);
+  void SetRefused(const std::string& who, const std::string& how, const std::string& file,
+                  absl::string_view why);
   void Answer(Task task);
   void Decided(const Change& change);
 
@@ -299,6 +301,13 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   bool overrides_are_open_ = false;
   std::vector<Task> asked_by_hand_;
   std::string config_error_;
+  // The last configuration that was refused since another came into force: when, under what.
+  struct Refused {
+    absl::Duration at;
+    uint64_t revision;
+    api::Refusal what;
+  };
+  std::optional<Refused> refused_;
   EventLog events_;
   SlowStart slow_start_;
   std::unique_ptr<Timer> step_timer_;                   // of slow_start_
@@ -334,6 +343,7 @@ absl::Status Controller::Impl::Start() {
   }
   if (!first_.config_error.empty()) {
     config_error_ = first_.config_error;
+    SetRefused("start", "start", options_.config_file, config_error_);
     for (absl::string_view line : absl::StrSplit(config_error_, '\n')) LOG(ERROR) << line;
     events_.Add(absl::StrCat("configuration ", options_.config_file,
                              " refused at the start: the last revision is in force again"));
@@ -823,6 +833,7 @@ void Controller::Impl::ServeWaiting(std::vector<Waiting> waiting, const Revision
 void Controller::Impl::CommitConfiguration(Round& round, const Revision* before) {
   for (const std::string& warning : now_.revision->loaded->warnings) LOG(WARNING) << warning;
   config_error_.clear();
+  refused_.reset();
   if (round.overrides_before != nullptr && *round.overrides_before != *overrides_) {
     const auto text = [](const Overrides& overrides) {
       return overrides.empty() ? "none" : ToText(overrides);
@@ -961,11 +972,22 @@ void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_f
     config_error_ = std::string(why.message());
     for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
   }
+  SetRefused(change.who, change.how, change.name, why.message());
   events_.Add(absl::StrCat("configuration ", change.name, " refused",
                            is_failure ? "" : ", for more would move than may", ", revision ",
                            revision_, " stays in force"));
   Decided(change);
   if (change.done) Answer([done = std::move(change.done), why] { done(why); });
+}
+
+void Controller::Impl::SetRefused(const std::string& who, const std::string& how,
+                                  const std::string& file, absl::string_view why) {
+  refused_.emplace(Refused{.at = loop_->Now(), .revision = revision_});
+  refused_->what.set_time(absl::FormatTime(absl::Now(), absl::UTCTimeZone()));
+  refused_->what.set_who(who);
+  refused_->what.set_how(how);
+  refused_->what.set_file(file);
+  refused_->what.set_why(std::string(why));
 }
 
 // Whoever is answered may ask for the next change: so never in the middle of a step.
@@ -1103,7 +1125,13 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_how(last.how());
   status.set_who(last.who());
   status.set_time(last.time());
-  FillOverrides(now_, &status);
+  if (refused_) {
+    api::Refusal* refused = status.mutable_refused();
+    *refused = refused_->what;
+    refused->set_age_seconds(absl::ToDoubleSeconds(loop_->Now() - refused_->at));
+    refused->set_changed_since(revision_ != refused_->revision);
+  }
+  FillOverrides(now_, history_->authors(), &status);
   FillDataplane(*dataplane_, &status);
   for (const api::Event& event : events_.events()) *status.add_events() = event;
   return status;
@@ -1137,7 +1165,7 @@ BackendNow Controller::Impl::LookAt(const Revision::Place& place) const {
 std::string Controller::Impl::WhyUnused(const std::string& service,
                                         const std::string& backend) const {
   return guideway::WhyUnused(
-      now_, history_->revisions(), [this](const Revision::Place& place) { return LookAt(place); },
+      now_, history_->authors(), [this](const Revision::Place& place) { return LookAt(place); },
       service, backend);
 }
 

@@ -15,8 +15,10 @@
 
 namespace guideway {
 
-History::History(std::string why)
-    : write_warning_(std::move(why)),
+History::History(const std::string& state_directory, const std::string& config_file,
+                 std::string why)
+    : directory_(HistoryDisk::Directory(state_directory, config_file)),
+      write_warning_(std::move(why)),
       not_kept_why_(absl::StripPrefix(write_warning_, "history: ")),
       not_kept_since_(absl::Now()) {}
 
@@ -36,6 +38,7 @@ History::History(const std::string& state_directory, const std::string& config_f
   disk_ = std::move(disk);
   for (history::Record& record : disk_->ReadRecords(&last_number_, &read_warnings_, steps)) {
     revisions_.push_back(std::move(*record.mutable_revision()));
+    authors_.Follow(revisions_.back());
   }
 }
 
@@ -114,6 +117,7 @@ uint64_t History::Add(api::Revision revision, std::shared_ptr<const ConfigSource
   else if (!revisions_.empty())
     revision.set_digest(revisions_.back().digest());
   revisions_.push_back(revision);
+  authors_.Follow(revision);
   if (revisions_.size() > max_revisions_) {
     revisions_.erase(FirstToForget(
         revisions_.begin(), revisions_.end(),

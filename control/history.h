@@ -53,13 +53,15 @@ class History {
   static constexpr absl::Duration kPatience = absl::Seconds(10);
   static constexpr size_t kMaxWrites = 64;
 
-  // Of this process alone: numbers from 1, a list, and no texts. `why`, if not empty: a sentence
-  // that is a warning from now on, that nothing is kept.
-  explicit History(std::string why = "");
   // What is in `state_directory` for the daemon that is started with `config_file`. May hang;
   // `steps`, if not null, counts how far it has come.
   History(const std::string& state_directory, const std::string& config_file,
           size_t max_revisions = kMaxRevisions, std::atomic<uint64_t>* steps = nullptr);
+  // Of this process alone: numbers from 1, a list, and no texts.
+  History() = default;
+  // The same, for the disk cannot be used. `why`: a sentence that is a warning from now on, that
+  // nothing is kept.
+  History(const std::string& state_directory, const std::string& config_file, std::string why);
   ~History();
 
   History(const History&) = delete;
@@ -73,6 +75,8 @@ class History {
   const std::deque<api::Revision>& revisions() const { return revisions_; }
 
   uint64_t next_number() const { return last_number_ + 1; }
+  // Of the overrides of the last revision.
+  const OverrideAuthors& authors() const { return authors_; }
 
   // What could not be read at the start or written last, a sentence each.
   std::vector<std::string> warnings() const;
@@ -154,9 +158,10 @@ class History {
   std::deque<std::shared_ptr<Waiter>> waiters_;  // in the order in which they came
   std::unique_ptr<Timer> timer_;                 // of the first
   size_t unanswered_ = 0;                        // pieces of work that nobody waits for any longer
-  std::string directory_;                        // empty: none
+  std::string directory_;                        // where they are, or would be; empty: none
   const size_t max_revisions_ = kMaxRevisions;
   std::deque<api::Revision> revisions_;
+  OverrideAuthors authors_;
   uint64_t last_number_ = 0;
   std::vector<std::string> read_warnings_;
   // Empty while what was written last is there; `not_kept_why_` is its cause alone.

@@ -173,10 +173,15 @@ std::string DirectoryName(const std::string& config_file) {
 
 }  // namespace
 
+std::string HistoryDisk::Directory(const std::string& state_directory,
+                                   const std::string& config_file) {
+  return absl::StrCat(state_directory, "/", DirectoryName(config_file));
+}
+
 HistoryDisk::HistoryDisk(const std::string& state_directory, std::string config_file,
                          size_t max_revisions)
     : max_revisions_(max_revisions),
-      directory_(absl::StrCat(state_directory, "/", DirectoryName(config_file))),
+      directory_(Directory(state_directory, config_file)),
       revisions_(directory_ + "/revisions"),
       texts_(directory_ + "/texts"),
       config_file_(std::move(config_file)) {}

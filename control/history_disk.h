@@ -57,6 +57,8 @@ class HistoryDisk {
   HistoryDisk(const HistoryDisk&) = delete;
   HistoryDisk& operator=(const HistoryDisk&) = delete;
 
+  // Where it is; touches no disk.
+  static std::string Directory(const std::string& state_directory, const std::string& config_file);
   const std::string& directory() const { return directory_; }
 
   // False if another process has the directory. One that cannot be made is found out when something

@@ -225,7 +225,8 @@ bool FlowStream::Next(std::string* text) {
                       "\", \"backend\": \"", backend == nullptr ? "" : backend->name);
       absl::StrAppend(text, "\", \"state\": \"", FlowStateName(entry.state),
                       "\", \"unconfirmed\": ", entry.unconfirmed ? "true" : "false",
-                      ", \"age_seconds\": ", static_cast<double>(entry.age_ms) / 1000);
+                      ", \"age_seconds\": ", entry.age_ms / 1000, ".",
+                      absl::Dec(entry.age_ms % 1000, absl::kZeroPad3));
       absl::StrAppend(text, ", \"timed_out\": ",
                       IsTimedOut(entry, snapshot.timeouts()) ? "true" : "false", "}\n");
     }

@@ -47,6 +47,38 @@ Overrides FromApi(const google::protobuf::RepeatedPtrField<api::Override>& list)
   return overrides;
 }
 
+void OverrideAuthors::Follow(const api::Revision& revision) {
+  std::shared_ptr<const api::Author> author;
+  if (!std::exchange(is_first_, false) || revision.number() == 1) {
+    auto made = std::make_shared<api::Author>();
+    made->set_who(revision.who());
+    made->set_time(revision.time());
+    author = std::move(made);
+  }
+  std::map<std::string, Authors> before;
+  before.swap(authors_);
+  for (const auto& [name, override] : FromApi(revision.overrides())) {
+    Authors& now = authors_[name] = {override, author, author};
+    const auto found = before.find(name);
+    if (found == before.end()) continue;
+    const Authors& was = found->second;
+    if (was.override.drained) now.drained_by = was.drained_by;
+    if (was.override.weight == override.weight) now.weight_by = was.weight_by;
+  }
+}
+
+const api::Author* OverrideAuthors::OfDrain(const std::string& name) const {
+  const auto found = authors_.find(name);
+  if (found == authors_.end() || !found->second.override.drained) return nullptr;
+  return found->second.drained_by.get();
+}
+
+const api::Author* OverrideAuthors::OfWeight(const std::string& name) const {
+  const auto found = authors_.find(name);
+  if (found == authors_.end() || !found->second.override.weight) return nullptr;
+  return found->second.weight_by.get();
+}
+
 std::string ToText(const Overrides& overrides) {
   std::vector<std::string> parts;
   for (const auto& [name, override] : overrides) {

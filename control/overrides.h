@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,8 +16,10 @@
 namespace guideway {
 
 namespace api {
+class Author;
 class Override;
-}
+class Revision;
+}  // namespace api
 struct Revision;
 
 // The largest weight of a backend, as in the configuration.
@@ -67,6 +70,26 @@ struct OverridesFit {
   std::vector<std::string> WhatEnds() const;
 };
 OverridesFit FitTo(const Revision& revision, const Overrides& overrides);
+
+// Who did by hand what holds under the last of a row of revisions, and when.
+class OverrideAuthors {
+ public:
+  // The next revision.
+  void Follow(const api::Revision& revision);
+
+  // Of the backend «service/backend». Null: nobody, or before the first revision, which is not
+  // number 1.
+  const api::Author* OfDrain(const std::string& name) const;
+  const api::Author* OfWeight(const std::string& name) const;
+
+ private:
+  struct Authors {
+    Override override;
+    std::shared_ptr<const api::Author> drained_by, weight_by;
+  };
+  std::map<std::string, Authors> authors_;  // by «service/backend»
+  bool is_first_ = true;
+};
 
 // What of `overrides` is not in `others`.
 Overrides Without(const Overrides& overrides, const Overrides& others);

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "control/config/config_values.h"
 #include "control/overrides.h"
 #include "control/service_health.h"
+#include "dataplane/time_text.h"
 #include "maglev/snapshot.h"
 
 namespace guideway {
@@ -22,21 +22,10 @@ void Fill(const PacketCounts& counts, api::PacketCounters* out) {
   }
 }
 
-// Who has drained it, and when: the first of the latest revisions in a row that have that.
-std::string DrainedBy(const std::deque<api::Revision>& revisions, const std::string& service,
-                      const std::string& backend) {
-  const api::Revision* since = nullptr;
-  for (auto it = revisions.rbegin(); it != revisions.rend(); ++it) {
-    if (!std::any_of(it->overrides().begin(), it->overrides().end(), [&](const api::Override& o) {
-          return o.drained() && o.backend() == backend && o.service() == service;
-        })) {
-      break;
-    }
-    since = &*it;
-  }
-  return since == nullptr
-             ? ""
-             : absl::StrCat(" (", since->who(), ", ", since->time().substr(0, 19), ")");
+// « (alice, 2026-01-02 03:04:05 UTC)»; empty if nobody knows.
+std::string ByText(const api::Author* author) {
+  if (author == nullptr) return "";
+  return absl::StrCat(" (", author->who(), ", ", TimeText(author->time()), " UTC)");
 }
 
 }  // namespace
@@ -69,16 +58,18 @@ void FillDataplane(const Dataplane& dataplane, api::Status* status) {
   }
 }
 
-void FillOverrides(const InForce& now, api::Status* status) {
+void FillOverrides(const InForce& now, const OverrideAuthors& authors, api::Status* status) {
   *status->mutable_overrides() = ToApi(*now.overrides);
   for (api::Override& override : *status->mutable_overrides()) {
-    const auto place =
-        now.revision->places.find(absl::StrCat(override.service(), "/", override.backend()));
+    const std::string name = absl::StrCat(override.service(), "/", override.backend());
+    const auto place = now.revision->places.find(name);
     if (place != now.revision->places.end()) {
       const config::Backend& backend = now.revision->BackendAt(place->second);
       override.set_file_weight(backend.weight());
       override.set_file_drains(backend.state() == config::AdminState::drain);
     }
+    if (const api::Author* author = authors.OfDrain(name)) *override.mutable_drained_by() = *author;
+    if (const api::Author* author = authors.OfWeight(name)) *override.mutable_weight_by() = *author;
   }
 }
 
@@ -163,7 +154,7 @@ void FillBackends(const InForce& now, const NamedCounts& counts, LookAt look_at,
   }
 }
 
-std::string WhyUnused(const InForce& now, const std::deque<api::Revision>& history, LookAt look_at,
+std::string WhyUnused(const InForce& now, const OverrideAuthors& authors, LookAt look_at,
                       const std::string& service, const std::string& backend) {
   const std::string name = absl::StrCat(service, "/", backend);
   const auto found = now.revision->places.find(name);
@@ -178,15 +169,16 @@ std::string WhyUnused(const InForce& now, const std::deque<api::Revision>& histo
     case Standing::kDown: return absl::StrCat(backend, " is down: ", look_at(place).health.reason);
     case Standing::kDrain:
       if (OverrideOf(*now.overrides, name).drained) {
-        return absl::StrCat(backend, " is drained by hand", DrainedBy(history, service, backend));
+        return absl::StrCat(backend, " is drained by hand", ByText(authors.OfDrain(name)));
       }
       return absl::StrCat(backend, " is drained by the configuration (state: drain)");
     case Standing::kChecking:
       return absl::StrCat(backend, " is new, and no probe of it has been answered yet");
     case Standing::kHeld:
-      return absl::StrCat(
-          backend, " has gone down again and again, and is held for ",
-          FormatConfigDuration(absl::Ceil(look_at(place).held_for, absl::Seconds(1))), " more");
+      return absl::StrCat(backend, " has gone down again and again, and is held for ",
+                          AgeText(static_cast<uint64_t>(absl::ToInt64Milliseconds(
+                              absl::Ceil(look_at(place).held_for, absl::Seconds(1))))),
+                          " more");
   }
   return "";
 }

@@ -5,7 +5,6 @@
 #define GUIDEWAY_CONTROL_VIEWS_H_
 
 #include <cstdint>
-#include <deque>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -14,6 +13,7 @@
 #include "control/health.h"
 #include "control/in_force.h"
 #include "control/named_counts.h"
+#include "control/overrides.h"
 #include "control/revision.h"
 #include "dataplane/dataplane.h"
 
@@ -30,8 +30,8 @@ using LookAt = absl::FunctionRef<BackendNow(const Revision::Place& place)>;
 // Workers, interfaces, and the packets of all workers.
 void FillDataplane(const Dataplane& dataplane, api::Status* status);
 
-// All that are in force, with what the file says instead.
-void FillOverrides(const InForce& now, api::Status* status);
+// All that are in force, with what the file says instead, and who made them.
+void FillOverrides(const InForce& now, const OverrideAuthors& authors, api::Status* status);
 
 void FillServices(const InForce& now, const NamedCounts& counts, api::ServiceList* list);
 
@@ -39,8 +39,8 @@ void FillBackends(const InForce& now, const NamedCounts& counts, LookAt look_at,
                   api::BackendList* list);
 
 // Why a backend does not take all the new connections that its table has for it, in words; empty:
-// it does, or is not in force. `history`: the revisions, oldest first.
-std::string WhyUnused(const InForce& now, const std::deque<api::Revision>& history, LookAt look_at,
+// it does, or is not in force.
+std::string WhyUnused(const InForce& now, const OverrideAuthors& authors, LookAt look_at,
                       const std::string& service, const std::string& backend);
 
 }  // namespace guideway

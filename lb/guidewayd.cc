@@ -288,11 +288,12 @@ std::unique_ptr<History> OpenHistory() {
     *opened = std::move(history);
   };
   if (RunWithin(History::kPatience, open)) return std::move(*opened);
-  return std::make_unique<History>(absl::StrCat(
-      "history: the disk of ", FLAGS_state_directory, " has not answered for ",
-      FormatConfigDuration(History::kPatience),
-      " at the start, so nothing of before is known and nothing is kept by this guidewayd; look "
-      "after the disk and restart it"));
+  return std::make_unique<History>(
+      FLAGS_state_directory, FLAGS_config,
+      absl::StrCat("history: the disk of ", FLAGS_state_directory, " has not answered for ",
+                   FormatConfigDuration(History::kPatience),
+                   " at the start, so nothing of before is known and nothing is kept by this "
+                   "guidewayd; look after the disk and restart it"));
 }
 
 int Run() {

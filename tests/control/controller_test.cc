@@ -342,9 +342,10 @@ TEST_F(ControllerTest, WhyABackendIsNotUsed) {
   loop_.RunAll();
   ByHand(&Controller::Drain, "web", "b");  // a later revision, which has both
   loop_.RunAll();
-  const std::string time = controller_->GetHistory().revisions(1).time().substr(0, 19);
+  const std::string time = controller_->GetHistory().revisions(1).time();
   EXPECT_EQ(controller_->WhyUnused("web", "a"),
-            absl::StrCat("a is drained by hand (somebody, ", time, ")"));
+            absl::StrCat("a is drained by hand (somebody, ", time.substr(0, 10), " ",
+                         time.substr(11, 8), " UTC)"));
 }
 
 TEST_F(ControllerTest, APlanChangesNothing) {

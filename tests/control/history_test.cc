@@ -511,6 +511,52 @@ TEST_F(HistoryTest, ASecondDaemonLeavesItAlone) {
   EXPECT_THAT(other.warnings(), IsEmpty()) << "another file's";
 }
 
+TEST_F(HistoryTest, WithoutItsDiskItNamesTheDirectoryThatItWouldHave) {
+  const std::string there = history_->State().directory();
+  EXPECT_THAT(there, StartsWith(state_ + "/"));
+  const History without(state_, file_, "history: the disk is away");
+  EXPECT_EQ(without.State().directory(), there);
+  EXPECT_EQ(without.State().not_kept_why(), "the disk is away");
+  EXPECT_THAT(without.warnings(), testing::ElementsAre("history: the disk is away"));
+}
+
+TEST_F(HistoryTest, ItKnowsWhoDidWhatByHand) {
+  const auto who = [](const api::Author* author) {
+    return author == nullptr ? "-" : author->who();
+  };
+  const auto add = [&](const std::string& by, const Overrides& overrides) {
+    api::Revision revision;
+    revision.set_who(by);
+    *revision.mutable_overrides() = ToApi(overrides);
+    history_->Attach(&loop_);
+    history_->Add(revision, Source("f", "one"), false, [](const absl::Status&) {});
+    loop_.RunAll();
+  };
+  add("start", {});
+  add("ann", {{"web/a", {.drained = true}}});
+  add("bob", {{"web/a", {.drained = true, .weight = 5}}});
+  add("cid", {{"web/a", {.drained = true, .weight = 5}}, {"web/b", {.drained = true}}});
+  for (const bool after_a_restart : {false, true}) {
+    if (after_a_restart) Open();
+    EXPECT_EQ(who(history_->authors().OfDrain("web/a")), "ann");
+    EXPECT_EQ(who(history_->authors().OfWeight("web/a")), "bob");
+    EXPECT_EQ(who(history_->authors().OfDrain("web/b")), "cid");
+    EXPECT_EQ(who(history_->authors().OfWeight("web/b")), "-");
+    EXPECT_EQ(who(history_->authors().OfDrain("web/c")), "-");
+  }
+  EXPECT_EQ(history_->authors().OfDrain("web/a")->time(), history_->revisions()[1].time());
+  add("dan", {{"web/a", {.weight = 6}}});
+  EXPECT_EQ(who(history_->authors().OfDrain("web/a")), "-");
+  EXPECT_EQ(who(history_->authors().OfWeight("web/a")), "dan");
+  // What was so before the first that is left nobody knows.
+  fs::remove(RecordPath(1));
+  fs::remove(RecordPath(2));
+  fs::remove(RecordPath(5));
+  Open();
+  EXPECT_EQ(who(history_->authors().OfDrain("web/a")), "-");
+  EXPECT_EQ(who(history_->authors().OfDrain("web/b")), "cid");
+}
+
 TEST_F(HistoryTest, ReadingAnswersOnTheLoop) {
   ASSERT_EQ(Add("apply", Source("f", "one")), absl::OkStatus());
   std::string text;

@@ -286,8 +286,12 @@ TEST_F(RevisionsTest, AfterACrashTheSameIsInForce) {
   EXPECT_EQ(status.configuration(), "applied");
   EXPECT_EQ(status.applied_file(), "new.yaml");
   EXPECT_EQ(status.config_error(), "");
+  EXPECT_FALSE(status.has_refused());
   ASSERT_EQ(status.overrides_size(), 2);
   EXPECT_EQ(status.overrides(1).file_weight(), 100u);
+  EXPECT_EQ(status.overrides(0).drained_by().who(), "bob");
+  EXPECT_FALSE(status.overrides(0).has_weight_by());
+  EXPECT_EQ(status.overrides(1).weight_by().time(), controller_->GetHistory().revisions(2).time());
   EXPECT_THAT(Events(),
               HasSubstr("done by hand before the start holds: drain web/a, weight web/b"));
 }
@@ -302,12 +306,38 @@ TEST_F(RevisionsTest, AtAStartABrokenFileYieldsAndStatusSaysSo) {
   EXPECT_EQ(status.configuration(), "last revision");
   EXPECT_THAT(status.config_error(), HasSubstr("bogus"));
   EXPECT_THAT(status.events().rbegin()->text(), HasSubstr("refused at the start"));
+  EXPECT_EQ(status.refused().how(), "start");
+  EXPECT_EQ(status.refused().why(), status.config_error());
   Crash();
   WriteFile(Ab(70));
   Start();
   EXPECT_EQ(Get("a").weight(), 70u);
   EXPECT_EQ(controller_->GetStatus().configuration(), "file");
   EXPECT_EQ(controller_->GetStatus().config_error(), "");
+}
+
+TEST_F(RevisionsTest, StatusSaysWhatWasRefusedUntilAConfigurationIsNot) {
+  StartWith(Ab(60));
+  Apply("bogus: 1\n");
+  RunAll();
+  api::Refusal refused = controller_->GetStatus().refused();
+  EXPECT_EQ(refused.who(), "alice");
+  EXPECT_EQ(refused.how(), "apply");
+  EXPECT_EQ(refused.file(), "new.yaml");
+  EXPECT_THAT(refused.why(), HasSubstr("bogus"));
+  EXPECT_THAT(refused.time(), HasSubstr("+00:00"));
+  EXPECT_EQ(refused.age_seconds(), 0);
+  EXPECT_FALSE(refused.changed_since());
+  loop_.Advance(absl::Seconds(90));
+  Drain("a");
+  RunAll();
+  refused = controller_->GetStatus().refused();
+  EXPECT_NEAR(refused.age_seconds(), 90, 1);
+  EXPECT_TRUE(refused.changed_since());
+  EXPECT_NE(controller_->GetStatus().config_error(), "");
+  Apply(Ab(70));
+  RunAll();
+  EXPECT_FALSE(controller_->GetStatus().has_refused());
 }
 
 TEST_F(RevisionsTest, OverridesOfABackendThatIsGoneAreDropped) {
