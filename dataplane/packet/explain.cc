@@ -11,6 +11,7 @@
 #include "dataplane/packet/frame_text.h"
 #include "dataplane/packet/pipeline.h"
 #include "dataplane/packet/shared_state.h"
+#include "dataplane/time_text.h"
 #include "maglev/choice.h"
 
 namespace guideway {
@@ -98,7 +99,8 @@ class Explaining {
       Step("an echo request to a VIP is answered by the balancer itself");
       if (Is(Reason::kRateLimited)) Step("but replies_per_second is reached");
     } else if (burst_->packets[0].service == nullptr) {
-      Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is not served there"));
+      Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is not served there",
+                        OfShorterPrefix()));
     } else {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is service ",
                         burst_->packets[0].service->name));
@@ -116,7 +118,8 @@ class Explaining {
                         ": an answer, which gets the VIP as its source"));
       return;
     }
-    Step(absl::StrCat(destination, " is no VIP: the packet is the kernel's"));
+    Step(absl::StrCat(destination,
+                      " is no VIP: the packet is punted, which in this version is its end"));
   }
 
   // « (in 198.51.100.0/24)», of a VIP that is a prefix.
@@ -130,6 +133,29 @@ class Explaining {
     }
     if (longest == nullptr || longest->is_host()) return "";
     return absl::StrCat(" (in ", longest->ToString(), ")");
+  }
+
+  // «: wide takes it at 198.51.100.0/24, but the longest prefix decides alone», of a port that a
+  // service has whose VIP is a prefix around the one that was found.
+  std::string OfShorterPrefix() const {
+    const guideway::Protocol protocol =
+        text_.kind == PacketText::Kind::kTcp ? guideway::Protocol::kTcp : guideway::Protocol::kUdp;
+    for (const auto& service : snapshot_.services()) {
+      const bool takes_all = service->protocol == guideway::Protocol::kAny;
+      const bool takes_it =
+          takes_all ||
+          (service->protocol == protocol &&
+           std::any_of(service->ports.begin(), service->ports.end(), [&](const PortRange& range) {
+             return range.Contains(text_.destination_port);
+           }));
+      if (!takes_it) continue;
+      for (const Prefix& vip : service->vips) {
+        if (!vip.Contains(text_.destination)) continue;
+        return absl::StrCat(": ", service->name, " takes it at ", vip.ToString(),
+                            ", but the longest prefix decides alone");
+      }
+    }
+    return "";
   }
 
   // «web serves tcp 80, 443; dns udp 53»
@@ -173,15 +199,14 @@ class Explaining {
     }
   }
 
-  // «web-1, established, last packet 1.5 s ago»
+  // «web-1, established, last packet 1.5s ago»
   std::string EntryText(const FlowEntry& entry) const {
     const Backend* backend = snapshot_.FindBackend(entry.backend);
-    const uint64_t tenths = entry.age_ms / 100;
     return absl::StrCat(
         backend == nullptr ? "a backend that is not in the configuration any more" : backend->name,
         ", ", FlowStateName(entry.state),
-        entry.unconfirmed ? " but not confirmed, first" : ", last", " packet ", tenths / 10, ".",
-        tenths % 10, " s ago");
+        entry.unconfirmed ? " but not confirmed, first" : ", last", " packet ",
+        AgeText(entry.age_ms), " ago");
   }
 
   // Why a connection that is known does not keep its backend.

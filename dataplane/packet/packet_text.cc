@@ -122,7 +122,7 @@ absl::StatusOr<PacketText> Read(absl::string_view text) {
   const auto* const kind = std::find_if(std::begin(kKinds), std::end(kKinds),
                                         [&](const auto& row) { return row.name == name; });
   if (kind == std::end(kKinds)) {
-    return wrong("the first word is ", Quoted(name), "; allowed are tcp, udp, icmp");
+    return wrong("the first word, the protocol, is ", Quoted(name), "; allowed are tcp, udp, icmp");
   }
   const size_t arrow = text.find('>');
   if (arrow == absl::string_view::npos) {

@@ -19,6 +19,7 @@
 namespace guideway {
 namespace {
 
+using ::testing::AllOf;
 using testing::Bytes;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
@@ -73,6 +74,13 @@ services:
     limits: { new_flows_per_second: 1 }
     backends:
       - { name: far, address: 10.0.0.31 }
+  - name: wide
+    vips: [198.51.100.0/28]
+    protocol: tcp
+    ports: [8080]
+    forwarding: ipip
+    backends:
+      - { name: wide-1, address: 10.0.0.41 }
 )";
 
 struct Timed {
@@ -378,6 +386,10 @@ TEST_F(ReplayTest, ExplainsWhatIsNotForwarded) {
       {"tcp 203.0.113.7:1 > 198.51.100.10:81", "", {"\"port_not_served\"", "web takes tcp 80"}},
       {"udp 203.0.113.7:1 > 198.51.100.10:80", "", {"\"port_not_served\""}},
       {"tcp 203.0.113.7:1 > 192.0.2.77:81", "", {"\"punt\"", "is no VIP"}},
+      {"tcp 203.0.113.7:1 > 198.51.100.10:8080",
+       "",
+       {"\"port_not_served\"",
+        ": wide takes it at 198.51.100.0/28, but the longest prefix decides alone"}},
       {"icmp 203.0.113.7 > 198.51.100.10", "", {"\"reply\"", "ICMP type 0"}},
       {"tcp 198.51.100.10:1 > 198.51.100.10:80", "", {"\"malformed\""}},
       {"tcp [2001:db8::1]:1 > [2001:db8::2]:80", "", {"\"punt\""}},
@@ -403,7 +415,8 @@ TEST_F(ReplayTest, ExplainRefusesWhatIsNoPacket) {
   EXPECT_EQ(Explain("tcp 203.0.113.7:1 > 198.51.100.10:80", "--down web/x").exit_status, 2);
   const std::string no_daemon = "explain --socket /nowhere 'tcp 203.0.113.7:1 > 198.51.100.10:80'";
   EXPECT_EQ(Run(no_daemon).exit_status, 1) << "without --config it asks the daemon";
-  EXPECT_THAT(Run(no_daemon).err, HasSubstr("guidewayd does not run here"));
+  EXPECT_THAT(Run(no_daemon).err, AllOf(HasSubstr("guidewayd does not run here"),
+                                        HasSubstr("\n`guideway explain --config FILE PACKET`")));
   EXPECT_EQ(Run(no_daemon + " --down web/web-1").exit_status, 2);
   EXPECT_EQ(Run(absl::StrCat("explain --config ", Path("none.yaml"),
                              " tcp 203.0.113.7:1 '>' 198.51.100.10:80"))

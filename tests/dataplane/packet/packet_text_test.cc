@@ -91,9 +91,12 @@ TEST(PacketText, WhatIsWrong) {
   } rows[] = {
       {"", "allowed is, for example, tcp 203.0.113.7:40000 > 198.51.100.10:80"},
       {"  ", "allowed is, for example, tcp 203.0.113.7:40000 > 198.51.100.10:80"},
-      {"sctp 1.2.3.4:1 > 5.6.7.8:2", "the first word is \"sctp\"; allowed are tcp, udp, icmp"},
-      {"TCP 1.2.3.4:1 > 5.6.7.8:2", "the first word is \"TCP\"; allowed are tcp, udp, icmp"},
-      {"1.2.3.4:1 > 5.6.7.8:2", "the first word is \"1.2.3.4:1\"; allowed are tcp, udp, icmp"},
+      {"sctp 1.2.3.4:1 > 5.6.7.8:2",
+       "the first word, the protocol, is \"sctp\"; allowed are tcp, udp, icmp"},
+      {"TCP 1.2.3.4:1 > 5.6.7.8:2",
+       "the first word, the protocol, is \"TCP\"; allowed are tcp, udp, icmp"},
+      {"1.2.3.4:1 > 5.6.7.8:2",
+       "the first word, the protocol, is \"1.2.3.4:1\"; allowed are tcp, udp, icmp"},
       {"tcp",
        "there is no \">\"; allowed is SOURCE > DESTINATION, in quotes or the shell takes it "
        "for a file's"},
@@ -169,7 +172,8 @@ TEST(PacketText, WhatIsWrongIsShownAsText) {
     return std::string(PacketText::Parse(text).status().message());
   };
   EXPECT_EQ(message(std::string("t\0\x1b[31m\"", 8)),
-            "\"t\\x00\\x1b[31m\\\"\": the first word is \"t\\x00\\x1b[31m\\\"\"; allowed are tcp, "
+            "\"t\\x00\\x1b[31m\\\"\": the first word, the protocol, is \"t\\x00\\x1b[31m\\\"\"; "
+            "allowed are tcp, "
             "udp, icmp");
   EXPECT_LT(message(std::string(1 << 20, 'x')).size(), 300u);
   EXPECT_THAT(message(std::string(1 << 20, 'x')), HasSubstr("xxx…\""));
