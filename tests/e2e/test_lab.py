@@ -55,6 +55,12 @@ def test_what_a_reboot_left_is_no_lab(lab, tmp_path, monkeypatch):
     assert not Lab.is_up()
     with pytest.raises(LabError, match="without its namespaces: after a reboot.*`tools/lab down`"):
         Lab.current()
+    older = {key: value for key, value in state.items() if key != "builder"}
+    labkit_lab._STATE.write_text(json.dumps({**older, "processes": {}}))
+    assert Lab.current(left_too=True).nodes, "one of before it was said who builds it"
+    leave(options={"of": "another version"})
+    with pytest.raises(LabError, match="another version of tools/lab.*`rm -r "):
+        Lab.current()
     labkit_lab._STATE.write_text("{")
     with pytest.raises(LabError, match="broken; `rm -r "):
         Lab.current()

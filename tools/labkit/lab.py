@@ -104,9 +104,18 @@ class Lab:
             raise LabError("No lab is up; `tools/lab up` starts one.") from None
         except ValueError:
             raise LabError(f"{_STATE} is broken; `rm -r {DIRECTORY}` removes what is left of a lab.") from None
-        processes = {name: Process(**fields) for name, fields in state["processes"].items()}
-        lab = cls(Options(**state["options"]), processes)
-        lab._builder = Process(**state["builder"])
+        try:
+            processes = {name: Process(**fields) for name, fields in state["processes"].items()}
+            options = Options(**state["options"])
+            # Earlier versions did not say who builds it.
+            builder = Process(**state["builder"]) if "builder" in state else Process(0, "nobody")
+        except (KeyError, TypeError, AttributeError):
+            raise LabError(
+                f"The lab in {DIRECTORY} is of another version of tools/lab, which takes it down; without that one "
+                f"`rm -r {DIRECTORY}` forgets it, and `ip netns delete` removes its namespaces."
+            ) from None
+        lab = cls(options, processes)
+        lab._builder = builder
         return lab
 
     @classmethod
