@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "control/api/api.pb.h"
 #include "control/config/diagnostics.h"
+#include "dataplane/time_text.h"
 #include "tools/api_client.h"
 
 namespace guideway {
@@ -169,10 +170,21 @@ class Completion {
         Candidate(absl::StrCat("--", option.name), option.help);
       }
     }
-    for (const Option& option : common_) Candidate(absl::StrCat("--", option.name), option.help);
+    for (const Option& option : common_) {
+      if (HasEffect(option)) Candidate(absl::StrCat("--", option.name), option.help);
+    }
+  }
+
+  // Of an option that every verb takes.
+  bool HasEffect(const Option& option) const {
+    if (verb_ == nullptr) return true;
+    if (option.name == "output") return !verb_->one_format;
+    if (option.name == "socket") return verb_->live || verb_->also_live;
+    return true;
   }
 
   void Value(const Option& option) {
+    if (!HasEffect(option)) return;
     Placeholder(option.name == "service" ? "SERVICE" : option.argument);
   }
 
@@ -186,22 +198,30 @@ class Completion {
     } else if (text == "SERVICE/BACKEND") {
       api::BackendList list;
       if (!Ask("/v1/backends", &list)) return;
+      const bool undrains = verb_->name == "undrain";
       for (const api::Backend& b : list.backends()) {
+        if (undrains && !b.drained_by_hand() && b.state() != "held") continue;
         Candidate(absl::StrCat(b.service(), "/", b.name()),
                   absl::StrCat(b.address(), " ", b.state()));
       }
     } else if (text == "REVISION") {
       api::RevisionList list;
       if (!Ask("/v1/history", &list)) return;
-      for (const api::Revision& r : list.revisions()) {
-        Candidate(absl::StrCat(r.number()), absl::StrCat(r.time().substr(0, 19), " ", r.how()));
+      // The newest first; going back to the one in force is none.
+      const auto& revisions = list.revisions();
+      for (auto r = revisions.rbegin(); r != revisions.rend(); ++r) {
+        if (verb_->name == "rollback" && r == revisions.rbegin()) continue;
+        Candidate(absl::StrCat(r->number()),
+                  absl::StrCat(TimeText(r->time()), " UTC ", r->how(), " by ", r->who()));
       }
     } else if (text == "SERVICE") {
       api::ServiceList list;
       if (!Ask("/v1/services", &list)) return;
       for (const api::Service& s : list.services()) Candidate(s.name());
-    } else if (std::none_of(text.begin(), text.end(), absl::ascii_isupper)) {
-      for (absl::string_view word : absl::StrSplit(text, '|')) Candidate(word);
+    } else {
+      for (absl::string_view word : absl::StrSplit(text, '|')) {
+        if (std::none_of(word.begin(), word.end(), absl::ascii_isupper)) Candidate(word);
+      }
     }
   }
 
@@ -254,7 +274,8 @@ Verb CompletionVerb() {
           "  source <(guideway completion bash)         # ~/.bashrc\n"
           "  source <(guideway completion zsh)          # ~/.zshrc, after compinit\n"
           "  guideway completion fish | source          # ~/.config/fish/config.fish\n\n"
-          "`meson install` puts the scripts where the shells look for them."};
+          "`meson install` puts the scripts where the shells look for them.",
+      .one_format = true};
 }
 
 }  // namespace guideway

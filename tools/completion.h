@@ -20,10 +20,10 @@
 namespace guideway {
 
 // Writes the candidates. `common` are the options that every verb takes. What a word may be is read
-// off its placeholder: FILE, PATH, OLD, NEW and *.pcap are files, `a|b` is one of these words,
-// SERVICE/BACKEND and SERVICE are names of a running daemon's, for live verbs; of others nothing is
-// known. Of a value behind `--option=`, the candidates are without that. A daemon that is not there
-// or takes its time has no names.
+// off its placeholder: FILE, PATH, OLD, NEW and *.pcap are files, `a|b` is one of these words (in
+// capitals: anything), SERVICE/BACKEND, SERVICE and REVISION are a running daemon's, for live
+// verbs; of others nothing is known. Of a value behind `--option=`, the candidates are without
+// that. A daemon that is not there or takes its time has no names.
 void Complete(absl::Span<const Verb> verbs, absl::Span<const Option> common,
               const std::vector<std::string>& words, absl::string_view default_socket,
               std::ostream& out);

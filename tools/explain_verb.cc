@@ -85,6 +85,10 @@ int Live(const Call& call, const PacketText& text) {
   const absl::Status s =
       ApiClient(call.socket)
           .Get(absl::StrCat("/v1/explain?", QueryPart("packet", text.ToString())), &said);
+  if (absl::IsUnavailable(s)) {
+    return No(absl::UnavailableError(absl::StrCat(
+        s.message(), "\n`guideway explain --config FILE PACKET` needs none: it asks the file")));
+  }
   if (!s.ok()) return No(s);
   Explanation answer;
   answer.packet = said.packet();

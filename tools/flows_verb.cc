@@ -103,6 +103,10 @@ int Entries(const Call& call) {
   const auto head = [&] {
     if (std::exchange(headed, true)) return;
     ShowEntry(
+        Coloured("an entry has no client address, only a hash; --flow PACKET finds a client's",
+                 Colour::kDim, call.terminal),
+        call.terminal);
+    ShowEntry(
         Coloured(EntryLine("CORE", "STATE", "CONFIRMED", "TIMED OUT", "AGE", "SERVICE/BACKEND"),
                  Colour::kDim, call.terminal),
         call.terminal);
@@ -122,7 +126,7 @@ int Entries(const Call& call) {
     head();
     ShowEntry(
         EntryLine(absl::StrCat(entry.core()), entry.state(), entry.unconfirmed() ? "no" : "yes",
-                  entry.timed_out() ? "yes" : "no", absl::StrFormat("%.2fs", entry.age_seconds()),
+                  entry.timed_out() ? "yes" : "no", HumanDuration(entry.age_seconds()),
                   Printable(BackendText(entry.service(), entry.backend()))),
         call.terminal);
     return static_cast<bool>(std::cout);
@@ -149,7 +153,7 @@ int OfPacket(const Call& call) {
     std::cout << "  worker on core " << entry.core() << ": "
               << BackendText(entry.service(), entry.backend()) << ", " << entry.state()
               << (entry.unconfirmed() ? " but not confirmed, first" : ", last") << " packet "
-              << absl::StrFormat("%.2fs ago", entry.age_seconds())
+              << HumanDuration(entry.age_seconds()) << " ago"
               << (entry.timed_out() ? "; timed out" : "") << "\n";
   }
   if (!lookup.found()) std::cout << "  no flow table has this connection\n";

@@ -22,6 +22,7 @@
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "control/config/diagnostics.h"
+#include "dataplane/time_text.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
 #include "tools/configuration.h"
@@ -42,6 +43,12 @@ void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warning
 
 // --- check ---------------------------------------------------------------------------------------
 
+// As the value of a YAML key.
+std::string Indented(absl::string_view yaml) {
+  return absl::StrCat("  ", absl::StrReplaceAll(absl::StripSuffix(yaml, "\n"), {{"\n", "\n  "}}),
+                      "\n");
+}
+
 int RunCheck(const Call& call) {
   const std::string& file = call.args[0];
   const absl::StatusOr<LoadedConfig> loaded = LoadConfiguration(file);
@@ -52,25 +59,32 @@ int RunCheck(const Call& call) {
     errors = absl::StrSplit(std::string(loaded.status().message()), '\n', absl::SkipEmpty());
   }
   for (const std::string& error : errors) std::cerr << error << "\n";
+  const absl::string_view valid = loaded.ok() ? "true" : "false";
   if (call.format == Format::kJson) {
-    std::cout << "{\n\"valid\": " << (loaded.ok() ? "true" : "false")
-              << ",\n\"errors\": " << ToJson(errors) << ",\n\"warnings\": " << ToJson(warnings)
+    std::cout << "{\n\"valid\": " << valid << ",\n\"errors\": " << ToJson(errors)
+              << ",\n\"warnings\": " << ToJson(warnings)
               << ",\n\"config\": " << (loaded.ok() ? ToJson(loaded->config) : "null\n") << "}\n";
+    return loaded.ok() ? kYes : kNo;
+  }
+  if (call.format == Format::kYaml) {
+    // A list of JSON is one of YAML, too.
+    std::cout << "valid: " << valid << "\nerrors: " << ToJson(errors)
+              << "\nwarnings: " << ToJson(warnings)
+              << "\nconfig:" << (loaded.ok() ? "\n" : " null\n");
+    if (loaded.ok()) std::cout << Indented(RenderYaml(loaded->config));
     return loaded.ok() ? kYes : kNo;
   }
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
   if (!loaded.ok()) return kNo;
-  if (call.format == Format::kTable) {
-    const config::Config& config = loaded->config;
-    uint64_t backends = 0;
-    for (const config::Service& service : config.services()) backends += service.backends_size();
-    std::cout << (file == "-" ? kStandardInput : file) << ": valid\n"
-              << Counted(config.interfaces_size(), "interface") << ", "
-              << Counted(config.routes_size(), "route") << ", "
-              << Counted(config.services_size(), "service") << ", " << Counted(backends, "backend")
-              << "\n\n# The configuration, defaults filled in\n";
-  }
-  std::cout << RenderYaml(loaded->config);
+  const config::Config& config = loaded->config;
+  uint64_t backends = 0;
+  for (const config::Service& service : config.services()) backends += service.backends_size();
+  std::cout << (file == "-" ? kStandardInput : file) << ": valid\n"
+            << Counted(config.interfaces_size(), "interface") << ", "
+            << Counted(config.routes_size(), "route") << ", "
+            << Counted(config.services_size(), "service") << ", " << Counted(backends, "backend")
+            << "\n\n# The configuration, defaults filled in\n"
+            << RenderYaml(config);
   return kYes;
 }
 
@@ -81,7 +95,7 @@ Colour ColourOfState(absl::string_view state) {
   return state == "down" ? Colour::kRed : Colour::kYellow;
 }
 
-// «12 dropped (10 no_backend, 2 malformed)»
+// «12 dropped (10 no_backend, 2 malformed)». In full: it is seen that they add up.
 std::string PacketsText(const api::PacketCounters& packets) {
   std::vector<std::pair<uint64_t, std::string>> drops;
   for (const auto& [reason, n] : packets.drops()) {
@@ -90,12 +104,11 @@ std::string PacketsText(const api::PacketCounters& packets) {
   std::sort(drops.rbegin(), drops.rend());
   std::vector<std::string> reasons;
   for (const auto& [n, reason] : drops) {
-    reasons.push_back(absl::StrCat(HumanCount(n), " ", reason));
+    reasons.push_back(absl::StrCat(n, " ", reason));
   }
-  return absl::StrCat(HumanCount(packets.received()),
-                      " received = ", HumanCount(packets.forwarded()), " forwarded + ",
-                      HumanCount(packets.replied()), " replied + ", HumanCount(packets.punted()),
-                      " punted + ", HumanCount(packets.dropped()), " dropped",
+  return absl::StrCat(packets.received(), " received = ", packets.forwarded(), " forwarded + ",
+                      packets.replied(), " replied + ", packets.punted(), " punted + ",
+                      packets.dropped(), " dropped",
                       reasons.empty() ? "" : absl::StrCat(" (", absl::StrJoin(reasons, ", "), ")"));
 }
 
@@ -148,8 +161,7 @@ void ShowInterfaces(const google::protobuf::RepeatedPtrField<api::Interface>& li
 void ShowEvents(const google::protobuf::RepeatedPtrField<api::Event>& list, int first,
                 const Terminal& terminal) {
   for (int i = std::max(0, first); i < list.size(); ++i) {
-    // To the second: 2026-01-02T03:04:05
-    std::cout << Coloured(list[i].time().substr(0, 19), Colour::kDim, terminal) << "  "
+    std::cout << Coloured(TimeText(list[i].time()) + " UTC", Colour::kDim, terminal) << "  "
               << Printable(list[i].text()) << "\n";
   }
 }
@@ -164,20 +176,40 @@ std::string ConfigurationText(const api::Status& status) {
                       status.config_file());
 }
 
+// «, by root at 2026-01-02 03:04:05 UTC»; empty if nobody knows.
+std::string ByText(bool known, const api::Author& author) {
+  if (!known) return "";
+  return absl::StrCat(", by ", author.who(), " at ", TimeText(author.time()), " UTC");
+}
+
 // «drain web/web-1, weight web/web-1 50 (file: 100)»
 std::string OverrideText(const api::Override& override) {
   const std::string name = absl::StrCat(override.service(), "/", override.backend());
   std::vector<std::string> parts;
   if (override.drained()) {
-    parts.push_back(absl::StrCat("drain ", name, override.file_drains() ? " (file: drain)" : ""));
+    parts.push_back(absl::StrCat("drain ", name, override.file_drains() ? " (file: drain)" : "",
+                                 ByText(override.has_drained_by(), override.drained_by())));
   }
   if (override.has_weight()) {
     parts.push_back(absl::StrCat("weight ", name, " ", override.weight()));
     if (override.has_file_weight()) {
       absl::StrAppend(&parts.back(), " (file: ", override.file_weight(), ")");
     }
+    absl::StrAppend(&parts.back(), ByText(override.has_weight_by(), override.weight_by()));
   }
   return absl::StrJoin(parts, ", ");
+}
+
+// What was refused last; each line of why on one of its own.
+void ShowRefusal(const api::Refusal& refusal, const Terminal& terminal) {
+  const bool old = refusal.changed_since();
+  std::cout << Coloured(absl::StrCat(old ? "- " : "! ", RefusalText(refusal), ", at ",
+                                     Printable(TimeText(refusal.time())), " UTC:"),
+                        old ? Colour::kYellow : Colour::kRed, terminal)
+            << "\n";
+  for (absl::string_view line : absl::StrSplit(refusal.why(), '\n')) {
+    std::cout << "    " << Printable(line) << "\n";
+  }
 }
 
 int RunStatus(const Call& call) {
@@ -190,31 +222,26 @@ int RunStatus(const Call& call) {
   if (!more.ok()) return No(more);
   const api::Status& status = look.status;
   const Terminal& terminal = call.terminal;
+  const auto& services = look.services.services();
+  const auto without_backend =
+      static_cast<int>(std::count_if(services.begin(), services.end(),
+                                     [](const api::Service& s) { return s.backends_up() == 0; }));
   std::cout << "guidewayd " << status.version() << "  "
-            << Coloured(status.state(), ColourOfState(status.state()), terminal) << "  pid "
+            << ServingText(status, services.size(), without_backend, terminal) << "  pid "
             << status.pid() << ", up " << HumanDuration(status.uptime_seconds()) << "\n"
             << "configuration  " << ConfigurationText(status) << "\n"
             << "revision  " << status.revision() << ", " << status.how()
             << (status.who() == status.how() ? "" : absl::StrCat(" by ", status.who())) << " at "
-            << status.time().substr(0, 19) << "\n";
+            << TimeText(status.time()) << " UTC\n";
+  if (status.has_refused()) ShowRefusal(status.refused(), terminal);
   for (const std::string& problem : StandingProblems(look)) {
     std::cout << Coloured(absl::StrCat("! ", Printable(problem)), Colour::kRed, terminal) << "\n";
   }
   for (const api::Override& override : status.overrides()) {
-    std::cout << Coloured("by hand:", Colour::kYellow, terminal) << " " << OverrideText(override)
-              << "\n";
+    std::cout << Coloured("by hand:", Colour::kYellow, terminal) << " "
+              << Printable(OverrideText(override)) << "\n";
   }
   std::cout << "packets  " << PacketsText(status.packets()) << "\n";
-  if (!status.config_error().empty()) {
-    std::cout << Coloured(status.configuration() == "last revision"
-                              ? absl::StrCat(status.config_file(), " was refused at the start:")
-                              : "the last change was refused:",
-                          Colour::kRed, terminal)
-              << "\n";
-    for (absl::string_view line : absl::StrSplit(status.config_error(), '\n')) {
-      std::cout << "  " << Printable(line) << "\n";
-    }
-  }
   for (const std::string& warning : status.warnings()) {
     std::cout << Coloured("warning:", Colour::kYellow, terminal) << " " << warning << "\n";
   }
@@ -281,8 +308,8 @@ std::string StateText(const api::Backend& backend) {
     return absl::StrCat("up, slow start ", backend.tenths(), "/10");
   }
   if (state == "held") {
-    return absl::StrCat("held ", backend.held_seconds(), "s, was down ", backend.times_down(),
-                        " times");
+    return absl::StrCat("held ", HumanDuration(backend.held_seconds()), ", was down ",
+                        backend.times_down(), " times");
   }
   if (state == "drain") {
     absl::string_view by;
@@ -690,7 +717,7 @@ int RunHistory(const Call& call) {
   if (ShowMessage(call, list)) return kYes;
   using Align = Table::Align;
   Table table({{"REVISION", Align::kRight},
-               {"TIME", Align::kLeft, 0, Table::Shorten::kNever},
+               {"TIME (UTC)", Align::kLeft, 0, Table::Shorten::kNever},
                Table::Names("WHO"),
                {"HOW", Align::kLeft, 0, Table::Shorten::kMiddle, 30},
                Table::Names("FILE", 1),
@@ -698,7 +725,7 @@ int RunHistory(const Call& call) {
   for (const api::Revision& r : list.revisions()) {
     std::vector<std::string> overrides;
     for (const api::Override& override : r.overrides()) overrides.push_back(OverrideText(override));
-    table.Add({absl::StrCat(r.number()), r.time().substr(0, 19), r.who(), r.how(), r.file(),
+    table.Add({absl::StrCat(r.number()), TimeText(r.time()), r.who(), r.how(), r.file(),
                overrides.empty() ? "-" : absl::StrJoin(overrides, ", ")});
   }
   std::cout << table.Render(call.terminal);
@@ -736,6 +763,10 @@ const Verb kVerbs[] = {
      "as FILE:LINE:COLUMN: what was found; what is allowed. Exit status 0: valid; 1: not.\n\n"
      "Files that it names (deny_files, key_file, …) are read too, from its directory on. - is\n"
      "standard input, <stdin> in errors; relative names then start at the working directory.\n\n"
+     "-o json and -o yaml print `valid`, `errors`, `warnings`, and `config` with its defaults "
+     "(null "
+     "if\n"
+     "it is not valid).\n\n"
      "  guideway check /etc/guideway.yaml\n"
      "  sed s/100/50/ guideway.yaml | guideway check -"},
     PlanVerb(),
@@ -754,11 +785,16 @@ const Verb kVerbs[] = {
      "Lists what is so now.\n"
      "  services    VIPs, backends that take new connections, packets, connections opened and "
      "open\n"
-     "  backends    state, last answer to a probe, share of new connections, counters\n"
+     "  backends    state, last answer to a probe, share of new connections, counters; bytes as "
+     "sent,\n"
+     "              with a tunnel's outer headers (a service's are as they came in)\n"
      "  interfaces  link, address, packets received, sent and missed\n"
      "  workers     cores, packets, how full the flow tables are\n"
      "  flows       what the flow tables hold, by service, backend, state and age; with --entries\n"
-     "              each entry, with --flow the one of a packet (exit status 1: there is none)\n"
+     "              each entry (which has no addresses, only a hash of them), with --flow the one "
+     "of "
+     "a\n"
+     "              packet (exit status 1: there is none)\n"
      "  events      the latest changes of state, oldest first\n"
      "A flow's age is the time since its last packet; of one that is unconfirmed, that is, was "
      "seen\n"
@@ -891,6 +927,11 @@ void PrintHelp(std::ostream& out) {
   out << "\nOptions:\n";
   PrintOptions(out, kCommonOptions);
   out << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n\n"
+      << Filled(
+             "-o json has 64-bit numbers of live verbs as strings, \"packets\": \"1234567\"; jq's "
+             "`tonumber` makes numbers of them. -o yaml has the same shape with numbers.",
+             HelpWidth() == 0 ? 80 : HelpWidth())
+      << "\n\n"
       << Filled(
              "A PACKET is written 'tcp 203.0.113.7:40000 > 198.51.100.10:80'. `guideway VERB "
              "--help` has more, with examples. To begin with:",

@@ -196,7 +196,7 @@ absl::Time Next(absl::Time last, absl::Duration interval) {
 
 // As events have it.
 std::string ClockText(absl::Time time) {
-  return absl::FormatTime("%H:%M:%S", time, absl::UTCTimeZone());
+  return absl::FormatTime("%H:%M:%S UTC", time, absl::UTCTimeZone());
 }
 
 // The last refresh that counted; Ok if somebody ended it.

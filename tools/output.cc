@@ -17,6 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "dataplane/time_text.h"
 
 namespace guideway {
 namespace {
@@ -211,7 +212,7 @@ std::string Coloured(absl::string_view text, Colour colour, const Terminal& term
   return absl::StrCat("\033[", code, "m", text, "\033[0m");
 }
 
-std::string Table::Render(const Terminal& terminal) const {
+std::string Table::Render(const Terminal& terminal, size_t* left_out) const {
   std::vector<size_t> natural, widths, shown;  // of all columns; which of them are shown
   for (size_t c = 0; c < columns_.size(); ++c) {
     size_t width = Width(columns_[c].heading);
@@ -281,11 +282,21 @@ std::string Table::Render(const Terminal& terminal) const {
   for (const Column& column : columns_) headings.emplace_back(column.heading, Colour::kDim);
   add_line(headings);
   for (const auto& row : rows_) add_line(row);
+  const size_t spared = columns_.size() - shown.size();
+  if (left_out != nullptr) {
+    *left_out += spared;
+  } else if (spared > 0) {
+    absl::StrAppend(&out,
+                    Coloured(Cut(absl::StrCat("… ", Counted(spared, "column"), " more when wider"),
+                                 terminal.width),
+                             Colour::kDim, terminal),
+                    "\n");
+  }
   return out;
 }
 
 std::string HumanCount(uint64_t n) {
-  if (n < 100000) return absl::StrCat(n);
+  if (n < 10000) return absl::StrCat(n);
   return Scaled(static_cast<double>(n), "", {"", "k", "M", "G", "T", "P", "E"});
 }
 
@@ -306,11 +317,7 @@ std::string HumanPercent(double share) {
 }
 
 std::string HumanDuration(double seconds) {
-  const auto s = static_cast<uint64_t>(std::max(seconds, 0.0));
-  if (s < 60) return absl::StrCat(s, "s");
-  if (s < 3600) return absl::StrCat(s / 60, "m ", s % 60, "s");
-  if (s < 86400) return absl::StrCat(s / 3600, "h ", s / 60 % 60, "m");
-  return absl::StrCat(s / 86400, "d ", s / 3600 % 24, "h");
+  return AgeText(static_cast<uint64_t>(std::llround(std::max(seconds, 0.0) * 1000)));
 }
 
 std::string Counted(uint64_t n, absl::string_view noun) {

@@ -65,8 +65,9 @@ class Table {
   void Add(std::vector<Cell> row);
   bool empty() const { return rows_.empty(); }
 
-  // Lines with a line feed each, the headings first.
-  std::string Render(const Terminal& terminal) const;
+  // Lines with a line feed each, the headings first. Where columns are left out the last line says
+  // so; with `left_out` there is none, and their number is added to that.
+  std::string Render(const Terminal& terminal, size_t* left_out = nullptr) const;
 
  private:
   std::vector<Column> columns_;
@@ -90,11 +91,11 @@ std::string Filled(absl::string_view text, size_t width);
 
 std::string Coloured(absl::string_view text, Colour colour, const Terminal& terminal);
 
-std::string HumanCount(uint64_t n);         // 99999, 1.23M, 45.6G
+std::string HumanCount(uint64_t n);         // 9999, 12.3k, 45.6G
 std::string HumanBytes(uint64_t bytes);     // 512 B, 1.23 kB, 45.6 GB
-std::string HumanRate(double per_second);   // 0, 0.3, 12, 99999, 1.23M
+std::string HumanRate(double per_second);   // 0, 0.3, 12, 9999, 1.23M
 std::string HumanPercent(double share);     // 0 to 1: 33.3%
-std::string HumanDuration(double seconds);  // 4s, 3m 5s, 2h 3m, 5d 4h
+std::string HumanDuration(double seconds);  // 0.4s, 3m 5s, 2h 3m, 5d 4h
 
 // «1 service», «3 services».
 std::string Counted(uint64_t n, absl::string_view noun);

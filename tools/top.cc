@@ -6,10 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "dataplane/time_text.h"
 
 namespace guideway {
 namespace {
@@ -186,11 +188,13 @@ void FindProblems(const TopLook& now, api::Top* top) {
   const auto note = [&](const std::string& text) { top->add_notes(text); };
   if (now.status.state() != "serving") problem(absl::StrCat("guidewayd is ", now.status.state()));
   for (const std::string& text : StandingProblems(now)) problem(text);
-  if (!now.status.config_error().empty()) {
-    const std::vector<std::string> lines = absl::StrSplit(now.status.config_error(), '\n');
-    problem(
-        absl::StrCat("the last change was refused: ", lines[0],
-                     lines.size() > 1 ? absl::StrCat(" (and ", lines.size() - 1, " more)") : ""));
+  if (now.status.has_refused()) {
+    const api::Refusal& refused = now.status.refused();
+    const std::vector<std::string> lines = absl::StrSplit(refused.why(), '\n');
+    const std::string text =
+        absl::StrCat(RefusalText(refused), ": ", lines[0],
+                     lines.size() > 1 ? absl::StrCat(" (and ", lines.size() - 1, " more)") : "");
+    refused.changed_since() ? note(text) : problem(text);
   }
   for (const api::TopInterface& interface : top->interfaces()) {
     if (interface.missed_per_second() > 0) {
@@ -388,8 +392,9 @@ Table BackendTable(const api::Top& top, TopOrder order, size_t rows) {
 using Lines = std::vector<std::string>;
 
 // The first `rows` lines under the heading, the last of which says how many are missing.
-Lines FirstRows(const Table& table, size_t rows, size_t all, const Terminal& terminal) {
-  Lines lines = absl::StrSplit(table.Render(terminal), '\n', absl::SkipEmpty());
+Lines FirstRows(const Table& table, size_t rows, size_t all, const Terminal& terminal,
+                size_t* left_out) {
+  Lines lines = absl::StrSplit(table.Render(terminal, left_out), '\n', absl::SkipEmpty());
   if (rows < all) {
     lines.resize(rows);  // the heading and rows - 1
     lines.push_back(Coloured(absl::StrCat("… ", all - rows + 1, " more"), Colour::kDim, terminal));
@@ -450,6 +455,36 @@ Rows Share(size_t height, const Rows& wanted, bool spaced) {
   return rows;
 }
 
+// The daemon, and sums. What could be spared goes first where there is no room.
+std::string FirstLine(const api::Status& status, const api::Top& top, const Terminal& terminal) {
+  const auto without_backend = static_cast<int>(
+      std::count_if(top.services().begin(), top.services().end(),
+                    [](const api::TopService& s) { return s.backends_up() == 0; }));
+  struct Part {
+    int spare;  // 0: stays
+    std::string text;
+  };
+  std::vector<Part> parts = {
+      {3, absl::StrCat("guidewayd ", Printable(status.version()))},
+      {0, ServingText(status, top.services_size(), without_backend, terminal)},
+      {1, absl::StrCat("up ", HumanDuration(status.uptime_seconds()))},
+      {2, absl::StrCat("revision ", status.revision())}};
+  if (top.interval_seconds() > 0) {
+    parts.push_back({0, absl::StrCat("bits/s ", HumanRate(top.bits_per_second()))});
+    parts.push_back({0, absl::StrCat("new/s ", HumanRate(top.new_flows_per_second()))});
+  }
+  parts.push_back({0, absl::StrCat("open ", HumanCount(top.active_flows()))});
+  for (;;) {
+    const std::string line =
+        absl::StrJoin(parts, "  ", [](std::string* out, const Part& p) { *out += p.text; });
+    const auto spared = std::max_element(
+        parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.spare < b.spare; });
+    const bool fits = terminal.width == 0 || Cut(line, terminal.width) == line;
+    if (fits || spared->spare == 0) return line;
+    parts.erase(spared);
+  }
+}
+
 absl::string_view NameOf(TopOrder order) {
   switch (order) {
     case TopOrder::kTraffic: return "packets";
@@ -487,9 +522,9 @@ std::vector<std::string> StandingProblems(const TopLook& now) {
   }
   if (const api::HistoryState& history = now.status.history();
       now.status.has_history() && !history.kept()) {
-    problems.push_back(absl::StrCat("history: not kept since ",
-                                    history.not_kept_since().substr(0, 19), ": ",
-                                    history.not_kept_why()));
+    problems.push_back(absl::StrCat("history: not kept in ", history.directory(), " since ",
+                                    TimeText(history.not_kept_since()),
+                                    " UTC: ", history.not_kept_why()));
   }
   if (!ignored.empty()) {
     problems.push_back(
@@ -543,19 +578,33 @@ api::Top MakeTop(const TopLook& before, const TopLook& now) {
   return top;
 }
 
+std::string ServingText(const api::Status& status, int services, int without_backend,
+                        const Terminal& terminal) {
+  const bool serves = status.state() == "serving";
+  const std::string text =
+      serves && without_backend > 0
+          ? absl::StrCat(status.state(), " ", services - without_backend, " of ",
+                         Counted(static_cast<uint64_t>(services), "service"))
+          : Printable(status.state());
+  return Coloured(text, serves && without_backend == 0 ? Colour::kGreen : Colour::kRed, terminal);
+}
+
+std::string RefusalText(const api::Refusal& refusal) {
+  std::string what;
+  if (refusal.how() == "start") {
+    what = absl::StrCat(refusal.file(), " at the start");
+  } else if (absl::StartsWith(refusal.how(), "rollback")) {
+    what = absl::StrCat(refusal.how(), " by ", refusal.who());
+  } else {
+    what = absl::StrCat(refusal.how(), " of ", refusal.file(), " by ", refusal.who());
+  }
+  return Printable(
+      absl::StrCat(what, " was refused ", HumanDuration(refusal.age_seconds()), " ago"));
+}
+
 std::string LayOut(const api::Status& status, const api::Top& top, TopOrder order,
                    const Terminal& terminal, bool keys) {
-  Lines lines;
-  lines.push_back(absl::StrCat(
-      "guidewayd ", Printable(status.version()), "  ",
-      Coloured(Printable(status.state()),
-               status.state() == "serving" ? Colour::kGreen : Colour::kRed, terminal),
-      "  up ", HumanDuration(status.uptime_seconds()), "  revision ", status.revision(), "  ",
-      top.interval_seconds() > 0
-          ? absl::StrCat("bits/s ", HumanRate(top.bits_per_second()), "  new/s ",
-                         HumanRate(top.new_flows_per_second()), "  ")
-          : "",
-      "open ", HumanCount(top.active_flows())));
+  Lines lines = {FirstLine(status, top, terminal)};
   const api::TopPackets& packets = top.packets_per_second();
   lines.push_back(top.interval_seconds() > 0
                       ? absl::StrCat("packets/s  ", HumanRate(packets.received()),
@@ -596,10 +645,11 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
     problems.resize(rows.problems);
   }
   lines.insert(lines.end(), problems.begin(), problems.end());
+  size_t left_out = 0;  // columns
   const auto add = [&](const Table& table, size_t granted, size_t all) {
     if (granted == 0) return;
     if (spaced) lines.emplace_back();
-    for (std::string& line : FirstRows(table, granted, all, terminal)) {
+    for (std::string& line : FirstRows(table, granted, all, terminal, &left_out)) {
       lines.push_back(std::move(line));
     }
   };
@@ -613,14 +663,16 @@ std::string LayOut(const api::Status& status, const api::Top& top, TopOrder orde
          ++i) {
       // The time of day: 2026-01-02T03:04:05Z
       const std::string time = Printable(status.events(i).time());
-      lines.push_back(absl::StrCat(
-          Coloured(time.size() >= 19 ? time.substr(11, 8) : time, Colour::kDim, terminal), "  ",
-          Printable(status.events(i).text())));
+      lines.push_back(
+          absl::StrCat(Coloured(time.size() >= 19 ? absl::StrCat(time.substr(11, 8), " UTC") : time,
+                                Colour::kDim, terminal),
+                       "  ", Printable(status.events(i).text())));
     }
   }
   if (keys) {
-    const std::string help =
-        absl::StrCat("q quits  o sorts by another column, now by ", NameOf(order));
+    const std::string help = absl::StrCat(
+        "q quits  o sorts, now by ", NameOf(order),
+        left_out > 0 ? absl::StrCat("  ", Counted(left_out, "column"), " more when wider") : "");
     if (terminal.height > 0 && lines.size() + 1 > terminal.height) {
       lines.resize(std::max<size_t>(terminal.height, 1) - 1);
     } else if (spaced) {

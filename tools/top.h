@@ -24,6 +24,13 @@ struct TopLook {
 // What is wrong now, whatever the rates, the worst first: a sentence each, which may hold anything.
 std::vector<std::string> StandingProblems(const TopLook& now);
 
+// What the daemon's first line says of it: «serving», green; where no backend takes new connections
+// of some of the services, red: «serving 1 of 2 services».
+std::string ServingText(const api::Status& status, int services, int without_backend,
+                        const Terminal& terminal);
+// «apply of new.yaml by root was refused 2m 3s ago»
+std::string RefusalText(const api::Refusal& refusal);
+
 // Rates from the counters of both looks and the daemon's clock, in the daemon's order. None between
 // two processes; what is new, or counts from 0 again, has none.
 api::Top MakeTop(const TopLook& before, const TopLook& now);

@@ -88,7 +88,9 @@ Verb TopVerb() {
           "workers, interfaces, services and backends, the most traffic first, and the latest\n"
           "changes of state. On a terminal in place: q quits, o sorts by another column (packets,\n"
           "new connections, open connections, name). Elsewhere one block an interval; with\n"
-          "-o json one object a line. Times are UTC.\n\n"
+          "-o json one object a line. Times are UTC. A backend's bits are those that are sent, "
+          "with a\n"
+          "tunnel's outer headers; a service's are as they came in.\n\n"
           "  guideway top\n"
           "  guideway top --interval 5s --count 12 -o json | jq .packets_per_second",
       .options = kOptions};

@@ -67,6 +67,7 @@ struct Verb {
   // Whether a screen without room for all that the call prints shows the end of it, not the
   // beginning. None: no call.
   bool (*newest_last)(const Call& call) = nullptr;
+  bool one_format = false;  // whatever --output says
 };
 
 Verb CompletionVerb();  // completion.cc

@@ -99,7 +99,7 @@ def test_a_changed_file_wins_and_a_broken_one_yields(daemon):
         assert status["config_error"].startswith(f"{daemon.config}:")
         said = daemon.guideway("status")
         assert f"{daemon.config} could not be used" in said
-        assert f"{daemon.config} was refused at the start:" in said
+        assert f"\n! {daemon.config} at the start was refused " in said
         assert status["config_error"].splitlines()[0] in log(daemon)
 
     daemon.config.unlink()
@@ -269,7 +269,8 @@ def test_a_directory_that_cannot_be_written(daemon):
     history = daemon.ask("status")["history"]
     assert not history["kept"] and history["not_kept_why"].startswith("Not a directory (cannot ")
     assert str(home) in history["not_kept_why"] and history["directory"] == str(home)
-    assert f"! history: not kept since {history['not_kept_since'][:19]}: Not a dir" in daemon.guideway("status")
+    since = f"{history['not_kept_since'][:10]} {history['not_kept_since'][11:19]} UTC"
+    assert f"! history: not kept in {home} since {since}: Not a dir" in daemon.guideway("status")
     assert any(said in e["text"] for e in daemon.ask("get", "events")["events"])
     assert any(said in line for line in log(daemon).splitlines() if line.startswith("W"))
 
@@ -414,6 +415,7 @@ def test_a_disk_that_hangs_at_the_first_start(daemon, disk, tmp_path):
     why = "has not answered for 10s at the start"
     assert not status["history"]["kept"]
     assert why in status["history"]["not_kept_why"]
+    assert status["history"]["directory"].startswith(f"{daemon.folder / 'state'}/")
     assert status["configuration"] == "file"
     assert why in run(daemon, "drain", "web/web-1").stderr
     assert drained(daemon)

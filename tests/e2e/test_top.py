@@ -145,7 +145,7 @@ def test_the_daemon_dies_and_comes_back(daemon):
         daemon.process.kill()
         daemon.process.wait()
         gone = there.wait_frame(lambda text: text.startswith("not refreshed"), "the trouble")
-        assert re.match(r"not refreshed since \d\d:\d\d:\d\d: guidewayd does not run any more: nobody serves ", gone)
+        assert re.match(r"not refreshed since \d\d:\d\d:\d\d UTC: guidewayd does not run any more: nobody serves ", gone)
         assert "web-1" in gone, "what was known before stays"
         daemon.start()
         assert daemon.pid != pid
@@ -185,7 +185,7 @@ def test_a_refusal_while_watching(daemon):
         daemon.config.write_text(before.replace("- name: web\n", "- name: other\n"))
         daemon.guideway("apply", str(daemon.config))
         frame = there.wait_frame(lambda text: text.startswith("not refreshed"), "the refusal")
-        assert re.match(r'not refreshed since \S+: guideway: there is no service "web"; there are other', frame)
+        assert re.match(r'not refreshed since \S+ UTC: guideway: there is no service "web"; there are other', frame)
         assert "cannot reach" not in frame
         daemon.config.write_text(before)
         daemon.guideway("apply", str(daemon.config))

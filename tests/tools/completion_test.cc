@@ -23,6 +23,7 @@ namespace guideway {
 namespace {
 
 using testing::Contains;
+using testing::ContainsRegex;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -114,8 +115,14 @@ class CompletionTest : public testing::Test {
 };
 
 TEST_F(CompletionTest, Revisions) {
+  EXPECT_THAT(Candidates(AtSocket() + "history ''"), ElementsAre("1"));
+  EXPECT_THAT(Candidates(AtSocket() + "rollback ''"), IsEmpty()) << "it is in force";
+  ASSERT_EQ(RunGuideway(daemon_.directory(), AtSocket() + "drain web/a").exit_status, 0);
+  EXPECT_THAT(Candidates(AtSocket() + "history ''"), ElementsAre("2", "1"));
   EXPECT_THAT(Candidates(AtSocket() + "rollback ''"), ElementsAre("1"));
-  EXPECT_THAT(Candidates(AtSocket() + "history 2"), IsEmpty());
+  EXPECT_THAT(RunGuideway(daemon_.directory(), "__complete " + AtSocket() + "rollback ''").out,
+              ContainsRegex("^1\t20..-..-.. ..:..:.. UTC start by start\n$"));
+  EXPECT_THAT(Candidates(AtSocket() + "history 3"), IsEmpty());
 }
 
 TEST_F(CompletionTest, VerbsAndOptions) {
@@ -127,6 +134,10 @@ TEST_F(CompletionTest, VerbsAndOptions) {
   EXPECT_THAT(Candidates("explain --"),
               ElementsAre("--config", "--down", "--output", "--socket", "--help", "--version"));
   EXPECT_THAT(Candidates("explain --c"), ElementsAre("--config"));
+  // Nothing that would be without effect.
+  EXPECT_THAT(Candidates("check --"), ElementsAre("--output", "--help", "--version"));
+  EXPECT_THAT(Candidates("completion --"), ElementsAre("--help", "--version"));
+  EXPECT_THAT(Candidates("completion -o ''"), IsEmpty());
   EXPECT_THAT(Candidates("bogus ''"), IsEmpty());
   EXPECT_THAT(RunGuideway(daemon_.directory(), "__complete dr").out, StartsWith("drain\tgive "))
       << "with what it means";
@@ -164,10 +175,14 @@ TEST_F(CompletionTest, ValuesByTheirPlaceholder) {
 TEST_F(CompletionTest, NamesOfTheDaemon) {
   EXPECT_THAT(Candidates(AtSocket() + "drain ''"), UnorderedElementsAre("web/a", "web/b", "dns/a"));
   EXPECT_THAT(Candidates(AtSocket() + "drain web/"), UnorderedElementsAre("web/a", "web/b"));
-  EXPECT_THAT(Candidates(absl::StrCat("undrain --socket=", daemon_.socket(), " d")),
+  EXPECT_THAT(Candidates(absl::StrCat("drain --socket=", daemon_.socket(), " d")),
               ElementsAre("dns/a"));
-  EXPECT_THAT(Candidates(absl::StrCat("undrain --socket = ", daemon_.socket(), " d")),
+  EXPECT_THAT(Candidates(absl::StrCat("drain --socket = ", daemon_.socket(), " d")),
               ElementsAre("dns/a"));
+  EXPECT_THAT(Candidates(AtSocket() + "undrain ''"), IsEmpty());
+  ASSERT_EQ(RunGuideway(daemon_.directory(), AtSocket() + "drain web/b").exit_status, 0);
+  EXPECT_THAT(Candidates(AtSocket() + "undrain ''"), ElementsAre("web/b"));
+  EXPECT_THAT(Candidates(AtSocket() + "weight web/b ''"), ElementsAre("file"));
   EXPECT_THAT(Candidates(AtSocket() + "get flows --backend d"), ElementsAre("dns/a"));
   EXPECT_THAT(Candidates(AtSocket() + "get flows --entries --service w"), ElementsAre("web"));
   EXPECT_THAT(Candidates("drain --socket /nowhere ''"), IsEmpty());

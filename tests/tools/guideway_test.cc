@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -26,6 +27,7 @@ namespace {
 
 using testing::AllOf;
 using testing::ContainsRegex;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Le;
@@ -167,10 +169,19 @@ TEST_F(GuidewayTest, CheckOfAGoodFile) {
   EXPECT_THAT(json.out, AllOf(HasSubstr("\"valid\": true"), HasSubstr("\"errors\": []"),
                               HasSubstr("\"warnings\": []"), HasSubstr("\"table_size\": 1009")));
 
-  // The YAML is a configuration again.
+  // The same shape; its `config`, as what a person sees, is a configuration again.
   const Result yaml = Run("check -o yaml " + file);
   EXPECT_EQ(yaml.exit_status, 0);
-  EXPECT_EQ(Run("check -o yaml " + WriteFile("again.yaml", yaml.out)).out, yaml.out);
+  EXPECT_THAT(
+      yaml.out,
+      StartsWith("valid: true\nerrors: []\nwarnings: []\nconfig:\n  fleet:\n    hash_seed: 7\n"));
+  const std::string config = table.out.substr(table.out.find("\n# "));
+  const Result again = Run("check -o yaml " + WriteFile("again.yaml", config));
+  EXPECT_EQ(again.out, yaml.out);
+  const Result bad = Run("check -o yaml " + WriteFile("bad.yaml", "services: 3\n"));
+  EXPECT_EQ(bad.exit_status, 1);
+  EXPECT_THAT(bad.out, ContainsRegex("^valid: false\nerrors: \\[\".*bad.yaml:1:.*\"\\]\n"
+                                     "warnings: \\[\\]\nconfig: null\n$"));
 }
 
 // `-` is standard input; what it names is looked for where the command runs.
@@ -363,17 +374,21 @@ TEST_F(GuidewayTest, GetFlows) {
   EXPECT_EQ(std::count(entries.out.begin(), entries.out.end(), '\n'), 1001);
   EXPECT_THAT(entries.out,
               StartsWith("{\"core\": 1, \"service\": \"web\", \"backend\": \"b\", \"state\": "
-                         "\"established\", \"unconfirmed\": false, \"age_seconds\": 20, "
+                         "\"established\", \"unconfirmed\": false, \"age_seconds\": 20.000, "
                          "\"timed_out\": false}\n"));
   EXPECT_THAT(Live("get flows --entries --backend web/b -o yaml").out,
               StartsWith("- {\"core\": 1, "));
   EXPECT_THAT(Live("get flows --entries").out,
-              AllOf(StartsWith("CORE  STATE        CONFIRMED  TIMED OUT        AGE  "
+              AllOf(StartsWith("an entry has no client address, only a hash; --flow PACKET finds a "
+                               "client's\n"
+                               "CORE  STATE        CONFIRMED  TIMED OUT        AGE  "
                                "SERVICE/BACKEND\n"),
-                    HasSubstr("   1  established  yes        no             0.25s  web/a\n"),
-                    HasSubstr("   1  established  no         no             0.25s  web/a\n"),
+                    HasSubstr("   1  established  yes        no              0.2s  web/a\n"),
+                    HasSubstr("   1  established  no         no              0.2s  web/a\n"),
                     HasSubstr("(removed)\n")));
-  EXPECT_THAT(Live("get flows --entries --backend web/c").out, StartsWith("CORE ")) << "alone";
+  EXPECT_THAT(Live("get flows --entries --backend web/c").out,
+              EndsWith("\nCORE  STATE        CONFIRMED  "
+                       "TIMED OUT        AGE  SERVICE/BACKEND\n"));
 
   Result wrong = Live("get flows --backend web/x");
   EXPECT_EQ(wrong.exit_status, 2);
@@ -414,7 +429,7 @@ TEST_F(GuidewayTest, LooksAtOneFlow) {
   EXPECT_EQ(found.exit_status, 0) << found.err;
   EXPECT_EQ(found.out,
             "tcp [2001:db8::7]:40000 > [2001:db8::10]:80 syn\n"
-            "  worker on core 4: web/a, handshake, last packet 1.50s ago\n");
+            "  worker on core 4: web/a, handshake, last packet 1.5s ago\n");
   EXPECT_THAT(Live("-o json get flows --flow " + packet).out, HasSubstr("\"found\": true"));
   const Result none = Live("get flows --flow 'udp 192.0.2.1:1 > 198.51.100.1:53'");
   EXPECT_EQ(none.exit_status, 1);
@@ -447,7 +462,7 @@ TEST_F(GuidewayTest, ExplainSaysWhyAHomeIsNotUsed) {
   ASSERT_EQ(Live("drain web/a").exit_status, 0);
   EXPECT_THAT(Live("explain 'tcp 192.0.2.1:1 > 198.51.100.1:80'").out,
               ContainsRegex("\n  whose home, a, takes no new connections\n  a is drained by hand "
-                            "\\([a-z0-9]+, 20..-..-..T..:..:..\\)\n  another\n"));
+                            "\\([a-z0-9]+, 20..-..-.. ..:..:.. UTC\\)\n  another\n"));
 }
 
 // The flow table says who is closing.
@@ -459,7 +474,8 @@ TEST_F(GuidewayTest, WhatIsNoPacketIsToldTheForms) {
       {"tcp 192.0.2.1:70000 > 198.51.100.1:80", "has the port \"70000\"; allowed is 1 to 65535"},
       {"tcp 2001:db8::7:1 > 198.51.100.1:80", "has no brackets, but several colons"},
       {"tcp 192.0.2.1:1 198.51.100.1:80", "there is no \">\""},
-      {"sctp 192.0.2.1:1 > 198.51.100.1:80", "the first word is \"sctp\"; allowed are tcp, udp"},
+      {"sctp 192.0.2.1:1 > 198.51.100.1:80",
+       "the first word, the protocol, is \"sctp\"; allowed are tcp, udp"},
       {"tcp 192.0.2.1:1 > 198.51.100.1:80 rst", "there is \"rst\"; allowed is syn"},
       {"", "allowed is, for example"},
   };
@@ -532,11 +548,12 @@ TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
   EXPECT_THAT(Run("status --socket /").err, HasSubstr("/ is a directory, not a control socket"));
 }
 
-// Who answers so many calls, each on a connection of its own, with the same text.
+// Who answers so many calls, each on a connection of its own, with the same text. Nobody calls once
+// `listening` is shut down.
 void AnswerCalls(int listening, int calls, const std::string& answer) {
   for (int i = 0; i < calls; ++i) {
     const int fd = accept(listening, nullptr, nullptr);
-    ASSERT_GE(fd, 0);
+    ASSERT_GE(fd, 0) << "call " << i << " of " << calls << " did not come";
     std::string request;
     char buffer[4096];
     while (!absl::EndsWith(request, "\r\n\r\n")) {
@@ -558,41 +575,44 @@ TEST_F(GuidewayTest, ADaemonThatIsBusyIsAskedAgain) {
   const std::string path = daemon_.directory() + "/busy.sock";
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
   std::memcpy(address.sun_path, path.data(), path.size());
-  const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
-  ASSERT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(listen(listening, 8), 0);
   const std::string call = absl::StrCat("--socket ", path, " history -o json");
+  // What the call comes to while `answer_calls` answers it.
+  const auto run = [&](const std::function<void(int listening)>& answer_calls) {
+    const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    EXPECT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(listening, 8), 0);
+    std::thread answering([&] { answer_calls(listening); });
+    Result result = Run(call);
+    shutdown(listening, SHUT_RDWR);
+    answering.join();
+    close(listening);
+    unlink(path.c_str());
+    return result;
+  };
 
-  std::thread twice([&] {
+  const Result done = run([&](int listening) {
     AnswerCalls(listening, 2, busy);
     AnswerCalls(listening, 1, answer("200 OK", R"({"revisions": [{"number": 77}]})"));
   });
-  const Result done = Run(call);
-  twice.join();
   EXPECT_EQ(done.exit_status, 0) << done.err;
   EXPECT_THAT(done.out, HasSubstr("77"));
 
-  std::thread always([&] { AnswerCalls(listening, 5, busy); });
-  const Result refused = Run(call);
-  always.join();
+  const Result refused = run([&](int listening) { AnswerCalls(listening, 5, busy); });
   EXPECT_EQ(refused.exit_status, 1);
   EXPECT_THAT(refused.err, HasSubstr("too much at once"));
 
   // One that says when is not asked again before.
-  std::thread in_a_while([&] {
+  const Result later = run([&](int listening) {
     AnswerCalls(listening, 1,
                 answer("503 Busy\r\nRetry-After: 10", R"({"error": "the disk does not answer"})"));
   });
-  const Result later = Run(call);
-  in_a_while.join();
   EXPECT_EQ(later.exit_status, 1);
   EXPECT_THAT(later.err, HasSubstr("the disk does not answer"));
 
   // Not what was refused for good.
-  std::thread once([&] { AnswerCalls(listening, 1, answer("409 No", R"({"error": "no"})")); });
-  EXPECT_EQ(Run(call).exit_status, 1);
-  once.join();
-  close(listening);
+  const Result no = run(
+      [&](int listening) { AnswerCalls(listening, 1, answer("409 No", R"({"error": "no"})")); });
+  EXPECT_EQ(no.exit_status, 1);
 }
 
 TEST_F(GuidewayTest, ColourAndWidthAreTheTerminals) {
@@ -620,9 +640,10 @@ TEST_F(GuidewayTest, WhatMattersMostStaysOnASmallTerminal) {
             0);
   ASSERT_EQ(Live("drain web/a").exit_status, 0);
   const std::string history = OnTerminal("NO_COLOR=1", 60, "history");
-  EXPECT_THAT(history, testing::ContainsRegex("\n +3  20..-..-..T..:..:..  .*  drain web/a"));
+  EXPECT_THAT(history, testing::ContainsRegex("\n +3  20..-..-.. ..:..:..  .*  drain web/a"));
   EXPECT_THAT(OnTerminal("NO_COLOR=1", 70, "get backends"),
-              AllOf(HasSubstr("  WEIGHT  SHARE  OPEN\r\n"), Not(HasSubstr("ADDRESS"))));
+              AllOf(HasSubstr("  WEIGHT  SHARE  OPEN\r\n"), Not(HasSubstr("ADDRESS")),
+                    HasSubstr("… 4 columns more when wider\r\n")));
   const std::string workers = OnTerminal("NO_COLOR=1", 60, "get workers");
   EXPECT_THAT(workers, HasSubstr("FILL  NOT STORED"));
 }
@@ -663,8 +684,43 @@ TEST_F(GuidewayTest, StatusSaysWhatIsWrongAsTopDoes) {
   daemon_.Do([&] { daemon_.dataplane().interface_status[0].link_up = false; });
   constexpr char kSays[] =
       "\n! no backend takes new connections of 1 service: web\n! interface uplink: no link\n";
-  EXPECT_THAT(Live("status").out, HasSubstr(kSays));
+  EXPECT_THAT(Live("status").out,
+              AllOf(HasSubstr(kSays), StartsWith("guidewayd test  serving 0 of 1 service  pid ")));
   EXPECT_THAT(Live("top --interval 100ms --count 1").out, HasSubstr(kSays));
+}
+
+TEST_F(GuidewayTest, StatusSaysWhatWasRefusedWhen) {
+  EXPECT_THAT(Live("status").out, Not(HasSubstr("refused")));
+  const std::string bad = WriteFile("bad.yaml", "services: 3\nbogus: 1\n");
+  ASSERT_EQ(Live("apply " + bad).exit_status, 1);
+  const std::string text =
+      absl::StrCat(" apply of ", bad, " by [a-z0-9]+ was refused [0-9.]+s ago");
+  const std::string at = ", at 20..-..-.. ..:..:.. UTC:";
+  EXPECT_THAT(Live("status").out, ContainsRegex(absl::StrCat("\n!", text, at, "\n    ", bad,
+                                                             ":1:.*\n    ", bad, ":2:")));
+  EXPECT_THAT(Live("top --interval 100ms --count 1").out,
+              ContainsRegex(absl::StrCat("\n!", text, ": ", bad, ":1:.* \\(and 2 more\\)\n")));
+  // What was done since by hand is in force: this is the past.
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  EXPECT_THAT(Live("status").out, ContainsRegex(absl::StrCat("\n-", text)));
+  EXPECT_THAT(Live("top --interval 100ms --count 1").out, ContainsRegex(absl::StrCat("\n-", text)));
+  // As is whoever moves too much, without its being an error.
+  const std::string other =
+      WriteFile("other.yaml", ConfigText(ServiceText("web", 1, "{ name: z, address: 10.0.0.9 }")));
+  ASSERT_EQ(Live("apply --max-moved 1% " + other).exit_status, 1);
+  EXPECT_THAT(Live("status").out, ContainsRegex(absl::StrCat("\n! apply of ", other, " by ")));
+  EXPECT_THAT(Live("status -o json").out, HasSubstr("\"config_error\": \"" + bad + ":1:"));
+  ASSERT_EQ(Live("apply " + other).exit_status, 0);
+  EXPECT_THAT(Live("status").out, Not(HasSubstr("was refused")));
+}
+
+TEST_F(GuidewayTest, StatusSaysWhoDidWhatByHand) {
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  ASSERT_EQ(Live("weight web/a 7").exit_status, 0);
+  const std::string by = ", by [a-z0-9]+ at 20..-..-.. ..:..:.. UTC";
+  EXPECT_THAT(Live("status").out,
+              ContainsRegex(absl::StrCat("\nby hand: drain web/a", by,
+                                         ", weight web/a 7 \\(file: 100\\)", by, "\n")));
 }
 
 // The history is no part of the configuration: it has a line of its own.
@@ -677,7 +733,8 @@ TEST_F(GuidewayTest, StatusSaysWhyTheHistoryIsNotKept) {
   const std::string why = absl::StrCat(": Not a directory (cannot make ", state, ")\n");
   for (const char* call : {"status", "top --interval 100ms --count 1"}) {
     const Result result = Live(call);
-    EXPECT_THAT(result.out, ContainsRegex("\n! history: not kept since 20..-..-..T..:..:..: Not "));
+    EXPECT_THAT(result.out, ContainsRegex(absl::StrCat("\n! history: not kept in ", state,
+                                                       "/.* since 20..-..-.. ..:..:.. UTC: Not ")));
     EXPECT_THAT(result.out, HasSubstr(why)) << call;
     EXPECT_THAT(result.out, Not(HasSubstr("warning"))) << call;
   }
@@ -746,7 +803,8 @@ TEST_F(GuidewayTest, DrainAndUndrain) {
   EXPECT_THAT(result.err, HasSubstr("state: drain"));
   // By both.
   ASSERT_EQ(Live("drain web/c").exit_status, 0);
-  EXPECT_THAT(Live("status").out, HasSubstr("by hand: drain web/c (file: drain)\n"));
+  EXPECT_THAT(Live("status").out, ContainsRegex("\nby hand: drain web/c \\(file: drain\\), by "
+                                                "[a-z0-9]+ at 20..-..-.. ..:..:.. UTC\n"));
   EXPECT_THAT(Live("undrain web/c").out,
               StartsWith("web/c is not drained by hand any more, but it is by the configuration "
                          "(state: drain), and gets no new connections\n"));
@@ -813,7 +871,7 @@ TEST_F(GuidewayTest, Weight) {
   EXPECT_THAT(result.out, StartsWith("web/a has weight 300 by hand (file: 100)\n"
                                      "new connections of web now go to a 7"));
   EXPECT_THAT(Live("get backends").out, HasSubstr("300 (file: 100)"));
-  EXPECT_THAT(Live("status").out, HasSubstr("by hand: weight web/a 300 (file: 100)\n"));
+  EXPECT_THAT(Live("status").out, HasSubstr("by hand: weight web/a 300 (file: 100), by "));
   EXPECT_THAT(Live("weight web/a 0 -o json").out, HasSubstr("\"weight\": 0,"));
   result = Live("weight web/a file");
   EXPECT_THAT(result.out, StartsWith("web/a has weight 100, the file's\n"));

@@ -7,7 +7,9 @@ namespace {
 
 TEST(Output, NumbersForPeople) {
   EXPECT_EQ(HumanCount(0), "0");
-  EXPECT_EQ(HumanCount(99999), "99999");
+  EXPECT_EQ(HumanCount(9999), "9999");
+  EXPECT_EQ(HumanCount(10000), "10.0k");
+  EXPECT_EQ(HumanCount(72017), "72.0k");
   EXPECT_EQ(HumanCount(100000), "100k");
   EXPECT_EQ(HumanCount(1234567), "1.23M");
   EXPECT_EQ(HumanCount(999999999), "1.00G");
@@ -19,7 +21,9 @@ TEST(Output, NumbersForPeople) {
   EXPECT_EQ(HumanPercent(0.00001), "<0.1%");
   EXPECT_EQ(HumanPercent(1.0 / 3), "33.3%");
   EXPECT_EQ(HumanPercent(1), "100%");
-  EXPECT_EQ(HumanDuration(4.9), "4s");
+  EXPECT_EQ(HumanDuration(4), "4s");
+  EXPECT_EQ(HumanDuration(4.96), "4.9s");
+  EXPECT_EQ(HumanDuration(14.9), "14s");
   EXPECT_EQ(HumanDuration(185), "3m 5s");
   EXPECT_EQ(HumanDuration(7400), "2h 3m");
   EXPECT_EQ(HumanDuration(446400), "5d 4h");
@@ -60,25 +64,35 @@ TEST(Output, WhatIsSpareGoesFirst) {
             "web   198.51.100.10,1…  tunnelled  12345  7\n");
   EXPECT_EQ(table.Render({.width = 39}),
             "NAME  VIPS             KIND           N\n"
-            "web   198.51.100.10,…  tunnelled  12345\n");
+            "web   198.51.100.10,…  tunnelled  12345\n"
+            "… 1 column more when wider\n");
   EXPECT_EQ(table.Render({.width = 30}),
             "NAME  VIPS                   N\n"
-            "web   198.51.100.10,19…  12345\n")
+            "web   198.51.100.10,19…  12345\n"
+            "… 2 columns more when wider\n")
       << "its room is the others'";
   EXPECT_EQ(table.Render({.width = 20}),
             "NAME  VIPS         N\n"
+            "web   198.51…  12345\n"
+            "… 2 columns more wh…\n");
+  size_t left_out = 1;
+  EXPECT_EQ(table.Render({.width = 20}, &left_out),
+            "NAME  VIPS         N\n"
             "web   198.51…  12345\n");
+  EXPECT_EQ(left_out, 3u) << "added to it";
   EXPECT_EQ(table.Render({.width = 15}),
             "NAME  VIPS    N\n"
-            "web   198.5…  …\n")
+            "web   198.5…  …\n"
+            "… 2 columns mo…\n")
       << "cut where the terminal ends";
 }
 
 TEST(Output, WhatCanBeSparedMostGoesFirst) {
   Table table({{"A"}, {"B", Table::Align::kLeft, 2}, {"C", Table::Align::kLeft, 1}, {"D"}});
   table.Add({"aaaa", "bbbb", "cccc", "dddd"});
-  EXPECT_EQ(table.Render({.width = 21}), "A     C     D\naaaa  cccc  dddd\n");
-  EXPECT_EQ(table.Render({.width = 15}), "A     D\naaaa  dddd\n");
+  size_t left_out = 0;
+  EXPECT_EQ(table.Render({.width = 21}, &left_out), "A     C     D\naaaa  cccc  dddd\n");
+  EXPECT_EQ(table.Render({.width = 15}, &left_out), "A     D\naaaa  dddd\n");
 }
 
 TEST(Output, NamesAreShortenedInTheMiddle) {
@@ -114,8 +128,9 @@ TEST(Output, AColumnIsReadableWhileOthersCanBeSpared) {
   EXPECT_EQ(table.Render({.width = 37}),
             "HOW                   FILE\n"
             "drain web/edge-042/x  /etc/guideway.…\n");
-  EXPECT_EQ(table.Render({.width = 36}), "HOW\ndrain web/edge-042/x\n");
-  EXPECT_EQ(table.Render({.width = 10}), "HOW\ndrain web…\n");
+  size_t left_out = 0;
+  EXPECT_EQ(table.Render({.width = 36}, &left_out), "HOW\ndrain web/edge-042/x\n");
+  EXPECT_EQ(table.Render({.width = 10}, &left_out), "HOW\ndrain web…\n");
 }
 
 TEST(Output, ParagraphsAreFilled) {
@@ -178,7 +193,8 @@ TEST(Output, RatesForPeople) {
   EXPECT_EQ(HumanRate(0.25), "0.2");
   EXPECT_EQ(HumanRate(9.94), "9.9");
   EXPECT_EQ(HumanRate(9.96), "10");
-  EXPECT_EQ(HumanRate(99999), "99999");
+  EXPECT_EQ(HumanRate(9999), "9999");
+  EXPECT_EQ(HumanRate(19679), "19.7k");
   EXPECT_EQ(HumanRate(1.23e6), "1.23M");
   EXPECT_EQ(HumanRate(1e300), "1.00E");
 }

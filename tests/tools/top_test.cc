@@ -151,7 +151,13 @@ TEST(Top, WhatIsNewOrCountsAnewHasNoRate) {
 TEST(Top, WhatIsWrongStandsFirst) {
   TopLook before = Look(10), now = Look(11);
   now.status.set_state("stopping");
-  now.status.set_config_error("a.yaml:1:2: nonsense\na.yaml:3:1: more");
+  api::Refusal* refused = now.status.mutable_refused();
+  refused->set_time("2026-01-02T03:04:05.678Z");
+  refused->set_age_seconds(123.4);
+  refused->set_who("root");
+  refused->set_how("apply");
+  refused->set_file("a.yaml");
+  refused->set_why("a.yaml:1:2: nonsense\na.yaml:3:1: more");
   now.status.mutable_interfaces(0)->set_link_up(false);
   now.status.mutable_interfaces(0)->set_missed(12);
   now.status.mutable_workers(0)->set_rounds(before.status.workers(0).rounds());
@@ -168,22 +174,26 @@ TEST(Top, WhatIsWrongStandsFirst) {
   now.backends.mutable_backends(1)->set_weight_by_hand(true);
   now.backends.mutable_backends(1)->set_file_weight(100);
   now.status.add_warnings("a secret");
+  now.status.mutable_history()->set_directory("/there");
   now.status.mutable_history()->set_not_kept_since("2026-01-02T03:04:05.678Z");
   now.status.mutable_history()->set_not_kept_why("No space left on device (there)");
   now.status.mutable_history()->add_warnings("history: 3.json is left out");
   const api::Top top = MakeTop(before, now);
   EXPECT_THAT(
       top.problems(),
-      ElementsAre("the worker on core 1 stands still", "guidewayd is stopping",
-                  "no backend takes new connections of 1 service: web",
-                  "history: not kept since 2026-01-02T03:04:05: No space left on device (there)",
-                  "interface uplink: no link", "1 backend down: web/a (connection refused)",
-                  "the flow table of core 1 is 95.0% full",
-                  "the last change was refused: a.yaml:1:2: nonsense (and 1 more)",
-                  "interface uplink: 12/s missed, the workers do not keep up",
-                  "70/s dropped: 70 no_backend",
-                  "core 1: 3.0/s connections find no place in its flow table",
-                  "the worker on core 1 is busy 100% of its time"));
+      ElementsAre(
+          "the worker on core 1 stands still", "guidewayd is stopping",
+          "no backend takes new connections of 1 service: web",
+          "history: not kept in /there since 2026-01-02 03:04:05 UTC: No space left on device "
+          "(there)",
+          "interface uplink: no link", "1 backend down: web/a (connection refused)",
+          "the flow table of core 1 is 95.0% full",
+          "apply of a.yaml by root was refused 2m 3s ago: "
+          "a.yaml:1:2: nonsense (and 1 more)",
+          "interface uplink: 12/s missed, the workers do not keep up",
+          "70/s dropped: 70 no_backend",
+          "core 1: 3.0/s connections find no place in its flow table",
+          "the worker on core 1 is busy 100% of its time"));
   EXPECT_THAT(top.notes(),
               ElementsAre("1 backend drained by hand: web/b",
                           "1 backend with a weight by hand: web/b (0, file: 100)",
@@ -303,10 +313,59 @@ TEST(Top, EmptyLinesAreForWhereThereIsRoom) {
 
 TEST(Top, ASmallTerminalShowsServicesAndBackends) {
   TopLook before = Many(10, 30, 20), now = Many(11, 30, 20);
-  now.status.set_config_error("a.yaml:1:2: nonsense");
+  now.status.mutable_refused()->set_how("start");
   EXPECT_THAT(Show(before, now, {.width = 100, .height = 10}),
-              AllOf(HasSubstr("! the last change"), HasSubstr("\nservice-0 "),
+              AllOf(HasSubstr("!  at the start was refused 0s ago: "), HasSubstr("\nservice-0 "),
                     HasSubstr("\nservice-0  backend-0 "), HasSubstr("q quits")));
+}
+
+TEST(Top, WhatWasRefused) {
+  api::Refusal refusal;
+  refusal.set_time("2026-01-02T03:04:05Z");
+  refusal.set_who("start");
+  refusal.set_how("start");
+  refusal.set_file("a.yaml");
+  const std::string at = " was refused 0s ago";
+  EXPECT_EQ(RefusalText(refusal), absl::StrCat("a.yaml at the start", at));
+  refusal.set_who("root");
+  refusal.set_how("rollback to 3");
+  EXPECT_EQ(RefusalText(refusal), absl::StrCat("rollback to 3 by root", at));
+  // Once something came into force since, it is nothing wrong.
+  TopLook look = Look(10);
+  *look.status.mutable_refused() = refusal;
+  EXPECT_EQ(MakeTop(look, look).problems_size(), 1);
+  look.status.mutable_refused()->set_changed_since(true);
+  EXPECT_THAT(MakeTop(look, look).problems(), IsEmpty());
+  EXPECT_THAT(MakeTop(look, look).notes(), ElementsAre(HasSubstr("rollback to 3")));
+}
+
+TEST(Top, TheFirstLineSaysWhetherAllIsServed) {
+  TopLook before = Look(10), now = Look(11);
+  now.services.add_services()->set_name("nobody");
+  EXPECT_THAT(Show(before, now), HasSubstr("  serving 1 of 2 services  "));
+  EXPECT_EQ(ServingText(now.status, 2, 1, {.colour = true}),
+            "\033[31mserving 1 of 2 services\033[0m");
+  EXPECT_EQ(ServingText(now.status, 2, 0, {.colour = true}), "\033[32mserving\033[0m");
+}
+
+TEST(Top, TheFirstLineGivesUpWhatCanBeSpared) {
+  TopLook before = Look(100000), now = Look(100001);
+  now.services.mutable_services(0)->set_bytes(2459875);
+  now.services.mutable_services(0)->set_new_flows(54321);
+  now.services.mutable_services(0)->set_active_flows(72017);
+  EXPECT_EQ(LinesOf(Show(before, now, {.width = 90, .height = 24}))[0],
+            "guidewayd test  serving  up 1d 3h  revision 3  bits/s 19.7M  new/s 54.3k  open 72.0k");
+  EXPECT_EQ(LinesOf(Show(before, now, {.width = 80, .height = 24}))[0],
+            "serving  up 1d 3h  revision 3  bits/s 19.7M  new/s 54.3k  open 72.0k");
+  EXPECT_EQ(LinesOf(Show(before, now, {.width = 50, .height = 24}))[0],
+            "serving  bits/s 19.7M  new/s 54.3k  open 72.0k");
+}
+
+TEST(Top, TheFootSaysThatColumnsAreMissing) {
+  TopLook before = Look(10), now = Look(11);
+  EXPECT_THAT(Show(before, now, {.width = 60, .height = 24}),
+              ContainsRegex("\nq quits  o sorts, now by packets  2 columns more when wider\n$"));
+  EXPECT_THAT(Show(before, now, {.width = 120, .height = 24}), Not(HasSubstr("columns")));
 }
 
 TEST(Top, WhatIsWrongDoesNotHideTheRest) {
@@ -321,7 +380,9 @@ TEST(Top, WhatIsWrongDoesNotHideTheRest) {
 TEST(Top, HostileNamesCannotSpeakToTheTerminal) {
   TopLook before = Look(10), now = Look(11);
   const std::string evil = "\033]0;owned\007\n\x9b\xe2\x80\xae日本語";
-  now.status.set_config_error(evil);
+  now.status.mutable_refused()->set_who(evil);
+  now.status.mutable_refused()->set_time(evil);
+  now.status.mutable_refused()->set_why(evil);
   now.status.set_version(evil);
   now.status.set_state(evil);
   now.status.mutable_interfaces(0)->set_name(evil);
