@@ -56,9 +56,11 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
 // Everything but `warnings`.
 api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnections open);
 
-// FailedPrecondition with the services of which more would move than the share `max_moved`, for an
-// apply of the file `name`; with how much more `access` would deny, if that is more.
-absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved);
+// OutOfRange with the services of which more would move than the share `max_moved`, where
+// `what` («new.yaml») is to be put in force; with how much more `access` would deny, if that is
+// more. `plan_call` is the call that tells it all.
+absl::Status CheckMoved(const api::Plan& plan, const std::string& what,
+                        const std::string& plan_call, double max_moved);
 
 }  // namespace guideway
 
