@@ -861,7 +861,7 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     }
     FillNotServed(compiled, compiled_now, owners, open, one);
     one->set_change(is_same && one->moved_at_most() <= kNothing ? "unchanged" : "changed");
-    if (one->moved_at_most() > kNothing) FillShares(compiled_now, one);
+    if (one->moved_at_most() > kNothing || !one->backends().empty()) FillShares(compiled_now, one);
     was.erase(found);
   }
   for (int i = 0; i < before.config->services_size(); ++i) {

@@ -101,7 +101,8 @@ void Show(const api::ServicePlan& service, const Detail& detail, const Terminal&
   if (service.change() != "added" && service.change() != "removed") {
     std::cout << "  " << HumanPercent(service.moved()) << " of new connections move; "
               << HumanPercent(service.moved_necessary()) << " have to\n";
-    if (service.moved_at_most() > 0) ShowShares(service, detail, terminal);
+    if (service.moved_at_most() > 0 || service.backends_size() > 0)
+      ShowShares(service, detail, terminal);
   }
   for (const std::string& note : service.notes()) std::cout << "  " << note << "\n";
 }

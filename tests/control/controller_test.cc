@@ -348,11 +348,7 @@ TEST_F(ControllerTest, WhyABackendIsNotUsed) {
 
 TEST_F(ControllerTest, APlanChangesNothing) {
   MustStart(ConfigText(ServiceText("web", 1, kAbc)));
-  dataplane_.by_backend[2].active_flows = 19;  // c
-  dataplane_.flows[0] = {{3, {.backend = 2, .state = FlowState::kTcpClosing}},
-                         {4, {.backend = 2, .state = FlowState::kTcpEstablished}},
-                         {5, {.backend = 1, .state = FlowState::kTcpClosing}},
-                         {6, {.backend = 2, .state = FlowState::kTcpClosing}}};
+  dataplane_.by_backend[2] = {.active_flows = 19, .closing_flows = 2};  // c
   const std::shared_ptr<const Snapshot> before = dataplane_.published.back();
   const std::string next = ConfigText(ServiceText("web", 1, kAb) + ServiceText("x", 2, kAb));
   const api::Plan plan = MustPlan(next);
@@ -362,8 +358,10 @@ TEST_F(ControllerTest, APlanChangesNothing) {
   EXPECT_EQ(plan.services(0).backends(0).name(), "c");
   EXPECT_EQ(plan.services(0).backends(0).change(), "removed");
   EXPECT_EQ(plan.services(0).open_connections(), 17u) << "those that are closing are over";
-  MustPlan(ConfigText(ServiceText("web", 1, kAbc)));
-  EXPECT_EQ(*dataplane_.reads, 1u) << "nobody's connections are cut";
+  ASSERT_EQ(plan.services(0).shares_size(), 2) << "who takes new connections then";
+  EXPECT_EQ(plan.services(0).shares(0).name(), "a");
+  EXPECT_NEAR(plan.services(0).shares(0).share(), 0.5, 0.01);
+  EXPECT_EQ(plan.services(1).shares_size(), 0) << "nothing moves";
   EXPECT_NEAR(plan.services(0).moved(), 1.0 / 3, 0.05);
   EXPECT_EQ(plan.services(1).change(), "added");
 

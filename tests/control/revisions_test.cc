@@ -636,6 +636,41 @@ TEST_F(RevisionsTest, AnApplyTellsTheWarningsThatAreNew) {
   EXPECT_EQ(plan.warnings_size(), 1) << "a plan tells all";
 }
 
+TEST_F(RevisionsTest, ARollbackCanBePlannedAndBounded) {
+  StartWith(Ab(100));
+  Apply(Ab(50));
+  RunAll();
+  Drain("a");
+  RunAll();
+  api::Plan plan, other;
+  controller_->PlanRollback(std::nullopt, Into(&plan));
+  controller_->PlanRollback(3, Into(&other));
+  RunAll();
+  EXPECT_EQ(plan.rolled_back_to(), 1u);
+  ASSERT_EQ(plan.services_size(), 1);
+  EXPECT_GT(plan.moved(), 0.1);
+  EXPECT_EQ(Text(plan.overrides_undone()), "drain web/a");
+  EXPECT_FALSE(other.changes());
+  EXPECT_EQ(Lines().size(), 3u) << "nothing has changed";
+  absl::Status why;
+  controller_->PlanRollback(9, [&](const auto& result) { why = result.status(); });
+  RunAll();
+  EXPECT_EQ(why.message(), "there is no revision 9; there are 1 to 3");
+
+  const Outcome refused = NewOutcome(), done = NewOutcome();
+  controller_->Rollback(
+      1, "alice", [&](const auto& result) { *refused = result.status(); }, 0.01);
+  RunAll();
+  EXPECT_THAT(Message(refused), StartsWith("revision 1 is not put in force: "));
+  EXPECT_EQ(LastOverrides(), "drain web/a") << "all or nothing";
+  EXPECT_EQ(controller_->GetStatus().config_error(), "") << "nothing is wrong";
+  controller_->Rollback(
+      1, "alice", [&](const auto& result) { *done = result.status(); }, plan.moved() + 0.001);
+  RunAll();
+  EXPECT_EQ(Message(done), "ok");
+  EXPECT_EQ(LastOverrides(), "");
+}
+
 TEST_F(RevisionsTest, WhereThereIsNothingToGoBackToItSaysSo) {
   StartWith(Ab(100));
   Drain("a");
