@@ -129,9 +129,9 @@ void ShowCut(const api::Plan& plan, const Detail& detail) {
   }
   std::cout << (open == 1 ? " is cut" : " are cut");
   if (const std::string leaves = FirstThatLeaves(plan); !leaves.empty()) {
-    std::cout << ": what they send next goes to other backends, which reset it. To let them end, "
+    std::cout << ": what they send next goes to other backends, which reset it; to let them end, "
                  "`guideway drain "
-              << leaves << "` before";
+              << leaves << "` first";
   }
   std::cout << "\n";
 }

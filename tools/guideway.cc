@@ -482,7 +482,11 @@ const Verb kVerbs[] = {
      "  guideway status\n"
      "  guideway status -o json --socket /run/guideway/other.sock",
      kWatchOptions},
-    {"get", "services|backends|interfaces|workers|flows|events", true, 1, RunGet,
+    {"get",
+     "services|backends|interfaces|workers|flows|events",
+     true,
+     1,
+     RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
      "  services    VIPs, backends that take new connections, packets, connections opened and "
@@ -503,7 +507,10 @@ const Verb kVerbs[] = {
      "  guideway get flows --backend web/web-1\n"
      "  guideway get flows --service web --state established --older-than 10m --entries\n"
      "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
-     kGetOptions, false, {}, [](const Call& call) { return call.args[0] == "events"; }},
+     kGetOptions,
+     false,
+     {},
+     [](const Call& call) { return call.args[0] == "events"; }},
     TopVerb(),
     DrainVerb(),
     UndrainVerb(),

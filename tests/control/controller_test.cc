@@ -494,7 +494,7 @@ TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
   const Outcome refused = ApplyWithin(0.02, without_c);
   loop_.RunAll();
   ASSERT_TRUE(refused->has_value());
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   EXPECT_THAT(std::string((*refused)->message()), HasSubstr("% of service web's new connections "
                                                             "would move, and no more than 2% may"));
   EXPECT_THAT(std::string((*refused)->message()), testing::Not(HasSubstr("dns")));
@@ -573,7 +573,7 @@ TEST_F(ControllerTest, WhatMovesLaterCountsAsMoved) {
   const std::string more = ConfigText(ServiceText("web", 1, kAbc, kTcpCheck));
   const Outcome refused = ApplyWithin(0.1, more);
   loop_.RunAll();
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   const Outcome applied = ApplyWithin(0.9, more);
   loop_.RunAll();
   EXPECT_EQ(*applied, absl::OkStatus());
@@ -705,7 +705,7 @@ TEST_F(ControllerTest, WhoIsDeniedByAFileCountsAsMoved) {
   const Outcome refused = ApplyWithin(0.1, text);
   loop_.RunAll();
   EXPECT_THAT(std::string((*refused)->message()),
-              HasSubstr("`access` would deny 100% of all IPv4 addresses more"));
+              HasSubstr("`access` would deny 100.0% of all IPv4 addresses more"));
   EXPECT_FALSE(dataplane_.snapshot().IsDenied(IpAddress::Parse("10.0.0.1").value()));
 }
 
@@ -940,7 +940,7 @@ TEST_F(ControllerTest, APlanKnowsWhoIsUpWithoutAHealthCheck) {
               ElementsAre("there is no health check any more: whoever is down counts as up"));
   const Outcome refused = ApplyWithin(0.1, unchecked);
   loop_.RunAll();
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   // And it is so.
   Apply(unchecked);
   loop_.RunAll();

@@ -27,6 +27,7 @@ namespace guideway {
 namespace {
 
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -596,7 +597,7 @@ TEST_F(RevisionsTest, AWeightByHandEndsWhenTheFileHasIt) {
   api::ApplyResult result;
   controller_->Apply({.name = "new.yaml", .text = Ab(50), .who = "alice"}, Into(&result));
   RunAll();
-  EXPECT_THAT(result.warnings(), ElementsAre(HasSubstr("has the same weight: weight web/a 50")));
+  EXPECT_THAT(result.warnings(), Contains(HasSubstr("has the same weight: weight web/a 50")));
   EXPECT_THAT(Events(), HasSubstr("has the same weight: weight web/a 50"));
   EXPECT_EQ(LastOverrides(), "drain web/a");
   Apply(Ab(80));
@@ -772,7 +773,7 @@ TEST_F(RevisionsTest, WhoeverChangesSomethingIsToldThatItIsNotKept) {
   std::filesystem::remove_all(directory_ + "/state");
   std::ofstream(directory_ + "/state") << "in the way";
   EXPECT_TRUE(controller_->GetMetrics().history_kept);
-  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept"));
+  const auto not_kept = Contains(HasSubstr("is in force and not kept"));
   controller_->Undrain({"web", "a", "bob"}, Into(&done));
   RunAll();
   EXPECT_TRUE(done.changed());
@@ -804,7 +805,7 @@ TEST_F(RevisionsTest, ADiskThatHangsHoldsUpNoAnswerForEver) {
   EXPECT_FALSE(done.changed()) << "nothing yet";
   loop_.RunAll();
   EXPECT_TRUE(done.changed());
-  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept yet: the disk has not"));
+  const auto not_kept = Contains(HasSubstr("is in force and not kept yet: the disk has not"));
   EXPECT_THAT(done.warnings(), not_kept);
   EXPECT_THAT(applied.warnings(), not_kept);
   EXPECT_FALSE(controller_->GetMetrics().history_kept);

@@ -307,8 +307,8 @@ TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
                                HasSubstr("of new connections move; 50.0% have to\n"
                                          "  new connections of web then go to a "),
                                HasSubstr("\n12 open connections are cut: what they send next goes "
-                                         "to other backends, which reset it. To let them end, "
-                                         "`guideway drain web/b` before\n"),
+                                         "to other backends, which reset it; to let them end, "
+                                         "`guideway drain web/b` first\n"),
                                EndsWith("\nto do it: guideway apply " + changed + "\n")));
   EXPECT_THAT(Live("plan - < " + changed).out, Not(HasSubstr("to do it"))) << "it is gone";
   EXPECT_THAT(Live("plan --discard-overrides " + changed).out,
