@@ -595,10 +595,9 @@ void PrintHelp(std::ostream& out) {
   PrintVerbs(out, true);
   out << "\nOptions:\n";
   PrintOptions(out, kCommonOptions);
-  out << "\nExit status: 0 success, 1 «no», 2 a wrong call. Errors and warnings are text on "
-         "standard\n"
-         "error, with -o json and yaml, too; warnings that the answer has a place for are in "
-         "it.\n\n"
+  out << "\nExit status: 0 success, 1 «no», 2 a wrong call. With -o json and yaml, too, errors are "
+         "text on\n"
+         "standard error; warnings are in the answer where it has a place for them.\n\n"
       << Filled(
              "A PACKET is written 'tcp 203.0.113.7:40000 > 198.51.100.10:80'. `guideway VERB "
              "--help` has more, with examples. To begin with:",
