@@ -164,11 +164,10 @@ class WatchedLoop final : public EventLoop {
   void RunOnHelper(Task work, Task done) override {
     loop_->RunOnHelper(std::move(work), std::move(done));
   }
-  void RunOnReader(Task work, Task done) override {
-    loop_->RunOnReader(std::move(work), std::move(done));
+  std::unique_ptr<WorkApart> RunApart(Task work, Task done) override {
+    return loop_->RunApart(std::move(work), std::move(done));
   }
-  void AbandonReader() override { loop_->AbandonReader(); }
-  size_t abandoned_readers() const override { return loop_->abandoned_readers(); }
+  size_t threads_apart() const override { return loop_->threads_apart(); }
 
   absl::Duration due() const { return due_; }
 

@@ -20,40 +20,25 @@
 #include "control/flap_damper.h"
 #include "control/health.h"
 #include "control/id_allocator.h"
+#include "control/in_force.h"
 #include "control/inspect.h"
-#include "control/loading.h"
+#include "control/loader.h"
 #include "control/metered_prober.h"
 #include "control/metrics.h"
+#include "control/named_counts.h"
 #include "control/overrides.h"
 #include "control/plan.h"
 #include "control/revision.h"
 #include "control/service_health.h"
 #include "control/slow_start.h"
+#include "control/views.h"
 #include "glog/logging.h"
 
 namespace guideway {
 namespace {
 
-// How long a file of a configuration may take to be read.
-constexpr absl::Duration kReadPatience = absl::Seconds(30);
-
-// Threads that hang in one. So many are left behind; no file is read any more until one has ended.
-constexpr size_t kMaxAbandonedReaders = 4;
-
 // How often old Snapshots and ids of what is gone are asked back from the dataplane.
 constexpr absl::Duration kTidyInterval = absl::Milliseconds(250);
-
-// What is known of each backend, by service, in the order of a revision.
-using Conditions = std::vector<std::vector<BackendCondition>>;
-
-// What is in force.
-struct InForce {
-  std::shared_ptr<const Revision> revision;
-  std::shared_ptr<const Snapshot> snapshot;
-  std::vector<ServiceHealth> health;  // in the order of the revision
-  Conditions conditions;              // that it comes from
-  std::shared_ptr<const Overrides> overrides = std::make_shared<const Overrides>();
-};
 
 // The health of its services by their ids; good for as long as it is.
 absl::flat_hash_map<ServiceId, const ServiceHealth*> HealthByService(const InForce& in_force) {
@@ -187,18 +172,6 @@ struct Round {
   }
 };
 
-// A packet count of the dataplane as the API tells it.
-void Fill(const PacketCounts& counts, api::PacketCounters* out) {
-  out->set_received(counts.received);
-  out->set_forwarded(counts.of(Verdict::kForward));
-  out->set_replied(counts.of(Verdict::kReply));
-  out->set_punted(counts.of(Verdict::kPunt));
-  out->set_dropped(counts.of(Verdict::kDrop));
-  for (size_t i = 0; i < kReasons; ++i) {
-    (*out->mutable_drops())[std::string(kReasonInfo[i].name)] = counts.reasons[i];
-  }
-}
-
 }  // namespace
 
 class Controller::Impl : public std::enable_shared_from_this<Impl> {
@@ -210,12 +183,13 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
         history_(options_.history == nullptr ? &own_history_ : options_.history),
         started_(loop->Now()),
         first_(std::move(beginning)),
+        loader_(loop),
         prober_(prober, loop),
         checker_(loop, &prober_, options_.jitter_seed,
                  [this](const HealthTarget& target, const HealthReport& report) {
                    HealthChanged(target, report);
                  }),
-        load_timer_(loop->NewTimer()),
+        counts_(dataplane),
         step_timer_(loop->NewTimer()),
         hold_timer_(loop->NewTimer()),
         tidy_timer_(loop->NewTimer()) {}
@@ -246,9 +220,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void ReadRevision(std::shared_ptr<Round> round);
   void RevisionRead(std::shared_ptr<Round> round, absl::StatusOr<ConfigSource> source);
   void Load(std::shared_ptr<Round> round);
-  using Loaded = std::function<void(absl::StatusOr<LoadedSource>)>;
-  void WatchLoading(const std::shared_ptr<Loading>& loading, Loading::Progress progress,
-                    absl::Duration since, const Loaded& take);
   void TakeLoaded(std::shared_ptr<Round> round);
   void CompileRound(std::shared_ptr<Round> round);
   void Compiled(std::shared_ptr<Round> round);
@@ -269,8 +240,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void SetByHand(uint64_t arrival, ByHand what, BackendRequest request,
                  std::optional<uint32_t> weight, Done done);
   void CountCompile(const Round& round);
-  uint64_t SumNewFlows(const Revision::Service& service) const;
-  void CarryNewFlows(const Revision* before, const Revision& after);
   void ArmStepTimer();
   void ArmHoldTimer();
   void TellOfHealth(const InForce& before);
@@ -284,13 +253,10 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   HealthReport HealthOf(const Revision& revision, const Revision::Place& place) const;
   void HealthChanged(const HealthTarget& target, const HealthReport& report);
   absl::Duration HeldFor(const Revision& revision, const Revision::Place& place) const;
-  absl::string_view StateOf(const Revision::Place& place) const;
-  std::string DrainedBy(const std::string& service, const std::string& backend) const;
+  BackendNow LookAt(const Revision::Place& place) const;
   void Tidy();
 
   double UptimeSeconds() const { return absl::ToDoubleSeconds(loop_->Now() - started_); }
-  ServiceCounts CountsOf(ServiceId id) const;
-  BackendCounts CountsOfBackend(BackendId id) const;
 
   // Constant after construction.
   EventLoop* const loop_;
@@ -314,17 +280,14 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<Waiting> waiting_;  // for the next Compile
   bool dirty_ = false;            // something changed since the last one began
 
+  Loader loader_;
+
   // What is so.
   MeteredProber prober_;
   HealthChecker checker_;
   IdAllocator service_ids_{kMaxServices};
   IdAllocator backend_ids_{kMaxBackends};
-  // What an id had counted when it was given to its name.
-  absl::flat_hash_map<ServiceId, ServiceCounts> service_base_;
-  absl::flat_hash_map<BackendId, BackendCounts> backend_base_;
-  // Of each service in force: connections opened, less those to the backends that it has now. May
-  // wrap below 0.
-  absl::flat_hash_map<ServiceId, uint64_t> carried_new_flows_;
+  NamedCounts counts_;
 
   // What is in force.
   InForce now_;
@@ -345,8 +308,6 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   std::string config_error_;
   EventLog events_;
   SlowStart slow_start_;
-  std::unique_ptr<Timer> load_timer_;                   // of what is being read
-  std::string hanging_file_;                            // the last that was given up
   std::unique_ptr<Timer> step_timer_;                   // of slow_start_
   absl::flat_hash_map<BackendId, FlapDamper> dampers_;  // of those whose health changed
   std::unique_ptr<Timer> hold_timer_;                   // of dampers_
@@ -484,46 +445,12 @@ void Controller::Impl::RevisionRead(std::shared_ptr<Round> round,
 
 void Controller::Impl::Load(std::shared_ptr<Round> round) {
   Change& change = *round->change;
-  absl::Status refused;
-  if (const size_t hang = loop_->abandoned_readers(); hang >= kMaxAbandonedReaders) {
-    refused = absl::DeadlineExceededError(absl::StrCat(
-        "it is not read while ", hang, " threads wait for files that do not answer, the last for ",
-        hanging_file_, "; look after the disk or the file server that these are on"));
-  }
-  const auto loading = std::make_shared<Loading>(
-      Loading::What{change.kept, std::move(change.text), change.name, options_.config_file},
-      std::move(refused));
-  const auto take = [weak = weak_from_this(),
-                     round = std::move(round)](absl::StatusOr<LoadedSource> loaded) {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->load_timer_->Cancel();
-    self->loading_ = false;
+  WhatToLoad what = {change.kept, std::move(change.text), change.name, options_.config_file};
+  loader_.Load(std::move(what), [this, round](absl::StatusOr<LoadedSource> loaded) {
+    loading_ = false;
     round->loaded = std::move(loaded);
-    self->loaded_ = round;
-    self->NextRound();
-  };
-  loop_->RunOnReader([loading] { loading->Run(); },
-                     [loading, take] { take(std::move(loading->loaded)); });
-  WatchLoading(loading, loading->progress(), loop_->Now(), take);
-}
-
-// Gives up what is in the same file for too long. What takes its time to be parsed ends.
-void Controller::Impl::WatchLoading(const std::shared_ptr<Loading>& loading,
-                                    Loading::Progress progress, absl::Duration since,
-                                    const Loaded& take) {
-  load_timer_->Set(loop_->Now() + kReadPatience / 10, [this, loading, progress, since, take] {
-    Loading::Progress now = loading->progress();
-    if (!now.reads || !(now == progress)) {
-      return WatchLoading(loading, std::move(now), loop_->Now(), take);
-    }
-    if (loop_->Now() - since < kReadPatience) return WatchLoading(loading, now, since, take);
-    loop_->AbandonReader();
-    hanging_file_ = now.file;
-    take(absl::DeadlineExceededError(
-        absl::StrCat("cannot read ", now.file, ": nothing has come of it for ",
-                     FormatConfigDuration(kReadPatience),
-                     "; look after the disk or the file server that it is on")));
+    loaded_ = round;
+    NextRound();
   });
 }
 
@@ -674,9 +601,7 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
     const config::Service& service = revision->config().services(s);
     const auto service_id = service_ids_.Acquire(service.name());
     if (status.Update(service_id.status()); !status.ok()) break;
-    if (service_id->is_new) {
-      service_base_[service_id->value] = dataplane_->service_counts(service_id->value);
-    }
+    if (service_id->is_new) counts_.BeginService(service_id->value);
     Revision::Service& planned = revision->services.emplace_back();
     planned.id = service_id->value;
     for (int b = 0; b < service.backends_size(); ++b) {
@@ -687,7 +612,7 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
       const auto id = backend_ids_.Acquire(id_name);
       status.Update(id.status());
       if (!status.ok()) break;
-      if (id->is_new) backend_base_[id->value] = dataplane_->backend_counts(id->value);
+      if (id->is_new) counts_.BeginBackend(id->value);
       Revision::Backend& to_be = planned.backends.emplace_back();
       to_be.id = id->value;
       to_be.id_name = id_name;
@@ -854,7 +779,7 @@ void Controller::Impl::Commit(Round& round) {
       }
     }
   }
-  if (is_new) CarryNewFlows(now_.revision.get(), *round.revision);
+  if (is_new) counts_.Change(now_.revision.get(), *round.revision);
   if (is_new) {
     round.overrides =
         std::make_shared<const Overrides>(FitTo(*round.revision, *round.overrides).standing);
@@ -987,26 +912,6 @@ void Controller::Impl::Keep(const std::string& who, const std::string& how,
 void Controller::Impl::CountCompile(const Round& round) {
   tables_built_ += round.stats.tables_built;
   compile_duration_.Observe(round.compile_time.count());
-}
-
-uint64_t Controller::Impl::SumNewFlows(const Revision::Service& service) const {
-  uint64_t sum = 0;
-  for (const Revision::Backend& b : service.backends) sum += CountsOfBackend(b.id).new_flows;
-  return sum;
-}
-
-// A service's count of connections goes on where it was, whichever backends leave or come back.
-void Controller::Impl::CarryNewFlows(const Revision* before, const Revision& after) {
-  absl::flat_hash_map<ServiceId, uint64_t> counted;
-  if (before != nullptr) {
-    for (const Revision::Service& service : before->services) {
-      counted[service.id] = SumNewFlows(service) + carried_new_flows_.at(service.id);
-    }
-  }
-  carried_new_flows_.clear();
-  for (const Revision::Service& service : after.services) {
-    carried_new_flows_[service.id] = counted[service.id] - SumNewFlows(service);
-  }
 }
 
 void Controller::Impl::ArmStepTimer() {
@@ -1203,25 +1108,6 @@ void Controller::Impl::Tidy() {
   tidy_timer_->Set(loop_->Now() + kTidyInterval, [this] { Tidy(); });
 }
 
-ServiceCounts Controller::Impl::CountsOf(ServiceId id) const {
-  ServiceCounts counts = dataplane_->service_counts(id);
-  const ServiceCounts& base = service_base_.at(id);
-  counts.packets -= base.packets;
-  counts.bytes -= base.bytes;
-  counts.forwarded -= base.forwarded;
-  counts.dropped -= base.dropped;
-  return counts;
-}
-
-BackendCounts Controller::Impl::CountsOfBackend(BackendId id) const {
-  BackendCounts counts = dataplane_->backend_counts(id);
-  const BackendCounts& base = backend_base_.at(id);
-  counts.packets -= base.packets;
-  counts.bytes -= base.bytes;
-  counts.new_flows -= base.new_flows;
-  return counts;
-}
-
 api::Status Controller::Impl::GetStatus() const {
   api::Status status;
   status.set_state(stopping_ ? "stopping" : "serving");
@@ -1239,41 +1125,8 @@ api::Status Controller::Impl::GetStatus() const {
   status.set_how(last.how());
   status.set_who(last.who());
   status.set_time(last.time());
-  *status.mutable_overrides() = ToApi(*now_.overrides);
-  for (api::Override& override : *status.mutable_overrides()) {
-    const auto place =
-        now_.revision->places.find(absl::StrCat(override.service(), "/", override.backend()));
-    if (place != now_.revision->places.end()) {
-      const config::Backend& backend = now_.revision->BackendAt(place->second);
-      override.set_file_weight(backend.weight());
-      override.set_file_drains(backend.state() == config::AdminState::drain);
-    }
-  }
-  PacketCounts sum;
-  for (const WorkerStatus& worker : dataplane_->workers()) {
-    sum += worker.packets;
-    api::Worker* out = status.add_workers();
-    out->set_core(worker.core);
-    Fill(worker.packets, out->mutable_packets());
-    out->set_flows(worker.flows);
-    out->set_flow_capacity(worker.flow_capacity);
-    out->set_flows_not_stored(worker.flows_not_stored);
-    out->set_flows_evicted(worker.flows_evicted);
-    out->set_busy_seconds(static_cast<double>(worker.busy_ns) / 1e9);
-    out->set_idle_seconds(static_cast<double>(worker.idle_ns) / 1e9);
-    out->set_rounds(worker.rounds);
-  }
-  Fill(sum, status.mutable_packets());
-  for (const InterfaceStatus& interface : dataplane_->interfaces()) {
-    api::Interface* out = status.add_interfaces();
-    out->set_name(interface.name);
-    out->set_device(interface.device);
-    out->set_mac(interface.mac.ToString());
-    out->set_link_up(interface.link_up);
-    out->set_received_packets(interface.received_packets);
-    out->set_sent_packets(interface.sent_packets);
-    out->set_missed(interface.missed_packets);
-  }
+  FillOverrides(now_, &status);
+  FillDataplane(*dataplane_, &status);
   for (const api::Event& event : events_.events()) *status.add_events() = event;
   return status;
 }
@@ -1281,53 +1134,33 @@ api::Status Controller::Impl::GetStatus() const {
 api::ServiceList Controller::Impl::GetServices() const {
   api::ServiceList list;
   list.set_uptime_seconds(UptimeSeconds());
-  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
-    const Revision::Service& planned = now_.revision->services[s];
-    const config::Service& config = now_.revision->config().services(static_cast<int>(s));
-    const Service& service = *now_.snapshot->services()[s];
-    api::Service* out = list.add_services();
-    out->set_name(service.name);
-    for (const Prefix& vip : service.vips) out->add_vips(vip.ToString());
-    out->set_protocol(std::string(ProtocolName(service.protocol)));
-    *out->mutable_ports() = config.ports();
-    out->set_forwarding(std::string(ForwardingName(service.forwarding)));
-    out->set_scheduler(config::Scheduler::Value_Name(config.scheduler()));
-    out->set_backends(static_cast<uint32_t>(service.backends.size()));
-    out->set_backends_up(static_cast<uint32_t>(std::count_if(
-        service.backends.begin(), service.backends.end(),
-        [](const Backend& b) { return b.state == BackendState::kUp && b.weight > 0; })));
-    const ServiceCounts counts = CountsOf(planned.id);
-    out->set_packets(counts.packets);
-    out->set_bytes(counts.bytes);
-    out->set_forwarded(counts.forwarded);
-    out->set_dropped(counts.dropped);
-    uint64_t new_flows = carried_new_flows_.at(planned.id), active_flows = 0, closing_flows = 0;
-    for (const Revision::Backend& backend : planned.backends) {
-      const BackendCounts one = CountsOfBackend(backend.id);
-      new_flows += one.new_flows;
-      active_flows += one.active_flows;
-      closing_flows += one.closing_flows;
-    }
-    out->set_new_flows(new_flows);
-    out->set_active_flows(active_flows);
-    out->set_closing_flows(closing_flows);
-    out->set_health_ignored(now_.health[s].health_ignored);
-    out->set_healthy(now_.health[s].healthy);
-    for (const Pool& pool : service.pools) {
-      if (pool.region.empty()) continue;
-      const Pool& serves = service.pools[pool.stand_in];
-      const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
-      api::Region* region = out->add_regions();
-      region->set_name(pool.region);
-      region->set_served_by(is_served ? serves.region : "");
-    }
-  }
+  FillServices(now_, counts_, &list);
   return list;
 }
 
-// What is in force, not what is about to be published.
-absl::string_view Controller::Impl::StateOf(const Revision::Place& place) const {
-  return StandingName(now_.health[place.service].standings[place.backend]);
+api::BackendList Controller::Impl::GetBackends() const {
+  api::BackendList list;
+  list.set_uptime_seconds(UptimeSeconds());
+  FillBackends(
+      now_, counts_, [this](const Revision::Place& place) { return LookAt(place); }, &list);
+  return list;
+}
+
+BackendNow Controller::Impl::LookAt(const Revision::Place& place) const {
+  BackendNow now = {.health = HealthOf(*now_.revision, place),
+                    .held_for = HeldFor(*now_.revision, place)};
+  if (const auto it = dampers_.find(now_.revision->at(place).id); it != dampers_.end()) {
+    const config::Service& service = now_.revision->config().services(place.service);
+    now.times_down = it->second.failures(loop_->Now(), FlapDampingOf(service));
+  }
+  return now;
+}
+
+std::string Controller::Impl::WhyUnused(const std::string& service,
+                                        const std::string& backend) const {
+  return guideway::WhyUnused(
+      now_, history_->revisions(), [this](const Revision::Place& place) { return LookAt(place); },
+      service, backend);
 }
 
 MetricsFacts Controller::Impl::GetMetrics() const {
@@ -1344,12 +1177,12 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   facts.backends.reserve(now_.revision->places.size());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& service = now_.revision->services[s];
-    facts.services.push_back({CountsOf(service.id),
-                              SumNewFlows(service) + carried_new_flows_.at(service.id),
-                              now_.health[s].health_ignored});
+    facts.services.push_back(
+        {counts_.OfService(service.id), counts_.NewFlows(service), now_.health[s].health_ignored});
     for (size_t b = 0; b < service.backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
-      facts.backends.push_back({CountsOfBackend(service.backends[b].id), StateOf(place)});
+      facts.backends.push_back(
+          {counts_.OfBackend(service.backends[b].id), StandingName(now_.StandingOf(place))});
     }
   }
   facts.tables_built = tables_built_;
@@ -1382,107 +1215,12 @@ void Controller::Impl::GetRevision(uint64_t number, RevisionDone done) const {
   });
 }
 
-// Who has drained it, and when: the first of the latest revisions in a row that have that.
-std::string Controller::Impl::DrainedBy(const std::string& service,
-                                        const std::string& backend) const {
-  const api::Revision* since = nullptr;
-  const auto& revisions = history_->revisions();
-  for (auto it = revisions.rbegin(); it != revisions.rend(); ++it) {
-    if (!std::any_of(it->overrides().begin(), it->overrides().end(), [&](const api::Override& o) {
-          return o.drained() && o.backend() == backend && o.service() == service;
-        })) {
-      break;
-    }
-    since = &*it;
-  }
-  return since == nullptr
-             ? ""
-             : absl::StrCat(" (", since->who(), ", ", since->time().substr(0, 19), ")");
-}
-
-std::string Controller::Impl::WhyUnused(const std::string& service,
-                                        const std::string& backend) const {
-  const std::string name = absl::StrCat(service, "/", backend);
-  const auto found = now_.revision->places.find(name);
-  if (found == now_.revision->places.end()) return "";
-  const Revision::Place& place = found->second;
-  const Backend& member = *now_.snapshot->FindBackend(now_.revision->at(place).id);
-  switch (now_.health[place.service].standings[place.backend]) {
-    case Standing::kUp:
-      if (member.share == kFullShare) return "";
-      return absl::StrCat(backend, " is in its slow start, and takes ", member.share,
-                          " tenths of what the table has for it");
-    case Standing::kDown:
-      return absl::StrCat(backend, " is down: ", HealthOf(*now_.revision, place).reason);
-    case Standing::kDrain:
-      if (OverrideOf(*now_.overrides, name).drained) {
-        return absl::StrCat(backend, " is drained by hand", DrainedBy(service, backend));
-      }
-      return absl::StrCat(backend, " is drained by the configuration (state: drain)");
-    case Standing::kChecking:
-      return absl::StrCat(backend, " is new, and no probe of it has been answered yet");
-    case Standing::kHeld:
-      return absl::StrCat(
-          backend, " has gone down again and again, and is held for ",
-          FormatConfigDuration(absl::Ceil(HeldFor(*now_.revision, place), absl::Seconds(1))),
-          " more");
-  }
-  return "";
-}
-
 Inspection Controller::Impl::Inspect() const {
   Inspection inspection = {.snapshot = now_.snapshot, .dataplane = dataplane_, .workers = {}};
   for (const WorkerStatus& worker : dataplane_->workers()) {
     inspection.workers.push_back({worker.core, worker.flow_capacity});
   }
   return inspection;
-}
-
-api::BackendList Controller::Impl::GetBackends() const {
-  api::BackendList list;
-  list.set_uptime_seconds(UptimeSeconds());
-  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
-    const config::Service& config = now_.revision->config().services(static_cast<int>(s));
-    const Service& service = *now_.snapshot->services()[s];
-    for (int b = 0; b < config.backends_size(); ++b) {
-      const Revision::Place place = {static_cast<int>(s), b};
-      const Revision::Backend& planned = now_.revision->at(place);
-      const HealthReport report = HealthOf(*now_.revision, place);
-      api::Backend* out = list.add_backends();
-      out->set_service(config.name());
-      out->set_name(config.backends(b).name());
-      out->set_address(planned.address.ToString());
-      const Override override = OverrideOf(*now_.overrides, now_.revision->NameOf(place));
-      out->set_drained_by_hand(override.drained);
-      out->set_weight_by_hand(override.weight.has_value());
-      out->set_file_weight(config.backends(b).weight());
-      out->set_drained_by_file(config.backends(b).state() == config::AdminState::drain);
-      out->set_health(report.reason);
-      out->set_down(report.health == Health::kDown);
-      const Backend* member = now_.snapshot->FindBackend(planned.id);
-      out->set_weight(member->weight);
-      out->set_state(std::string(StateOf(place)));
-      out->set_tenths(member->share);
-      out->set_health_ignored(now_.health[s].health_ignored);
-      if (const auto it = dampers_.find(planned.id); it != dampers_.end()) {
-        const FlapDamping damping = FlapDampingOf(config);
-        out->set_times_down(it->second.failures(loop_->Now(), damping));
-        if (out->state() == "held") {
-          out->set_held_seconds(static_cast<uint32_t>(absl::ToInt64Seconds(
-              absl::Ceil(it->second.HeldFor(loop_->Now(), damping), absl::Seconds(1)))));
-        }
-      }
-      out->set_region(config.backends(b).region());
-      out->set_share(service.connection_shares[member - service.backends.data()]);
-      const BackendCounts counts = CountsOfBackend(planned.id);
-      out->set_packets(counts.packets);
-      out->set_bytes(counts.bytes);
-      out->set_new_flows(counts.new_flows);
-      out->set_active_flows(counts.active_flows);
-      out->set_closing_flows(counts.closing_flows);
-    }
-  }
-  return list;
 }
 
 Controller::Controller(EventLoop* loop, Prober* prober, Dataplane* dataplane, Options options,

@@ -1,16 +1,13 @@
 #include "control/event_loop.h"
 
-#include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include "control/may_hang.h"
@@ -48,12 +45,42 @@ class AsioTimer final : public Timer {
   std::shared_ptr<Task> latest_;
 };
 
+class AsioWorkApart final : public WorkApart {
+ public:
+  // What the loop and the thread know of each other.
+  struct Shared {
+    Shared(asio::io_context* io, Task done)
+        : io(io), done(std::move(done)), keep_running(asio::make_work_guard(*io)) {}
+
+    // On the loop.
+    Task Leave() {
+      const std::lock_guard<std::mutex> lock(mutex);
+      io = nullptr;
+      keep_running.reset();
+      return std::exchange(done, nullptr);
+    }
+    void End() {
+      if (const Task task = Leave()) task();
+    }
+
+    std::mutex mutex;
+    asio::io_context* io;  // null: nobody waits for it any longer
+    Task done;
+    asio::executor_work_guard<asio::io_context::executor_type> keep_running;
+  };
+
+  explicit AsioWorkApart(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  ~AsioWorkApart() override { shared_->Leave(); }
+
+ private:
+  const std::shared_ptr<Shared> shared_;
+};
+
 class AsioEventLoop final : public EventLoop {
  public:
   explicit AsioEventLoop(asio::io_context& io) : io_(io), helper_(1) {}
 
   ~AsioEventLoop() override {
-    LeaveReader();
     helper_.stop();
     helper_.join();
   }
@@ -73,75 +100,23 @@ class AsioEventLoop final : public EventLoop {
     });
   }
 
-  void RunOnReader(Task work, Task done) override {
-    to_read_.emplace_back(std::move(work), std::move(done));
-    if (reading_ == nullptr) Read();
-  }
-
-  void AbandonReader() override {
-    const Task done = std::move(done_reading_);
-    LeaveReader();
-    Read();
-  }
-  size_t abandoned_readers() const override { return *abandoned_; }
-
- private:
-  using WorkGuard = asio::executor_work_guard<asio::io_context::executor_type>;
-
-  // What the loop and a thread that reads know of each other.
-  struct Reading {
-    explicit Reading(asio::io_context* io) : io(io) {}
-    std::mutex mutex;
-    asio::io_context* io;  // null: nobody waits for it any longer
-    bool has_ended = false;
-  };
-
-  // Begins with what comes next.
-  void Read() {
-    reading_.reset();
-    if (to_read_.empty()) return keep_running_.reset();
-    reading_ = std::make_shared<Reading>(&io_);
-    if (!keep_running_) keep_running_.emplace(asio::make_work_guard(io_));
-    done_reading_ = std::move(to_read_.front().second);
-    RunDetached([this, reading = reading_, abandoned = abandoned_,
-                 work = std::move(to_read_.front().first)]() mutable {
+  std::unique_ptr<WorkApart> RunApart(Task work, Task done) override {
+    auto shared = std::make_shared<AsioWorkApart::Shared>(&io_, std::move(done));
+    RunDetached([shared, work = std::move(work)]() mutable {
       work();
       work = nullptr;
-      const std::lock_guard<std::mutex> lock(reading->mutex);
-      reading->has_ended = true;
-      if (reading->io == nullptr) {
-        --*abandoned;
-        return;
-      }
-      asio::post(*reading->io, [this, reading] {
-        {
-          // The thread has left `io` alone by then.
-          const std::lock_guard<std::mutex> lock(reading->mutex);
-          if (reading->io == nullptr) return;
-        }
-        const Task done = std::move(done_reading_);
-        Read();
-        done();
-      });
+      const std::lock_guard<std::mutex> lock(shared->mutex);
+      if (shared->io == nullptr) return;
+      asio::post(*shared->io, [shared] { shared->End(); });
     });
-    to_read_.pop_front();
+    return std::make_unique<AsioWorkApart>(std::move(shared));
   }
+  size_t threads_apart() const override { return DetachedThreads(); }
 
-  void LeaveReader() {
-    if (reading_ == nullptr) return;
-    const std::lock_guard<std::mutex> lock(reading_->mutex);
-    reading_->io = nullptr;
-    if (!reading_->has_ended) ++*abandoned_;
-  }
-
+ private:
   asio::io_context& io_;
   const Clock::time_point start_ = Clock::now();
   asio::thread_pool helper_;
-  std::deque<std::pair<Task, Task>> to_read_;  // work and done
-  std::shared_ptr<Reading> reading_;           // null: nothing is read
-  Task done_reading_;                          // of reading_
-  std::optional<WorkGuard> keep_running_;      // while something is read
-  const std::shared_ptr<std::atomic<size_t>> abandoned_ = std::make_shared<std::atomic<size_t>>(0);
 };
 
 }  // namespace

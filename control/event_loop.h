@@ -34,6 +34,12 @@ class Timer {
   virtual void Cancel() = 0;
 };
 
+// Work that somebody waits for. Destroying it is to wait no longer.
+class WorkApart {
+ public:
+  virtual ~WorkApart() = default;
+};
+
 class EventLoop {
  public:
   virtual ~EventLoop() = default;
@@ -41,7 +47,7 @@ class EventLoop {
   // Since some moment before the loop was made; never runs back.
   virtual absl::Duration Now() const = 0;
 
-  // The timer must not outlive the loop.
+  // The timer must not outlive the loop, nor must work that is waited for.
   virtual std::unique_ptr<Timer> NewTimer() = 0;
 
   // Calls `task` here, soon.
@@ -49,19 +55,16 @@ class EventLoop {
 
   // Runs `work` on the helper thread, after all that was given to it before, then `done` here.
   virtual void RunOnHelper(Task work, Task done) = 0;
-  // The same by another helper thread, for what the first is not to wait for: reading a file. It
-  // may hang, so `work` must own all that it touches, and may be destroyed on any thread.
-  virtual void RunOnReader(Task work, Task done) = 0;
-  // Waits no longer for the piece of work that the reader is at: its `done` is not called, what
-  // comes after it has a thread of its own. There must be such a piece.
-  virtual void AbandonReader() = 0;
-  // Those that have not ended since.
-  virtual size_t abandoned_readers() const = 0;
+  // Runs `work`, which may hang, on a thread of its own (control/may_hang.h), then `done` here,
+  // unless what is returned was destroyed before. `work` must own all that it touches, and is
+  // destroyed on its thread.
+  virtual std::unique_ptr<WorkApart> RunApart(Task work, Task done) = 0;
+  // Threads that are at such work, waited for or not.
+  virtual size_t threads_apart() const = 0;
 };
 
 // The real one: `io` runs the tasks. Its helper thread starts here, with the CPU affinity of the
-// caller. The destructor waits for the piece of work that it is at and drops the rest; it does not
-// wait for the reader, whose threads are of control/may_hang.h.
+// caller. The destructor waits for the piece of work that it is at and drops the rest.
 std::unique_ptr<EventLoop> NewEventLoop(boost::asio::io_context& io);
 
 }  // namespace guideway

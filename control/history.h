@@ -2,21 +2,10 @@
 // lost by a crash, a restart, or a file that is broken or has changed since.
 //
 // A revision is a configuration (its text and the contents of the files that it names) and the
-// overrides by hand. In a directory of its own for each configuration file that a daemon is started
-// with, below the state directory:
-//
-//   etc-guideway.yaml-1f2e3d4c/     by the file's path, and 8 digits of its digest
-//     lock                          held by flock while a daemon uses the directory
-//     revisions/12.json             a history::Record, by number
-//     texts/9f86d081…               texts and contents of files, by their SHA-256: equal ones are
-//                                   there once
-//
-// What always holds:
-//   1. A file appears whole or not at all, and after what it refers to: written under another name,
-//      fsync, rename, fsync of the directory. Directories have mode 0700, files 0600: keys are
-//      among the contents.
-//   2. What is read is checked: names, sizes, digests. What is not right is left out, and
-//      warnings() names it. Nothing of it keeps a daemon from starting.
+// overrides by hand. What always holds:
+//   1. What is on disk (control/history_disk.h) is whole, or not there.
+//   2. What is read and is not right is left out, and warnings() names it. Nothing of it keeps a
+//      daemon from starting.
 //   3. What cannot be written keeps nothing from coming into force. The next revision tries again
 //      to write the configuration in force.
 //   4. kMaxRevisions are kept (1000), and no text that none of them refers to. The first to go is
@@ -55,6 +44,8 @@
 #include "control/source.h"
 
 namespace guideway {
+
+class HistoryDisk;
 
 class History {
  public:
@@ -129,7 +120,6 @@ class History {
   absl::Status NoSuchRevision(uint64_t number) const;
 
  private:
-  class Disk;
   // What has come of the writes; theirs, on whichever thread they are made.
   struct Written {
     std::mutex mutex;
@@ -152,10 +142,10 @@ class History {
     bool is_own;
   };
   void WriteSoon(Put put, std::function<void(absl::Status)> done);
-  static absl::Status Write(Disk& disk, Written& written, const Put& put);
+  static absl::Status Write(HistoryDisk& disk, Written& written, const Put& put);
   void SetNotAnswering(uint64_t number);
 
-  std::shared_ptr<Disk> disk_;  // null: none
+  std::shared_ptr<HistoryDisk> disk_;  // null: none
   const std::shared_ptr<Written> written_ = std::make_shared<Written>();
   uint64_t first_added_ = 0, added_ = 0;  // by this process; 0: none
   size_t writes_ = 0;                     // under way, and waiting
@@ -164,7 +154,7 @@ class History {
   std::deque<std::shared_ptr<Waiter>> waiters_;  // in the order in which they came
   std::unique_ptr<Timer> timer_;                 // of the first
   size_t unanswered_ = 0;                        // pieces of work that nobody waits for any longer
-  const std::string directory_;                  // empty: none
+  std::string directory_;                        // empty: none
   const size_t max_revisions_ = kMaxRevisions;
   std::deque<api::Revision> revisions_;
   uint64_t last_number_ = 0;
@@ -172,8 +162,9 @@ class History {
   // Empty while what was written last is there; `not_kept_why_` is its cause alone.
   std::string write_warning_, not_kept_why_;
   absl::Time not_kept_since_;
-  uint64_t warned_of_ = 0;                   // the revision that it is about
-  std::optional<std::optional<Last>> last_;  // once it was looked for
+  uint64_t warned_of_ = 0;  // the revision that it is about
+  bool looked_for_last_ = false;
+  std::optional<Last> last_;  // until Attach
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -30,7 +30,9 @@ using Steps = std::atomic<uint64_t>;
 inline constexpr uint64_t kComputes = uint64_t{1} << 63;
 bool RunWithin(absl::Duration limit, std::function<void(Steps& steps)> work);
 
-// Threads of the process that are at such work.
+// Threads of the process that are at such work. Whoever can do without should not begin with more
+// when there are kMaxThreadsApart: a disk hangs.
+inline constexpr size_t kMaxThreadsApart = 8;
 size_t DetachedThreads();
 
 }  // namespace guideway

@@ -755,13 +755,8 @@ void FillShares(const Service& service, api::ServicePlan* plan) {
       share->set_region(pool.region);
       share->set_share(service.connection_shares[b]);
     }
-    if (pool.region.empty()) continue;
-    const Pool& serves = service.pools[pool.stand_in];
-    api::Region* region = plan->add_regions();
-    region->set_name(pool.region);
-    const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
-    region->set_served_by(is_served ? serves.region : "");
   }
+  FillRegions(service, plan->mutable_regions());
 }
 
 // What becomes of those who come to a service that is gone.
@@ -781,6 +776,17 @@ std::string NoteOfRemoved(const Service& service, const Snapshot& after) {
 }
 
 }  // namespace
+
+void FillRegions(const Service& service, google::protobuf::RepeatedPtrField<api::Region>* regions) {
+  for (const Pool& pool : service.pools) {
+    if (pool.region.empty()) continue;
+    const Pool& serves = service.pools[pool.stand_in];
+    const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
+    api::Region* region = regions->Add();
+    region->set_name(pool.region);
+    region->set_served_by(is_served ? serves.region : "");
+  }
+}
 
 std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
                                              const config::Config& after, bool new_seed) {

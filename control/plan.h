@@ -20,6 +20,8 @@
 #ifndef GUIDEWAY_CONTROL_PLAN_H_
 #define GUIDEWAY_CONTROL_PLAN_H_
 
+#include <google/protobuf/repeated_field.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -34,7 +36,8 @@ namespace guideway {
 
 namespace api {
 class Plan;
-}
+class Region;
+}  // namespace api
 
 struct PlanSide {
   const config::Config* config;  // of a LoadedConfig
@@ -47,6 +50,9 @@ struct PlanSide {
 
 // How many connections a backend of the side before has open, those that are closing not counted.
 using OpenConnections = absl::FunctionRef<uint64_t(BackendId)>;
+
+// Who serves the clients of which of a service's regions.
+void FillRegions(const Service& service, google::protobuf::RepeatedPtrField<api::Region>* regions);
 
 // The keys that differ and are fixed while guidewayd runs, by the names that people know them by.
 // `new_seed`: the hash seed is another, wherever it comes from.

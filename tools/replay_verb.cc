@@ -228,9 +228,9 @@ void Replay::ShowSummary(const Call& call) const {
                   {"REPLIED", Align::kRight},
                   {"DROPPED", Align::kRight}});
   for (const auto& [name, verdicts_of] : by_backend_) {
-    const auto count = [&](Verdict v) {
-      const auto it = verdicts_of.find(v);
-      return absl::StrCat(it == verdicts_of.end() ? 0 : it->second);
+    const auto count = [&counts = verdicts_of](Verdict v) {
+      const auto it = counts.find(v);
+      return absl::StrCat(it == counts.end() ? 0 : it->second);
     };
     backends.Add({name.first, name.second, count(Verdict::kForward), count(Verdict::kReply),
                   count(Verdict::kDrop)});

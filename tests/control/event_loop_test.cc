@@ -103,19 +103,19 @@ TEST_F(EventLoopTest, TheHelperWorksElsewhereInOrderAndReportsHere) {
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
 }
 
-TEST_F(EventLoopTest, TheHelperDoesNotWaitForTheReader) {
+TEST_F(EventLoopTest, TheHelperDoesNotWaitForWorkApart) {
   std::promise<void> helped;
-  bool read = false;
+  bool done = false;
   // Ends at last where they are one thread, so that it fails and does not hang.
-  loop_->RunOnReader(
+  const auto work = loop_->RunApart(
       [&] {
         EXPECT_EQ(helped.get_future().wait_for(std::chrono::seconds(20)),
                   std::future_status::ready);
       },
-      [&] { read = true; });
+      [&] { done = true; });
   loop_->RunOnHelper([&] { helped.set_value(); }, [] {});
   io_.run();
-  EXPECT_TRUE(read);
+  EXPECT_TRUE(done);
 }
 
 // Work that hangs until the test is over, or somebody lets it go on.
@@ -138,32 +138,32 @@ class Hanging {
   bool goes_on_ = false;
 };
 
-TEST_F(EventLoopTest, AReaderThatHangsIsLeftBehind) {
+TEST_F(EventLoopTest, WorkApartThatHangsIsLeftBehind) {
   Hanging hanging;
   auto held = std::make_shared<int>(1);
   std::string order;
-  loop_->RunOnReader(hanging.work(), [held] { ADD_FAILURE() << "nobody waits for it"; });
-  loop_->RunOnReader([&] { order += "read "; }, [&] { order += "done"; });
-  loop_->AbandonReader();
+  auto hangs = loop_->RunApart(hanging.work(), [held] { ADD_FAILURE() << "nobody waits for it"; });
+  const auto next = loop_->RunApart([&] { order += "work "; }, [&] { order += "done"; });
+  hangs.reset();
   EXPECT_EQ(held.use_count(), 1);
-  EXPECT_EQ(loop_->abandoned_readers(), 1u);
   io_.run();
-  EXPECT_EQ(order, "read done");
+  EXPECT_EQ(order, "work done");
+  EXPECT_GE(loop_->threads_apart(), 1u);
   hanging.GoOn();
-  while (loop_->abandoned_readers() > 0) std::this_thread::yield();
+  while (loop_->threads_apart() > 0) std::this_thread::yield();
 }
 
-TEST_F(EventLoopTest, AReaderThatHasEndedIsNotCountedAsLeftBehind) {
-  loop_->RunOnReader([] {}, [] { ADD_FAILURE() << "nobody waits for it"; });
+TEST_F(EventLoopTest, NobodyHearsOfWorkApartThatEndedJustBefore) {
+  auto work = loop_->RunApart([] {}, [] { ADD_FAILURE() << "nobody waits for it"; });
   while (DetachedThreads() > 0) std::this_thread::yield();
-  loop_->AbandonReader();
-  EXPECT_EQ(loop_->abandoned_readers(), 0u);
+  work.reset();
   io_.run();
 }
 
-TEST_F(EventLoopTest, NobodyWaitsForAReaderThatHangsAtTheEnd) {
+TEST_F(EventLoopTest, WorkApartMayHangWhenTheLoopEnds) {
   Hanging hanging;
-  loop_->RunOnReader(hanging.work(), [] { ADD_FAILURE() << "nobody waits for it"; });
+  auto work = loop_->RunApart(hanging.work(), [] { ADD_FAILURE() << "nobody waits for it"; });
+  work.reset();
   loop_.reset();
   EXPECT_EQ(DetachedThreads(), 1u);
 }
@@ -181,7 +181,7 @@ TEST_F(EventLoopTest, CanBeDestroyedWithWorkUnderWay) {
   auto kept = std::make_shared<int>(1);
   for (int i = 0; i < 10; ++i) {
     loop_->RunOnHelper([kept] {}, [kept] { ADD_FAILURE() << "nobody runs the loop"; });
-    loop_->RunOnReader([kept] {}, [kept] { ADD_FAILURE() << "nobody runs the loop"; });
+    loop_->RunApart([kept] {}, [kept] { ADD_FAILURE() << "nobody waits for it"; });
   }
   loop_.reset();
 }

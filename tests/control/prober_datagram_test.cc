@@ -217,12 +217,14 @@ TEST_F(DatagramProberTest, AStallOfTheLoopIsNotTheBackendsFault) {
 }
 
 TEST_F(DatagramProberTest, ItsOwnShortageIsNotTheBackendsFault) {
+  const ProbeQuestion question = Question(ProbeQuestion::Udp(), 7);
+  ASSERT_NE(Ask(question, kShort).kind, ProbeAnswer::Kind::kNotAsked);
   rlimit before;
   getrlimit(RLIMIT_NOFILE, &before);
   rlimit none = before;
   none.rlim_cur = 0;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  const ProbeAnswer answer = Ask(Question(ProbeQuestion::Udp(), 7));
+  const ProbeAnswer answer = Ask(question);
   setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_EQ(answer.kind, ProbeAnswer::Kind::kNotAsked);
   EXPECT_THAT(answer.reason, HasSubstr("could not ask"));

@@ -25,27 +25,20 @@ class FakeEventLoop final : public EventLoop {
   void Post(Task task) override { posted_.push_back(std::move(task)); }
 
   void RunOnHelper(Task work, Task done) override {
-    helper_.push_back({std::move(work), std::move(done), false});
+    helper_.push_back({std::move(work), std::move(done), 0});
   }
-  // Like the helper, unless a test takes pieces out of their order.
-  void RunOnReader(Task work, Task done) override {
-    helper_.push_back({std::move(work), std::move(done), true});
+  // Like the helper's, unless a test takes pieces out of their order.
+  std::unique_ptr<WorkApart> RunApart(Task work, Task done) override {
+    helper_.push_back({std::move(work), std::move(done), ++last_apart_});
+    return std::make_unique<FakeWorkApart>(this, last_apart_);
   }
-
-  // The oldest piece for the reader is forgotten, done or not.
-  void AbandonReader() override {
-    for (auto* pieces : {&computed_, &helper_}) {
-      const auto piece =
-          std::find_if(pieces->begin(), pieces->end(), [](const Piece& p) { return p.reads; });
-      if (piece == pieces->end()) continue;
-      pieces->erase(piece);
-      ++abandoned_;
-      return;
-    }
+  size_t threads_apart() const override {
+    return left_behind_ +
+           static_cast<size_t>(std::count_if(helper_.begin(), helper_.end(),
+                                             [](const Piece& piece) { return piece.apart > 0; }));
   }
-  size_t abandoned_readers() const override { return abandoned_; }
-  // Those that were abandoned have ended at last.
-  void EndAbandoned() { abandoned_ = 0; }
+  // Those that nobody waited for have ended at last.
+  void EndLeftBehind() { left_behind_ = 0; }
 
   // Pieces of work that wait for RunHelper.
   size_t helper_work() const { return helper_.size(); }
@@ -90,11 +83,17 @@ class FakeEventLoop final : public EventLoop {
     piece.done();
     Run();
   }
+  // The oldest piece's work, for a thread of the test's own, and then EndHelper.
+  Task TakeWork() {
+    computed_.push_back(std::move(helper_.front()));
+    helper_.pop_front();
+    return std::move(computed_.back().work);
+  }
   // Pieces of work that wait for EndHelper.
   size_t helper_computed() const { return computed_.size(); }
-  // Of all pieces that wait for either, those that the reader has, or the helper.
-  size_t pieces(bool reads) const {
-    const auto is_its = [reads](const Piece& piece) { return piece.reads == reads; };
+  // Of all pieces that wait for either, those that have a thread of their own, or the helper's.
+  size_t pieces(bool apart) const {
+    const auto is_its = [apart](const Piece& piece) { return (piece.apart > 0) == apart; };
     return static_cast<size_t>(std::count_if(helper_.begin(), helper_.end(), is_its) +
                                std::count_if(computed_.begin(), computed_.end(), is_its));
   }
@@ -133,7 +132,21 @@ class FakeEventLoop final : public EventLoop {
  private:
   struct Piece {
     Task work, done;
-    bool reads;
+    size_t apart;  // 0: the helper's
+  };
+
+  class FakeWorkApart final : public WorkApart {
+   public:
+    FakeWorkApart(FakeEventLoop* loop, size_t number) : loop_(loop), number_(number) {}
+    ~FakeWorkApart() override {
+      const auto is_it = [this](const Piece& piece) { return piece.apart == number_; };
+      loop_->left_behind_ += std::erase_if(loop_->helper_, is_it);
+      std::erase_if(loop_->computed_, is_it);
+    }
+
+   private:
+    FakeEventLoop* const loop_;
+    const size_t number_;
   };
 
   class FakeTimer;
@@ -163,7 +176,7 @@ class FakeEventLoop final : public EventLoop {
   std::deque<Task> posted_;
   std::deque<Piece> helper_;
   std::deque<Piece> computed_;
-  size_t abandoned_ = 0;
+  size_t last_apart_ = 0, left_behind_ = 0;
   Timers timers_;
 };
 
