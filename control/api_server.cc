@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -123,6 +124,22 @@ absl::StatusOr<bool> DiscardsOverrides(const HttpRequest& request) {
     return absl::InvalidArgumentError("discard_overrides is true or false");
   }
   return discards;
+}
+
+// The parameter max_moved; 1 if it is not given.
+absl::StatusOr<double> MaxMoved(const HttpRequest& request) {
+  double share = 1;
+  const auto given = request.parameters.find("max_moved");
+  if (given != request.parameters.end() &&
+      !(absl::SimpleAtod(given->second, &share) && share >= 0 && share <= 1)) {
+    return absl::InvalidArgumentError("max_moved is not a share from 0 to 1");
+  }
+  return share;
+}
+
+// A revision's number as Rollback wants it.
+std::optional<uint64_t> RollbackNumber(uint64_t number) {
+  return number == 0 ? std::nullopt : std::optional(number);
 }
 
 // Of the server that is open to more than the socket's group.
@@ -368,15 +385,18 @@ std::vector<HttpRoute> ApiServer::Impl::SocketRoutes() {
        [this](const HttpRequest& request, const HttpReply& reply) { History(request, reply); },
        false,
        {"revision"}},
-      {"/v1/rollback", Method::kPost,
-       [this](const HttpRequest& request, const HttpReply& reply) { Rollback(request, reply); }},
+      {"/v1/rollback",
+       Method::kPost,
+       [this](const HttpRequest& request, const HttpReply& reply) { Rollback(request, reply); },
+       false,
+       {"max_moved"}},
       {"/v1/weight", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) { SetWeight(request, reply); }},
       {"/v1/plan",
        Method::kPost,
        [this](HttpRequest request, const HttpReply& reply) { Plan(std::move(request), reply); },
        true,
-       {"discard_overrides"}},
+       {"discard_overrides", "revision"}},
       {"/v1/drain", Method::kPost,
        [this](const HttpRequest& request, const HttpReply& reply) {
          OnBackend(&Controller::Drain, request, reply);
@@ -507,6 +527,12 @@ int Unprocessable(const absl::Status& status) {
   return absl::IsDeadlineExceeded(status) ? HttpStatus(status) : 422;
 }
 
+// Of a rollback.
+int RollbackRefusal(const absl::Status& status) {
+  const int code = HttpStatus(status);
+  return code == 500 ? 422 : code;
+}
+
 }  // namespace
 
 template <typename Message>
@@ -527,6 +553,19 @@ auto ApiServer::Impl::JsonOr(int (*refusal)(const absl::Status&), const HttpRepl
 }
 
 void ApiServer::Impl::Plan(HttpRequest request, const HttpReply& reply) {
+  if (const auto revision = request.parameters.find("revision");
+      revision != request.parameters.end()) {
+    uint64_t number = 0;
+    if (!absl::SimpleAtoi(revision->second, &number)) {
+      return reply(ErrorAnswer(400, absl::StrCat("\"", revision->second, "\" is no number")));
+    }
+    if (!request.body.empty() || request.parameters.count("discard_overrides") > 0) {
+      return reply(
+          ErrorAnswer(400, "with a revision there is neither a body nor another parameter"));
+    }
+    return controller_->PlanRollback(RollbackNumber(number),
+                                     JsonOr<api::Plan>(RollbackRefusal, reply));
+  }
   const absl::StatusOr<bool> discards = DiscardsOverrides(request);
   if (!discards.ok()) return reply(ErrorAnswer(400, discards.status().message()));
   controller_->Plan({.name = FileOf(request),
@@ -549,16 +588,14 @@ void ApiServer::Impl::History(const HttpRequest& request, const HttpReply& reply
 void ApiServer::Impl::Apply(HttpRequest request, const HttpReply& reply) {
   const absl::StatusOr<bool> discards = DiscardsOverrides(request);
   if (!discards.ok()) return reply(ErrorAnswer(400, discards.status().message()));
+  const absl::StatusOr<double> max_moved = MaxMoved(request);
+  if (!max_moved.ok()) return reply(ErrorAnswer(400, max_moved.status().message()));
   Controller::ApplyRequest apply = {.name = FileOf(request),
                                     .text = std::move(request.body),
                                     .who = Who(request),
                                     .discard_overrides = *discards,
+                                    .max_moved = *max_moved,
                                     .text_room = std::move(request.body_room)};
-  if (const auto given = request.parameters.find("max_moved");
-      given != request.parameters.end() && !(absl::SimpleAtod(given->second, &apply.max_moved) &&
-                                             apply.max_moved >= 0 && apply.max_moved <= 1)) {
-    return reply(ErrorAnswer(400, "max_moved is not a share from 0 to 1"));
-  }
   controller_->Apply(std::move(apply), JsonOr<api::ApplyResult>(Unprocessable, reply));
 }
 
@@ -567,12 +604,10 @@ void ApiServer::Impl::Rollback(const HttpRequest& request, const HttpReply& repl
   if (!request.body.empty() && !ReadJson(request.body, &ref)) {
     return reply(ErrorAnswer(400, "the body is not {\"revision\": \"3\"}"));
   }
-  const auto refusal = [](const absl::Status& status) {
-    const int code = HttpStatus(status);
-    return code == 500 ? 422 : code;
-  };
-  controller_->Rollback(ref.revision() == 0 ? std::nullopt : std::optional(ref.revision()),
-                        Who(request), JsonOr<api::ApplyResult>(refusal, reply));
+  const absl::StatusOr<double> max_moved = MaxMoved(request);
+  if (!max_moved.ok()) return reply(ErrorAnswer(400, max_moved.status().message()));
+  controller_->Rollback(RollbackNumber(ref.revision()), Who(request),
+                        JsonOr<api::ApplyResult>(RollbackRefusal, reply), *max_moved);
 }
 
 void ApiServer::Impl::SetWeight(const HttpRequest& request, const HttpReply& reply) {

@@ -67,6 +67,16 @@ struct Change {
   bool is_plan() const { return planned != nullptr; }
   bool IsReload() const { return !text && !is_rollback; }
   bool BringsOverrides() const { return !is_plan() && (is_rollback || overrides); }
+
+  // What is put in force, and the call that tells what that would change.
+  std::string Subject() const {
+    return is_rollback ? absl::StrCat("revision ", rolled_back_to) : name;
+  }
+  std::string PlanCall() const {
+    if (is_rollback) return absl::StrCat("guideway rollback --dry-run ", rolled_back_to);
+    return absl::StrCat("guideway plan ", overrides ? "--discard-overrides " : "",
+                        name == "<stdin>" ? "-" : name);  // as `guideway` calls it
+  }
 };
 
 // Somebody who waits for the next Snapshot.
@@ -114,8 +124,7 @@ struct Round {
   // backends have open.
   std::optional<CompileInput> plan_input;
   InForce before;
-  absl::flat_hash_map<BackendId, uint64_t> open_connections;  // those that are closing included
-  Inspection inspection;
+  absl::flat_hash_map<BackendId, uint64_t> open_connections;  // without those that are closing
 
   api::Plan plan;  // what there is to say of overrides, before it is made
 
@@ -138,13 +147,9 @@ struct Round {
     const CompileInput actual = std::exchange(input, *std::move(plan_input));
     RunCompile();
     if (!snapshot.ok()) return;
-    // What is closing is over for its client. Flow tables are read only where connections are cut.
-    std::vector<uint64_t> closing;
     const auto open = [&](BackendId id) -> uint64_t {
       const auto found = open_connections.find(id);
-      if (found == open_connections.end()) return 0;
-      if (closing.empty()) closing = CountClosing(inspection);
-      return found->second - std::min(found->second, closing[id]);
+      return found == open_connections.end() ? 0 : found->second;
     };
     const api::Plan of_overrides = std::exchange(
         plan,
@@ -152,7 +157,8 @@ struct Round {
     for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
     plan.MergeFrom(of_overrides);
     if (change->is_plan()) return;
-    if (absl::Status s = CheckMoved(plan, change->name, change->max_moved); !s.ok()) {
+    if (absl::Status s = CheckMoved(plan, change->Subject(), change->PlanCall(), change->max_moved);
+        !s.ok()) {
       snapshot = s;
       moves_too_much = true;
       return;
@@ -238,6 +244,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void ArmHoldTimer();
   void TellOfHealth(const InForce& before);
   void ForgetDampers();
+  void AnswerNo(Change& change, const absl::Status& why);
   void Refuse(Change& change, const absl::Status& why, bool is_failure = true);
   void SetRefused(const std::string& who, const std::string& how, const std::string& file,
                   absl::string_view why);
@@ -383,8 +390,7 @@ void Controller::Impl::NextChange() {
     changes_.pop_front();
     if (change.is_rollback) {
       if (const absl::Status s = FindRevision(&change); !s.ok()) {
-        Decided(change);
-        if (change.done) Answer([done = std::move(change.done), s] { done(s); });
+        AnswerNo(change, s);
         continue;
       }
       loading_ = true;
@@ -443,10 +449,7 @@ void Controller::Impl::RevisionRead(std::shared_ptr<Round> round,
     return Load(std::move(round));
   }
   loading_ = false;
-  Decided(change);
-  if (change.done) {
-    Answer([done = std::move(change.done), status = source.status()] { done(status); });
-  }
+  AnswerNo(change, source.status());
   NextRound();
 }
 
@@ -561,10 +564,16 @@ Overrides Controller::Impl::TakeOverrides(Round& round) {
     }
     round.overrides = std::make_shared<const Overrides>(std::move(own));
   }
+  round.plan.set_rolled_back_to(change.rolled_back_to);
   const OverridesFit fit = FitTo(*round.revision, *round.overrides);
   *round.plan.mutable_overrides_undone() = ToApi(Without(*overrides_, fit.standing));
   *round.plan.mutable_overrides_restored() = ToApi(Without(fit.standing, *overrides_));
   for (std::string& what : fit.WhatEnds()) round.plan.add_warnings(std::move(what));
+  if (!change.overrides) {
+    for (std::string& what : WhatHolds(*now_.revision, *round.revision, fit.standing)) {
+      round.plan.add_warnings(std::move(what));
+    }
+  }
   if (*overrides_ != fit.standing) round.plan.set_changes(true);
   if (change.overrides && !change.is_plan()) {
     round.overrides_before = std::exchange(overrides_, round.overrides);
@@ -746,10 +755,9 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
     }
   }
   round.before = now_;
-  round.inspection = Inspect();
   for (const Revision::Service& service : now_.revision->services) {
     for (const Revision::Backend& backend : service.backends) {
-      const uint64_t open = dataplane_->backend_counts(backend.id).active_flows;
+      const uint64_t open = dataplane_->backend_counts(backend.id).open_flows();
       if (open > 0) round.open_connections.emplace(backend.id, open);
     }
   }
@@ -842,8 +850,13 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
                              text(*overrides_)));
   }
   OverridesFit fit = FitTo(*now_.revision, *overrides_);
-  const std::vector<std::string> ends = fit.WhatEnds();
-  for (const std::string& what : ends) events_.Add(what);
+  std::vector<std::string> of_overrides = fit.WhatEnds();
+  if (before != nullptr && round.overrides_before == nullptr) {
+    for (std::string& what : WhatHolds(*before, *now_.revision, fit.standing)) {
+      of_overrides.push_back(std::move(what));
+    }
+  }
+  for (const std::string& what : of_overrides) events_.Add(what);
   overrides_ = std::make_shared<const Overrides>(std::move(fit.standing));
   std::string who = "start", how = "start";
   const bool is_own = round.change ? round.change->IsReload() : from_ == "file";
@@ -863,14 +876,17 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
   for (const std::string& warning : NewWarnings(before, *now_.revision->loaded)) {
     result.add_warnings(warning);
   }
-  for (const std::string& what : ends) result.add_warnings(what);
+  for (const std::string& what : of_overrides) result.add_warnings(what);
   const uint64_t expected = history_->next_number();
   result.set_revision(expected);
   if (round.change) {
     result.set_rolled_back_to(round.change->rolled_back_to);
     Decided(*round.change);
   }
-  if (round.change && !round.change->IsReload()) *result.mutable_plan() = std::move(round.plan);
+  if (round.change && !round.change->IsReload()) {
+    *result.mutable_plan() = std::move(round.plan);
+    result.mutable_plan()->clear_warnings();
+  }
   events_.Add(
       absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
                    ", backends ", now_.revision->places.size(),
@@ -964,10 +980,17 @@ void Controller::Impl::TellOfHealth(const InForce& before) {
   }
 }
 
-void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_failure) {
+void Controller::Impl::AnswerNo(Change& change, const absl::Status& why) {
+  Decided(change);
   if (change.is_plan()) {
-    return Answer([planned = std::move(change.planned), why] { planned(why); });
+    Answer([planned = std::move(change.planned), why] { planned(why); });
+  } else if (change.done) {
+    Answer([done = std::move(change.done), why] { done(why); });
   }
+}
+
+void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_failure) {
+  if (change.is_plan()) return AnswerNo(change, why);
   if (is_failure) {
     config_error_ = std::string(why.message());
     for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
@@ -976,8 +999,7 @@ void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_f
   events_.Add(absl::StrCat("configuration ", change.name, " refused",
                            is_failure ? "" : ", for more would move than may", ", revision ",
                            revision_, " stays in force"));
-  Decided(change);
-  if (change.done) Answer([done = std::move(change.done), why] { done(why); });
+  AnswerNo(change, why);
 }
 
 void Controller::Impl::SetRefused(const std::string& who, const std::string& how,
@@ -1267,7 +1289,8 @@ void Controller::Plan(PlanRequest request, PlanDone done) {
                .text_room = std::move(request.text_room)});
 }
 
-void Controller::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done) {
+void Controller::Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done,
+                          double max_moved) {
   impl_->Take({.name = "",
                .text = std::nullopt,
                .kept = nullptr,
@@ -1276,7 +1299,15 @@ void Controller::Rollback(std::optional<uint64_t> number, std::string who, Apply
                .overrides = std::nullopt,
                .is_rollback = true,
                .rolled_back_to = number.value_or(0),
-               .done = std::move(done)});
+               .done = std::move(done),
+               .max_moved = max_moved});
+}
+
+void Controller::PlanRollback(std::optional<uint64_t> number, PlanDone done) {
+  impl_->Take({.name = "",
+               .is_rollback = true,
+               .rolled_back_to = number.value_or(0),
+               .planned = std::move(done)});
 }
 
 void Controller::Drain(BackendRequest request, Done done) {

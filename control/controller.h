@@ -124,8 +124,12 @@ class Controller {
 
   // Puts a revision in force again: its configuration and its overrides. Without a number, the
   // newest with another configuration than the one that is in force when its turn comes. NotFound
-  // names the numbers there are. DeadlineExceeded: the disk does not answer.
-  void Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done);
+  // names the numbers there are. DeadlineExceeded: the disk does not answer. `max_moved` as of
+  // Apply.
+  void Rollback(std::optional<uint64_t> number, std::string who, ApplyDone done,
+                double max_moved = 1);
+  // What it would change, as Plan tells it.
+  void PlanRollback(std::optional<uint64_t> number, PlanDone done);
 
   // Overrides: one backend by hand. NotFound names what there is.
   struct BackendRequest {

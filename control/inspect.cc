@@ -144,11 +144,10 @@ absl::StatusOr<FlowFilter> FlowFilter::Make(const Snapshot& snapshot, const Flow
   return filter;
 }
 
-namespace {
-
-// Calls tell(entry) for the entries of all workers' flow tables.
-template <typename Tell>
-void ForEachFlow(const Inspection& inspection, Tell tell) {
+api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter) {
+  const Snapshot& snapshot = *inspection.snapshot;
+  std::vector<std::array<Count, kFlowStates>> counts(snapshot.backend_ids());  // by id
+  api::FlowList list;
   std::vector<FlowEntry> entries;
   for (size_t w = 0; w < inspection.workers.size(); ++w) {
     const uint64_t capacity = inspection.workers[w].flow_capacity;
@@ -156,39 +155,20 @@ void ForEachFlow(const Inspection& inspection, Tell tell) {
       entries.clear();
       inspection.dataplane->ReadFlows(w, place, std::min(place + kPlacesAtOnce, capacity),
                                       &entries);
-      for (const FlowEntry& entry : entries) tell(entry);
+      for (const FlowEntry& entry : entries) {
+        if (!filter.Wants(entry)) continue;
+        list.set_flows(list.flows() + 1);
+        if (!snapshot.HasBackend(entry.backend)) {
+          list.set_of_removed_backends(list.of_removed_backends() + 1);
+          continue;
+        }
+        Count& count = counts[entry.backend][static_cast<size_t>(entry.state)];
+        ++count.flows;
+        count.unconfirmed += entry.unconfirmed ? 1 : 0;
+        ++count.by_age[AgeClass(entry.age_ms)];
+      }
     }
   }
-}
-
-}  // namespace
-
-std::vector<uint64_t> CountClosing(const Inspection& inspection) {
-  std::vector<uint64_t> closing(inspection.snapshot->backend_ids());
-  ForEachFlow(inspection, [&](const FlowEntry& entry) {
-    if (entry.state == FlowState::kTcpClosing && entry.backend < closing.size()) {
-      ++closing[entry.backend];
-    }
-  });
-  return closing;
-}
-
-api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter) {
-  const Snapshot& snapshot = *inspection.snapshot;
-  std::vector<std::array<Count, kFlowStates>> counts(snapshot.backend_ids());  // by id
-  api::FlowList list;
-  ForEachFlow(inspection, [&](const FlowEntry& entry) {
-    if (!filter.Wants(entry)) return;
-    list.set_flows(list.flows() + 1);
-    if (!snapshot.HasBackend(entry.backend)) {
-      list.set_of_removed_backends(list.of_removed_backends() + 1);
-      return;
-    }
-    Count& count = counts[entry.backend][static_cast<size_t>(entry.state)];
-    ++count.flows;
-    count.unconfirmed += entry.unconfirmed ? 1 : 0;
-    ++count.by_age[AgeClass(entry.age_ms)];
-  });
   for (const uint32_t bound : kAgeBounds_s) list.add_age_bounds_seconds(bound);
   for (const auto& service : snapshot.services()) {
     for (const Backend& backend : service->backends) {

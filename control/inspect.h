@@ -67,9 +67,6 @@ class FlowFilter {
   uint64_t least_age_ms_ = 0, age_bound_ms_ = std::numeric_limits<uint64_t>::max();
 };
 
-// How many are closing, by the id of their backend.
-std::vector<uint64_t> CountClosing(const Inspection& inspection);
-
 api::FlowList CountFlows(const Inspection& inspection, const FlowFilter& filter);
 
 // The entries themselves, each as an api::FlowEntry on a line, bit by bit.

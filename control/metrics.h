@@ -83,7 +83,7 @@ namespace guideway {
   X(kServiceNew, "guideway_service_new_connections_total", kCounter, "service", \
     "connections opened") \
   X(kServiceActive, "guideway_service_active_connections", kGauge, "service", \
-    "connections in the flow tables") \
+    "connections in the flow tables, those that are closing included") \
   X(kServiceBackends, "guideway_service_backends", kGauge, "service", \
     "backends configured") \
   X(kServiceBackendsUp, "guideway_service_backends_up", kGauge, "service", \
@@ -100,7 +100,7 @@ namespace guideway {
   X(kBackendNew, "guideway_backend_new_connections_total", kCounter, "service, backend", \
     "connections opened") \
   X(kBackendActive, "guideway_backend_active_connections", kGauge, "service, backend", \
-    "connections in the flow tables") \
+    "connections in the flow tables, those that are closing included") \
   X(kBackendUp, "guideway_backend_up", kGauge, "service, backend", \
     "1 while it takes new connections") \
   X(kBackendWeight, "guideway_backend_weight", kGauge, "service, backend", \

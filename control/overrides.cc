@@ -128,6 +128,30 @@ OverridesFit FitTo(const Revision& revision, const Overrides& overrides) {
   return fit;
 }
 
+std::vector<std::string> WhatHolds(const Revision& before, const Revision& after,
+                                   const Overrides& standing) {
+  std::vector<std::string> all;
+  for (const auto& [name, override] : standing) {
+    const auto was = before.places.find(name), is = after.places.find(name);
+    if (was == before.places.end() || is == after.places.end()) continue;
+    const config::Backend& then = before.BackendAt(was->second);
+    const config::Backend& now = after.BackendAt(is->second);
+    if (override.weight && then.weight() != now.weight()) {
+      all.push_back(absl::StrCat(name, " keeps weight ", *override.weight,
+                                 ", set by hand, over the configuration's (", then.weight(),
+                                 ", now ", now.weight(), "): `guideway weight ", name,
+                                 " file`, or an `apply --discard-overrides`, ends that"));
+    }
+    if (override.drained && now.state() != config::AdminState::drain &&
+        then.SerializeAsString() != now.SerializeAsString()) {
+      all.push_back(absl::StrCat(name, " stays drained by hand (configuration: weight ",
+                                 now.weight(), "): `guideway undrain ", name,
+                                 "`, or an `apply --discard-overrides`, ends that"));
+    }
+  }
+  return all;
+}
+
 Overrides Without(const Overrides& overrides, const Overrides& others) {
   Overrides rest;
   for (const auto& [name, override] : overrides) {

@@ -91,6 +91,11 @@ class OverrideAuthors {
   bool is_first_ = true;
 };
 
+// Of overrides that stand under `after`, where they hold over something that it says otherwise than
+// `before`: what, and what would end that, a sentence each.
+std::vector<std::string> WhatHolds(const Revision& before, const Revision& after,
+                                   const Overrides& standing);
+
 // What of `overrides` is not in `others`.
 Overrides Without(const Overrides& overrides, const Overrides& others);
 

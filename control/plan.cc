@@ -41,6 +41,12 @@ namespace {
 // Shares below are 0 but for rounding.
 constexpr double kNothing = 1e-9;
 
+// As the command line shows shares: 9.1%, 100%.
+std::string PercentText(double share) {
+  if (share > 0 && share < 0.001) return "<0.1%";
+  return share >= 1 ? "100%" : absl::StrFormat("%.1f%%", share * 100);
+}
+
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
@@ -572,10 +578,10 @@ void FillMoved(const ServicePair& pair, const NameSet& others, bool new_seed,
         absl::StrCat("clients change their region: ", absl::StrJoin(change_region, ", ")));
   }
   if (regions.size() > 1 && plan->moved() > 0) {
-    plan->add_notes(absl::StrFormat(
+    plan->add_notes(absl::StrCat(
         "of clients that are spread evenly over the regions; how many are in which cannot be told, "
-        "and of some up to %.3g%% of new connections move",
-        plan->moved_at_most() * 100));
+        "and of some up to ",
+        PercentText(plan->moved_at_most()), " of new connections move"));
   }
 }
 
@@ -658,10 +664,11 @@ void FillNotServed(const Service& before, const Service& after, const VipOwners&
   }
   uint64_t all_open = 0;
   for (const Backend& backend : before.backends) all_open += open(backend.id);
-  std::string note = absl::StrFormat(
-      "VIPs or ports are taken out, or another service takes them: %.3g%% of new connections, if "
-      "all of them have as many, are not this service's any more",
-      plan->not_served() * 100);
+  std::string note =
+      absl::StrCat("VIPs or ports are taken out, or another service takes them: ",
+                   PercentText(plan->not_served()),
+                   " of new connections, if all of them have as many, are not this service's any "
+                   "more");
   if (kept < kNothing) {
     plan->set_open_connections(all_open);
   } else if (all_open > 0) {
@@ -735,10 +742,51 @@ void NoteWeights(const Service& before, const Service& after, api::ServicePlan* 
   }
 }
 
-// Comes from 2.0 % to «2%», from 12.34 to «12.3%».
-std::string PercentText(double share) { return absl::StrFormat("%.3g%%", share * 100); }
+// Who takes a service's new connections.
+void FillShares(const Service& service, api::ServicePlan* plan) {
+  for (size_t p = 0; p < service.pools.size(); ++p) {
+    const Pool& pool = service.pools[p];
+    const size_t end =
+        p + 1 < service.pools.size() ? service.pools[p + 1].first : service.backends.size();
+    for (size_t b = pool.first; b < end; ++b) {
+      if (service.connection_shares[b] <= 0) continue;
+      api::BackendShare* share = plan->add_shares();
+      share->set_name(service.backends[b].name);
+      share->set_region(pool.region);
+      share->set_share(service.connection_shares[b]);
+    }
+  }
+  FillRegions(service, plan->mutable_regions());
+}
+
+// What becomes of those who come to a service that is gone.
+std::string NoteOfRemoved(const Service& service, const Snapshot& after) {
+  const bool is_vip =
+      std::any_of(after.services().begin(), after.services().end(), [&](const auto& other) {
+        return std::any_of(other->vips.begin(), other->vips.end(), [&](const Prefix& theirs) {
+          return std::any_of(service.vips.begin(), service.vips.end(), [&](const Prefix& vip) {
+            return theirs.Contains(vip.address) || vip.Contains(theirs.address);
+          });
+        });
+      });
+  return is_vip ? "100% of its new connections are not its own any more: other services that have "
+                  "its VIPs take those to their ports, what nobody serves is dropped"
+                : "100% of its new connections are not served any more: nobody has its VIPs, and "
+                  "what comes to them is handed to the kernel";
+}
 
 }  // namespace
+
+void FillRegions(const Service& service, google::protobuf::RepeatedPtrField<api::Region>* regions) {
+  for (const Pool& pool : service.pools) {
+    if (pool.region.empty()) continue;
+    const Pool& serves = service.pools[pool.stand_in];
+    const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
+    api::Region* region = regions->Add();
+    region->set_name(pool.region);
+    region->set_served_by(is_served ? serves.region : "");
+  }
+}
 
 std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
                                              const config::Config& after, bool new_seed) {
@@ -819,6 +867,7 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     }
     FillNotServed(compiled, compiled_now, owners, open, one);
     one->set_change(is_same && one->moved_at_most() <= kNothing ? "unchanged" : "changed");
+    if (one->moved_at_most() > kNothing || !one->backends().empty()) FillShares(compiled_now, one);
     was.erase(found);
   }
   for (int i = 0; i < before.config->services_size(); ++i) {
@@ -827,9 +876,11 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     api::ServicePlan* one = plan.add_services();
     one->set_name(service.name());
     one->set_change("removed");
-    for (const Backend& backend : before.snapshot->services()[i]->backends) {
+    const Service& compiled = *before.snapshot->services()[i];
+    for (const Backend& backend : compiled.backends) {
       AddBackend(backend.name, "removed", open(backend.id), one);
     }
+    one->add_notes(NoteOfRemoved(compiled, *after.snapshot));
   }
   plan.set_changes(!plan.settings().empty() || !plan.needs_restart().empty());
   for (const api::ServicePlan& service : plan.services()) {
@@ -840,36 +891,38 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
   return plan;
 }
 
-absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved) {
+absl::Status CheckMoved(const api::Plan& plan, const std::string& what,
+                        const std::string& plan_call, double max_moved) {
   constexpr size_t kShown = 8;
   constexpr double kRounding = 1e-9;
   std::vector<std::string> moved;
   for (const api::ServicePlan& service : plan.services()) {
     // Whoever is not served any more has moved away.
     const bool is_removed = service.change() == "removed";
-    const double most = is_removed ? 1 : service.moved_at_most();
-    if (most <= max_moved + kRounding) continue;
-    const bool is_known = is_removed || service.moved() + kRounding >= most;
+    const double share = is_removed ? 1 : service.moved_at_most();
+    if (share <= max_moved + kRounding) continue;
+    const bool is_known = is_removed || service.moved() + kRounding >= share;
     moved.push_back(absl::StrCat(
-        is_known ? "" : "up to ", PercentText(most), " of service ", service.name(), "'s",
+        is_known ? "" : "up to ", PercentText(share), " of service ", service.name(), "'s",
         is_known ? "" : " (how many of its clients are in which region cannot be told)"));
   }
+  const std::string most = absl::StrFormat("%g%%", max_moved * 100);  // as it was given
   const double denied = std::max(plan.newly_denied_ipv4(), plan.newly_denied_ipv6());
   if (denied > max_moved) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        name, " is not applied: `access` would deny ", PercentText(denied), " of all ",
+    return absl::OutOfRangeError(absl::StrCat(
+        what, " is not put in force: `access` would deny ", PercentText(denied), " of all ",
         denied == plan.newly_denied_ipv4() ? "IPv4" : "IPv6",
-        " addresses more than it does, and no more than ", PercentText(max_moved),
-        " of new connections may move or be dropped; `guideway plan` tells which files change"));
+        " addresses more than it does, and no more than ", most,
+        " of new connections may move or be dropped; `", plan_call, "` tells which files change"));
   }
   if (moved.empty()) return absl::OkStatus();
   const size_t more = moved.size() > kShown ? moved.size() - kShown : 0;
   moved.resize(moved.size() - more);
   if (more > 0) moved.push_back(absl::StrCat("too much of ", more, " more services'"));
-  return absl::FailedPreconditionError(
-      absl::StrCat(name, " is not applied: ", absl::StrJoin(moved, ", "),
-                   " new connections would move, and no more than ", PercentText(max_moved),
-                   " may; `guideway plan` tells what moves and why"));
+  return absl::OutOfRangeError(absl::StrCat(what,
+                                            " is not put in force: ", absl::StrJoin(moved, ", "),
+                                            " new connections would move, and no more than ", most,
+                                            " may; `", plan_call, "` tells what moves and why"));
 }
 
 }  // namespace guideway

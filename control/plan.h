@@ -20,6 +20,8 @@
 #ifndef GUIDEWAY_CONTROL_PLAN_H_
 #define GUIDEWAY_CONTROL_PLAN_H_
 
+#include <google/protobuf/repeated_field.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -34,7 +36,8 @@ namespace guideway {
 
 namespace api {
 class Plan;
-}
+class Region;
+}  // namespace api
 
 struct PlanSide {
   const config::Config* config;  // of a LoadedConfig
@@ -48,6 +51,9 @@ struct PlanSide {
 // How many connections a backend of the side before has open, those that are closing not counted.
 using OpenConnections = absl::FunctionRef<uint64_t(BackendId)>;
 
+// Who serves the clients of which of a service's regions.
+void FillRegions(const Service& service, google::protobuf::RepeatedPtrField<api::Region>* regions);
+
 // The keys that differ and are fixed while guidewayd runs, by the names that people know them by.
 // `new_seed`: the hash seed is another, wherever it comes from.
 std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
@@ -56,9 +62,11 @@ std::vector<std::string> FixedKeysThatDiffer(const config::Config& before,
 // Everything but `warnings`.
 api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnections open);
 
-// FailedPrecondition with the services of which more would move than the share `max_moved`, for an
-// apply of the file `name`; with how much more `access` would deny, if that is more.
-absl::Status CheckMoved(const api::Plan& plan, const std::string& name, double max_moved);
+// OutOfRange with the services of which more would move than the share `max_moved`, where
+// `what` («new.yaml») is to be put in force; with how much more `access` would deny, if that is
+// more. `plan_call` is the call that tells it all.
+absl::Status CheckMoved(const api::Plan& plan, const std::string& what,
+                        const std::string& plan_call, double max_moved);
 
 }  // namespace guideway
 

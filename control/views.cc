@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "control/overrides.h"
+#include "control/plan.h"
 #include "control/service_health.h"
 #include "dataplane/time_text.h"
 #include "maglev/snapshot.h"
@@ -94,22 +95,18 @@ void FillServices(const InForce& now, const NamedCounts& counts, api::ServiceLis
     out->set_bytes(counted.bytes);
     out->set_forwarded(counted.forwarded);
     out->set_dropped(counted.dropped);
-    uint64_t active_flows = 0;
+    uint64_t active_flows = 0, closing_flows = 0;
     for (const Revision::Backend& backend : planned.backends) {
-      active_flows += counts.OfBackend(backend.id).active_flows;
+      const BackendCounts one = counts.OfBackend(backend.id);
+      active_flows += one.active_flows;
+      closing_flows += one.closing_flows;
     }
     out->set_new_flows(counts.NewFlows(planned));
     out->set_active_flows(active_flows);
+    out->set_closing_flows(closing_flows);
     out->set_health_ignored(now.health[s].health_ignored);
     out->set_healthy(now.health[s].healthy);
-    for (const Pool& pool : service.pools) {
-      if (pool.region.empty()) continue;
-      const Pool& serves = service.pools[pool.stand_in];
-      const bool is_served = serves.assignment->front() != LookupTable::kNoMember;
-      api::Region* region = out->add_regions();
-      region->set_name(pool.region);
-      region->set_served_by(is_served ? serves.region : "");
-    }
+    FillRegions(service, out->mutable_regions());
   }
 }
 
@@ -150,6 +147,7 @@ void FillBackends(const InForce& now, const NamedCounts& counts, LookAt look_at,
       out->set_bytes(counted.bytes);
       out->set_new_flows(counted.new_flows);
       out->set_active_flows(counted.active_flows);
+      out->set_closing_flows(counted.closing_flows);
     }
   }
 }

@@ -7,6 +7,7 @@
 #ifndef GUIDEWAY_DATAPLANE_COUNTERS_H_
 #define GUIDEWAY_DATAPLANE_COUNTERS_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -107,19 +108,24 @@ struct ServiceCounts {
   }
 };
 
-// One backend's: what was sent to it (bytes of layer 2 as sent), connections opened, and
-// connections that the flow tables hold now.
+// One backend's: what was sent to it (bytes of layer 2 as sent), connections opened, connections
+// that the flow tables hold now, and those of them that are closing.
 struct BackendCounts {
   uint64_t packets = 0;
   uint64_t bytes = 0;
   uint64_t new_flows = 0;
   uint64_t active_flows = 0;
+  uint64_t closing_flows = 0;
+
+  // The two are read one after the other, so the second may be the larger.
+  uint64_t open_flows() const { return active_flows - std::min(active_flows, closing_flows); }
 
   BackendCounts& operator+=(const BackendCounts& other) {
     packets += other.packets;
     bytes += other.bytes;
     new_flows += other.new_flows;
     active_flows += other.active_flows;
+    closing_flows += other.closing_flows;
     return *this;
   }
 };

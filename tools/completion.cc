@@ -179,7 +179,7 @@ class Completion {
   bool HasEffect(const Option& option) const {
     if (verb_ == nullptr) return true;
     if (option.name == "output") return !verb_->one_format;
-    if (option.name == "socket") return verb_->live || verb_->also_live;
+    if (option.name == "socket") return verb_->live || !verb_->live_arguments.empty();
     return true;
   }
 

@@ -34,9 +34,7 @@ absl::StatusOr<std::string> ReadStandardInput() {
           kStandardInput, ":1:1: the file is larger than ", kMaxConfigBytes >> 20, " MiB"));
     }
   }
-  if (!text.empty()) return text;
-  return absl::InvalidArgumentError(absl::StrCat(
-      kStandardInput, ":1:1: it is empty; allowed: a configuration, as from `… < guideway.yaml`"));
+  return text;
 }
 
 }  // namespace
@@ -45,7 +43,13 @@ absl::StatusOr<NamedText> ReadConfiguration(const std::string& file) {
   const bool standard_input = file == "-";
   absl::StatusOr<std::string> text = standard_input ? ReadStandardInput() : ReadConfigFile(file);
   if (!text.ok()) return text.status();
-  return NamedText{standard_input ? kStandardInput : file, *std::move(text)};
+  const std::string& name = standard_input ? kStandardInput : file;
+  if (text->empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ":1:1: it is empty; allowed: a configuration",
+                     standard_input ? ", as from `… < guideway.yaml`" : ""));
+  }
+  return NamedText{name, *std::move(text)};
 }
 
 absl::StatusOr<LoadedConfig> LoadConfiguration(const std::string& file) {

@@ -132,7 +132,7 @@ Verb ExplainVerb() {
           .help = kHelp,
           .options = kOptions,
           .more_arguments = true,
-          .also_live = true};
+          .live_arguments = "PACKET"};
 }
 
 }  // namespace guideway

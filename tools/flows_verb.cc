@@ -42,18 +42,11 @@ std::string FilterQuery(const Call& call) {
   return parts.empty() ? "" : absl::StrCat("?", absl::StrJoin(parts, "&"));
 }
 
-// A name that is not there makes the call wrong, as it does offline.
-int Refused(const absl::Status& status) {
-  return absl::IsNotFound(status) || absl::IsInvalidArgument(status)
-             ? WrongCall(status.message(), "get")
-             : No(status);
-}
-
 int Counts(const Call& call) {
   api::FlowList list;
   const absl::Status s =
       ApiClient(call.socket).Get(absl::StrCat("/v1/flows", FilterQuery(call)), &list);
-  if (!s.ok()) return Refused(s);
+  if (!s.ok()) return Refused(s, "get");
   if (ShowMessage(call, list)) return kYes;
   using Align = Table::Align;
   std::vector<Table::Column> columns = {Table::Names("SERVICE"),
@@ -133,7 +126,7 @@ int Entries(const Call& call) {
   };
   const absl::Status s =
       ApiClient(call.socket).GetLines(absl::StrCat("/v1/flows/entries", FilterQuery(call)), show);
-  if (!s.ok()) return Refused(s);
+  if (!s.ok()) return Refused(s, "get");
   head();
   if (understood) return kYes;
   return No(absl::UnavailableError("cannot read guidewayd's answer: is it a newer one?"));

@@ -37,10 +37,6 @@ namespace po = boost::program_options;
 
 constexpr char kDefaultSocket[] = "/run/guideway/guideway.sock";
 
-void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warnings) {
-  for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
-}
-
 // --- check ---------------------------------------------------------------------------------------
 
 // As the value of a YAML key.
@@ -296,7 +292,7 @@ int GetServices(const Call& call) {
                HumanBytes(s.bytes()),
                HumanCount(s.dropped()),
                HumanCount(s.new_flows()),
-               HumanCount(s.active_flows())});
+               HumanCount(OpenOf(s))});
   }
   std::cout << table.Render(call.terminal);
   return kYes;
@@ -337,7 +333,8 @@ int GetBackends(const Call& call) {
                                         {"PACKETS", Align::kRight, 3},
                                         {"BYTES", Align::kRight, 4},
                                         {"OPENED", Align::kRight, 4},
-                                        {"OPEN", Align::kRight}};
+                                        {"OPEN", Align::kRight},
+                                        {"CLOSING", Align::kRight, 5}};
   constexpr ptrdiff_t kRegion = 2;
   const bool has_regions = std::any_of(list.backends().begin(), list.backends().end(),
                                        [](const api::Backend& b) { return !b.region().empty(); });
@@ -356,7 +353,8 @@ int GetBackends(const Call& call) {
                                     HumanCount(b.packets()),
                                     HumanBytes(b.bytes()),
                                     HumanCount(b.new_flows()),
-                                    HumanCount(b.active_flows())};
+                                    HumanCount(OpenOf(b)),
+                                    HumanCount(b.closing_flows())};
     if (has_regions) row.insert(row.begin() + kRegion, b.region().empty() ? "-" : b.region());
     table.Add(std::move(row));
   }
@@ -454,250 +452,7 @@ int RunGet(const Call& call) {
                    "get");
 }
 
-// --- drain, undrain ------------------------------------------------------------------------------
-
-const api::Backend* Find(const api::BackendList& list, const api::BackendRef& ref) {
-  for (const api::Backend& b : list.backends()) {
-    if (b.service() == ref.service() && b.name() == ref.backend()) return &b;
-  }
-  return nullptr;
-}
-
-std::string PoolText(const std::string& service, const std::string& region) {
-  return region.empty() ? service : absl::StrCat("region ", region, " of ", service);
-}
-
-// Whose new connections a backend has a share of: «web», or «region eu of web».
-std::string PoolText(const api::Backend& backend) {
-  return PoolText(backend.service(), backend.region());
-}
-
-// «web-1 50.0%, web-3 50.0%»: who takes new connections of a service, or of a region of it.
-std::string SharesText(const api::BackendList& list, const std::string& service,
-                       const std::string& region) {
-  std::vector<std::string> shares;
-  for (const api::Backend& b : list.backends()) {
-    if (b.service() != service || b.region() != region || b.share() <= 0) continue;
-    shares.push_back(absl::StrCat(b.name(), " ", HumanPercent(b.share())));
-  }
-  constexpr size_t kShown = 10;
-  const size_t more = shares.size() > kShown ? shares.size() - kShown : 0;
-  shares.resize(shares.size() - more);
-  if (more > 0) shares.push_back(absl::StrCat(more, " more"));
-  return absl::StrJoin(shares, ", ");
-}
-
-// The backend that a call names; a Ref is a BackendRef or what has its fields. False: it was a
-// wrong call.
-template <typename Ref>
-bool ReadBackend(const Call& call, absl::string_view verb, Ref* ref) {
-  const std::vector<std::string> parts = absl::StrSplit(call.args[0], absl::MaxSplits('/', 1));
-  if (parts.size() != 2 || parts[0].empty() || parts[1].empty()) {
-    WrongCall(absl::StrCat("\"", call.args[0], "\" is not SERVICE/BACKEND"), verb);
-    return false;
-  }
-  ref->set_service(parts[0]);
-  ref->set_backend(parts[1]);
-  return true;
-}
-
-// The region that stands in for one none of whose backends takes connections. Empty: nobody does,
-// or nobody says.
-std::string StandIn(ApiClient& client, const api::Backend& backend) {
-  api::ServiceList list;
-  if (backend.region().empty() || !client.Get("/v1/services", &list).ok()) return "";
-  for (const api::Service& service : list.services()) {
-    if (service.name() != backend.service()) continue;
-    for (const api::Region& region : service.regions()) {
-      if (region.name() == backend.region()) return region.served_by();
-    }
-  }
-  return "";
-}
-
-// Who takes the new connections that a backend would have a share of.
-void ShowShares(ApiClient& client, const api::BackendList& list, const api::Backend& backend) {
-  std::string shares = SharesText(list, backend.service(), backend.region());
-  if (!shares.empty()) {
-    std::cout << "new connections of " << PoolText(backend) << " now go to " << shares << "\n";
-    return;
-  }
-  const std::string stand_in = StandIn(client, backend);
-  if (!stand_in.empty()) shares = SharesText(list, backend.service(), stand_in);
-  if (shares.empty()) {
-    std::cout << "nobody takes new connections of " << PoolText(backend) << " now\n";
-  } else {
-    std::cout << "no backend of " << PoolText(backend)
-              << " takes new connections now: they go to region " << stand_in << ", to " << shares
-              << "\n";
-  }
-}
-
-// «no connection is open», «17 open connections stay until done; 8 more are closing».
-std::string OpenText(ApiClient& client, const api::Backend& backend) {
-  uint64_t open = backend.active_flows(), closing = 0;
-  api::FlowList list;
-  const std::string path = absl::StrCat(
-      "/v1/flows?", QueryPart("backend", absl::StrCat(backend.service(), "/", backend.name())),
-      "&state=closing");
-  if (open > 0 && client.Get(path, &list).ok()) closing = std::min(open, list.flows());
-  open -= closing;
-  return absl::StrCat(
-      open == 0   ? "no connection is open"
-      : open == 1 ? "1 open connection stays until done"
-                  : absl::StrCat(HumanCount(open), " open connections stay until done"),
-      closing == 0
-          ? ""
-          : absl::StrCat("; ", HumanCount(closing), closing == 1 ? " is closing" : " are closing"));
-}
-
-int ByHand(const Call& call, bool drain) {
-  api::BackendRef ref;
-  if (!ReadBackend(call, drain ? "drain" : "undrain", &ref)) return kWrongCall;
-  ApiClient client(call.socket);
-  api::BackendList before, after;
-  api::Done done;
-  if (absl::Status s = client.Get("/v1/backends", &before); !s.ok()) return No(s);
-  if (absl::Status s = client.Post(drain ? "/v1/drain" : "/v1/undrain", ref, &done); !s.ok()) {
-    return No(s);
-  }
-  ShowWarnings(done.warnings());
-  if (absl::Status s = client.Get("/v1/backends", &after); !s.ok()) return No(s);
-  const api::Backend* was = Find(before, ref);
-  const api::Backend* is = Find(after, ref);
-  if (is == nullptr) return kYes;  // another change has removed it since
-  if (ShowMessage(call, *is)) return kYes;
-
-  const std::string& name = call.args[0];
-  if (drain) {
-    std::cout << name << (done.changed() ? " is drained" : " was drained already")
-              << ": it gets no new connections";
-    if (was != nullptr && was->share() > 0) {
-      std::cout << " (it got " << HumanPercent(was->share()) << " of " << PoolText(*is) << "'s)";
-    }
-    std::cout << "; " << OpenText(client, *is) << "\n";
-    if (is->active_flows() > 0) {
-      std::cout << "what is open lives in the flow table: a restart of guidewayd before it is done "
-                   "cuts it\n";
-    }
-  } else if (is->share() > 0) {
-    std::cout << name << (done.changed() ? "" : " was not drained by hand; it") << " gets "
-              << HumanPercent(is->share()) << " of " << PoolText(*is) << "'s new connections\n";
-  } else if (is->state() == "drain") {
-    std::cout << name << " is not drained by hand any more, but it is by the configuration (state: "
-              << "drain), and gets no new connections\n";
-  } else {
-    std::cout << name
-              << (done.changed() ? " is not drained by hand any more" : " was not drained by hand")
-              << "; it is " << is->state()
-              << (is->health().empty() ? "" : absl::StrCat(" (", is->health(), ")"))
-              << " with weight " << is->weight() << " and gets no new connections yet\n";
-  }
-  ShowShares(client, after, *is);
-  return kYes;
-}
-
-int RunDrain(const Call& call) { return ByHand(call, true); }
-int RunUndrain(const Call& call) { return ByHand(call, false); }
-
-int RunWeight(const Call& call) {
-  api::BackendWeight body;
-  api::BackendRef ref;
-  if (!ReadBackend(call, "weight", &ref)) return kWrongCall;
-  body.set_service(ref.service());
-  body.set_backend(ref.backend());
-  if (call.args[1] != "file") {
-    constexpr uint32_t kMost = 65535;
-    uint32_t weight = 0;
-    if (!absl::SimpleAtoi(call.args[1], &weight) || weight > kMost) {
-      return WrongCall(
-          absl::StrCat("\"", call.args[1], "\" is no weight; allowed: 0 to ", kMost, ", or `file`"),
-          "weight");
-    }
-    body.set_weight(weight);
-  }
-  ApiClient client(call.socket);
-  api::BackendList list;
-  api::Done done;
-  if (absl::Status s = client.Post("/v1/weight", body, &done); !s.ok()) return No(s);
-  ShowWarnings(done.warnings());
-  if (absl::Status s = client.Get("/v1/backends", &list); !s.ok()) return No(s);
-  const api::Backend* is = Find(list, ref);
-  if (is == nullptr) return kYes;  // another change has removed it since
-  if (ShowMessage(call, *is)) return kYes;
-  std::cout << call.args[0] << " has weight " << is->weight()
-            << (is->weight_by_hand() ? absl::StrCat(" by hand (file: ", is->file_weight(), ")")
-                                     : ", the file's")
-            << (done.changed() ? "" : ": it had so before, nothing changed") << "\n";
-  if (done.changed() && is->state() == "drain") {
-    std::cout << "it is drained, and its weight counts in the table all the same: some of the "
-                 "others' new connections move\n";
-  }
-  ShowShares(client, list, *is);
-  return kYes;
-}
-
-// --- apply ---------------------------------------------------------------------------------------
-
-// «2%», «0.5%»: the share as a query has it. Nothing if it is none.
-std::optional<std::string> ReadPercent(absl::string_view text) {
-  double percent = 0;
-  if (!absl::ConsumeSuffix(&text, "%") || !absl::SimpleAtod(text, &percent) ||
-      !(percent >= 0 && percent <= 100)) {
-    return std::nullopt;
-  }
-  return absl::StrFormat("%.17g", percent / 100);
-}
-
-int RunApply(const Call& call) {
-  std::vector<std::string> query;
-  if (call.Has("discard-overrides")) query.push_back("discard_overrides=true");
-  for (const std::string& value : call.Values("max-moved")) {
-    const std::optional<std::string> share = ReadPercent(value);
-    if (!share) {
-      const std::string with_percent = absl::StrCat(value, "%");
-      return WrongCall(
-          absl::StrCat(
-              "--max-moved \"", value, "\" is not a share from 0% to 100%",
-              ReadPercent(with_percent) ? absl::StrCat("; did you mean ", with_percent, "?") : ""),
-          "apply");
-    }
-    query.push_back(QueryPart("max_moved", *share));
-  }
-  const std::string path =
-      absl::StrCat("/v1/apply", query.empty() ? "" : "?", absl::StrJoin(query, "&"));
-  absl::StatusOr<NamedText> read = ReadConfiguration(call.args[0]);
-  if (!read.ok()) return No(read.status());
-  api::ApplyResult result;
-  if (absl::Status s =
-          ApiClient(call.socket).PostFile(path, read->name, std::move(read->text), &result);
-      !s.ok()) {
-    return No(s);
-  }
-  ShowWarnings(result.warnings());
-  if (ShowMessage(call, result)) return kYes;
-  std::cout << read->name << " is in force as revision " << result.revision() << "\n";
-  if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
-  return kYes;
-}
-
-// --- history, rollback ---------------------------------------------------------------------------
-
-// The revision that a call names; 0 if it names none. False: it was a wrong call.
-bool ReadRevision(const Call& call, absl::string_view verb, uint64_t* number) {
-  *number = 0;
-  if (call.args.empty()) return true;
-  if (call.args.size() > 1) {
-    WrongCall(absl::StrCat("\"", call.args[1], "\" is one argument too many for ", verb), verb);
-    return false;
-  }
-  if (absl::SimpleAtoi(call.args[0], number) && *number > 0) return true;
-  WrongCall(absl::StrCat("\"", call.args[0],
-                         "\" is no revision's number; `guideway history` lists "
-                         "them"),
-            verb);
-  return false;
-}
+// --- history -------------------------------------------------------------------------------------
 
 int RunHistory(const Call& call) {
   uint64_t number = 0;
@@ -707,7 +462,7 @@ int RunHistory(const Call& call) {
     api::RevisionText text;
     if (absl::Status s = client.Get(absl::StrCat("/v1/history?revision=", number), &text);
         !s.ok()) {
-      return No(s);
+      return Refused(s, "history");
     }
     if (!ShowMessage(call, text)) std::cout << text.text();
     return kYes;
@@ -732,29 +487,7 @@ int RunHistory(const Call& call) {
   return kYes;
 }
 
-int RunRollback(const Call& call) {
-  api::RevisionRef ref;
-  uint64_t number = 0;
-  if (!ReadRevision(call, "rollback", &number)) return kWrongCall;
-  ref.set_revision(number);
-  ApiClient client(call.socket);
-  api::ApplyResult result;
-  if (absl::Status s = client.Post("/v1/rollback", ref, &result); !s.ok()) return No(s);
-  ShowWarnings(result.warnings());
-  if (ShowMessage(call, result)) return kYes;
-  std::cout << "revision " << result.rolled_back_to()
-            << " is in force again, configuration and overrides, as revision " << result.revision()
-            << "\n";
-  if (result.has_plan()) std::cout << PlanSummary(result.plan()) << "\n";
-  return kYes;
-}
-
 // --- the call ------------------------------------------------------------------------------------
-
-constexpr Option kApplyOptions[] = {
-    {"max-moved", "SHARE", "refuse if more of a service's new connections would move: 2%"},
-    {"discard-overrides", "", "undo drains and weights by hand, too"},
-};
 
 const Verb kVerbs[] = {
     {"check", "FILE", false, 1, RunCheck, "validate a configuration and show it with its defaults",
@@ -780,7 +513,11 @@ const Verb kVerbs[] = {
      "  guideway status\n"
      "  guideway status -o json --socket /run/guideway/other.sock",
      kWatchOptions},
-    {"get", "services|backends|interfaces|workers|flows|events", true, 1, RunGet,
+    {"get",
+     "services|backends|interfaces|workers|flows|events",
+     true,
+     1,
+     RunGet,
      "list what there is, with its counters",
      "Lists what is so now.\n"
      "  services    VIPs, backends that take new connections, packets, connections opened and "
@@ -806,41 +543,15 @@ const Verb kVerbs[] = {
      "  guideway get flows --backend web/web-1\n"
      "  guideway get flows --service web --state established --older-than 10m --entries\n"
      "  guideway get flows --flow 'tcp 203.0.113.7:40000 > 198.51.100.10:80'",
-     kGetOptions, false, false, [](const Call& call) { return call.args[0] == "events"; }},
+     kGetOptions,
+     false,
+     {},
+     [](const Call& call) { return call.args[0] == "events"; }},
     TopVerb(),
-    {"drain", "SERVICE/BACKEND", true, 1, RunDrain, "give a backend no new connections",
-     "Takes a backend out of new connections; the open ones stay. Holds over applies, reloads\n"
-     "and restarts until undrain, or until the backend leaves the configuration.\n\n"
-     "Which connections it has open only the flow table knows, which is memory: a restart of\n"
-     "guidewayd forgets it, and they go to other backends, which reset them. So wait until "
-     "`guideway\n"
-     "get backends` says 0 open before one.\n\n"
-     "  guideway drain web/web-2"},
-    {"undrain", "SERVICE/BACKEND", true, 1, RunUndrain, "undo a drain",
-     "Gives a backend that was drained by hand new connections again.\n\n"
-     "  guideway undrain web/web-2"},
-    {"weight", "SERVICE/BACKEND N|file", true, 2, RunWeight, "give a backend another weight",
-     "Gives a backend a weight of 0 to 65535 instead of the one that the configuration has. Holds\n"
-     "over applies, reloads and restarts. With `file`, or the weight that the configuration has,\n"
-     "that one is in force again.\n\n"
-     "  guideway weight web/web-2 50\n"
-     "  guideway weight web/web-2 file"},
-    {"apply", "FILE", true, 1, RunApply, "put a configuration in force, all or nothing",
-     "Sends a configuration to the daemon and waits until it is in force. If anything in it is\n"
-     "refused nothing changes and the exit status is 1. The file the daemon was started with "
-     "stays\n"
-     "as it is: a SIGHUP goes back to that one, and so does a restart if the file has changed\n"
-     "since. What was done by hand stays, unless it is discarded.\n\n"
-     "- is standard input. Files that the configuration names are the daemon's: relative names "
-     "start\n"
-     "at the directory of the file that it was started with.\n\n"
-     "With --max-moved the daemon plans the change first, and refuses it if a larger share of the\n"
-     "new connections of any service would go to another backend than before.\n\n"
-     "  guideway apply new.yaml\n"
-     "  guideway apply --max-moved 2% new.yaml\n"
-     "  guideway apply --discard-overrides new.yaml\n"
-     "  ssh lb-1 guideway apply - < new.yaml",
-     kApplyOptions},
+    DrainVerb(),
+    UndrainVerb(),
+    WeightVerb(),
+    ApplyVerb(),
     {"history",
      "[REVISION]",
      true,
@@ -855,20 +566,7 @@ const Verb kVerbs[] = {
      "  guideway history 12 > old.yaml && guideway plan old.yaml /etc/guideway.yaml",
      {},
      true},
-    {"rollback",
-     "[REVISION]",
-     true,
-     0,
-     RunRollback,
-     "put a revision in force again",
-     "Puts a revision in force again, its configuration and its overrides, as a new revision. The\n"
-     "files that the configuration names are what they were then. Without REVISION: the newest\n"
-     "with another configuration than the one in force, so that a second rollback undoes the\n"
-     "first. Exit status 1 if nothing changed.\n\n"
-     "  guideway rollback\n"
-     "  guideway rollback 12",
-     {},
-     true},
+    RollbackVerb(),
 };
 
 // Options that every verb takes.
@@ -903,10 +601,17 @@ void PrintRow(std::ostream& out, absl::string_view left, absl::string_view right
       << absl::StrReplaceAll(text, {{"\n", absl::StrCat("\n", indent)}}) << "\n";
 }
 
+// Of which one asks a daemon, and takes other arguments.
+bool HasTwoForms(const Verb& verb) {
+  return !verb.live_arguments.empty() && verb.live_arguments != verb.arguments;
+}
+
 void PrintVerbs(std::ostream& out, bool live) {
   for (const Verb& verb : kVerbs) {
-    if (verb.live != live && !(live && verb.also_live)) continue;
-    PrintRow(out, absl::StrCat(verb.name, " ", verb.arguments), verb.summary);
+    const bool in_live_form = live && !verb.live_arguments.empty();
+    if (verb.live != live && !in_live_form) continue;
+    PrintRow(out, absl::StrCat(verb.name, " ", in_live_form ? verb.live_arguments : verb.arguments),
+             verb.summary);
   }
 }
 
@@ -926,7 +631,9 @@ void PrintHelp(std::ostream& out) {
   PrintVerbs(out, true);
   out << "\nOptions:\n";
   PrintOptions(out, kCommonOptions);
-  out << "\nExit status: 0 success, 1 «no», 2 a wrong call.\n\n"
+  out << "\nExit status: 0 success, 1 «no», 2 a wrong call. With -o json and yaml, too, errors are "
+         "text on\n"
+         "standard error; warnings are in the answer where it has a place for them.\n\n"
       << Filled(
              "-o json has 64-bit numbers of live verbs as strings, \"packets\": \"1234567\"; jq's "
              "`tonumber` makes numbers of them. -o yaml has the same shape with numbers.",
@@ -943,8 +650,9 @@ void PrintHelp(std::ostream& out) {
 }
 
 void PrintHelp(std::ostream& out, const Verb& verb) {
-  out << "usage: guideway " << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments
-      << " [OPTION]...\n\n"
+  out << "usage: guideway ";
+  if (HasTwoForms(verb)) out << verb.name << " " << verb.live_arguments << " | guideway ";
+  out << verb.name << (verb.arguments.empty() ? "" : " ") << verb.arguments << " [OPTION]...\n\n"
       << Filled(verb.help, HelpWidth()) << "\n\nOptions:\n";
   PrintOptions(out, verb.options);
   PrintOptions(out, kCommonOptions);
@@ -990,6 +698,12 @@ bool TakeOptions(const po::variables_map& parsed, const Verb& verb, Call* call) 
           own->argument.empty() ? Strings{""} : parsed[name].as<Strings>();
       if (values.size() > 1 && !own->repeats) {
         WrongCall(absl::StrCat("--", name, " cannot be given more than once"), verb.name);
+        return false;
+      }
+      for (const std::string& value : values) {
+        const std::string why = own->why_none == nullptr ? "" : own->why_none(value);
+        if (why.empty()) continue;
+        WrongCall(absl::StrCat("--", name, " \"", value, "\" is ", why), verb.name);
         return false;
       }
     }
@@ -1088,8 +802,13 @@ int Main(int argc, char** argv) {
                                   "\"; there are table, json, yaml",
                                   Suggestion(format, {"table", "json", "yaml"})));
   }
+  if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   if (call.args.size() < verb->arguments_count) {
-    return WrongCall(absl::StrCat(verb->name, " needs ", verb->arguments), verb->name);
+    return WrongCall(
+        absl::StrCat(verb->name, " needs ",
+                     HasTwoForms(*verb) ? absl::StrCat(verb->live_arguments, ", or ") : "",
+                     verb->arguments),
+        verb->name);
   }
   if (call.args.size() > verb->arguments_count && !verb->more_arguments) {
     return WrongCall(absl::StrCat("\"", call.args[verb->arguments_count],
@@ -1098,7 +817,6 @@ int Main(int argc, char** argv) {
                                   verb->name),
                      verb->name);
   }
-  if (!TakeOptions(parsed, *verb, &call)) return kWrongCall;
   call.socket = parsed["socket"].as<std::string>();
   call.terminal = Terminal::Stdout();
   const bool watches =

@@ -8,6 +8,7 @@
 
 #include <google/protobuf/message.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -99,6 +100,12 @@ std::string HumanDuration(double seconds);  // 0.4s, 3m 5s, 2h 3m, 5d 4h
 
 // «1 service», «3 services».
 std::string Counted(uint64_t n, absl::string_view noun);
+
+// Of messages of the API: connections without those that are closing.
+template <typename Thing>
+uint64_t OpenOf(const Thing& thing) {
+  return thing.active_flows() - std::min(thing.active_flows(), thing.closing_flows());
+}
 
 // Names as in the schema, zeros included; ends in a line feed.
 std::string ToJson(const google::protobuf::Message& message);

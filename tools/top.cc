@@ -110,7 +110,7 @@ void FillServices(const api::ServiceList& before, const api::ServiceList& now, c
   const auto key = [](const api::Service& s) { return s.name(); };
   const auto was = ByKey(before.services(), key);
   double bits = 0, new_flows = 0;
-  uint64_t active = 0;
+  uint64_t active = 0, closing = 0;
   for (const api::Service& service : now.services()) {
     const api::Service& then = Before(was, service, key);
     api::TopService* out = top->add_services();
@@ -124,11 +124,14 @@ void FillServices(const api::ServiceList& before, const api::ServiceList& now, c
     out->set_active_flows(service.active_flows());
     bits += out->bits_per_second();
     new_flows += out->new_flows_per_second();
+    out->set_closing_flows(service.closing_flows());
     active += service.active_flows();
+    closing += service.closing_flows();
   }
   top->set_bits_per_second(bits);
   top->set_new_flows_per_second(new_flows);
   top->set_active_flows(active);
+  top->set_closing_flows(closing);
 }
 
 void FillBackends(const api::BackendList& before, const api::BackendList& now, const Rates& rates,
@@ -147,6 +150,7 @@ void FillBackends(const api::BackendList& before, const api::BackendList& now, c
     out->set_bits_per_second(8 * rates.Of(then.bytes(), backend.bytes()));
     out->set_new_flows_per_second(rates.Of(then.new_flows(), backend.new_flows()));
     out->set_active_flows(backend.active_flows());
+    out->set_closing_flows(backend.closing_flows());
   }
 }
 
@@ -275,7 +279,7 @@ auto MostFirst(TopOrder order, Name name) {
       switch (order) {
         case TopOrder::kTraffic: return t.packets_per_second();
         case TopOrder::kNewConnections: return t.new_flows_per_second();
-        case TopOrder::kOpenConnections: return static_cast<double>(t.active_flows());
+        case TopOrder::kOpenConnections: return static_cast<double>(OpenOf(t));
         case TopOrder::kName: break;
       }
       return 0;
@@ -352,7 +356,7 @@ Table ServiceTable(const api::Top& top, TopOrder order, size_t rows) {
                HumanRate(s->packets_per_second()),
                HumanRate(s->bits_per_second()),
                HumanRate(s->new_flows_per_second()),
-               HumanCount(s->active_flows()),
+               HumanCount(OpenOf(*s)),
                {HumanRate(s->dropped_per_second()),
                 s->dropped_per_second() > 0 ? Colour::kYellow : Colour::kNone}});
   }
@@ -384,7 +388,7 @@ Table BackendTable(const api::Top& top, TopOrder order, size_t rows) {
                HumanRate(b->packets_per_second()),
                HumanRate(b->bits_per_second()),
                HumanRate(b->new_flows_per_second()),
-               HumanCount(b->active_flows())});
+               HumanCount(OpenOf(*b))});
   }
   return table;
 }
@@ -473,7 +477,7 @@ std::string FirstLine(const api::Status& status, const api::Top& top, const Term
     parts.push_back({0, absl::StrCat("bits/s ", HumanRate(top.bits_per_second()))});
     parts.push_back({0, absl::StrCat("new/s ", HumanRate(top.new_flows_per_second()))});
   }
-  parts.push_back({0, absl::StrCat("open ", HumanCount(top.active_flows()))});
+  parts.push_back({0, absl::StrCat("open ", HumanCount(OpenOf(top)))});
   for (;;) {
     const std::string line =
         absl::StrJoin(parts, "  ", [](std::string* out, const Part& p) { *out += p.text; });

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "control/config/render_yaml.h"
 
@@ -33,6 +34,30 @@ int WrongPacket(absl::string_view why, absl::string_view verb) {
 int No(const absl::Status& status) {
   std::cerr << status.message() << "\n";
   return kNo;
+}
+
+int Refused(const absl::Status& status, absl::string_view verb) {
+  return absl::IsNotFound(status) || absl::IsInvalidArgument(status)
+             ? WrongCall(status.message(), verb)
+             : No(status);
+}
+
+void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warnings) {
+  for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
+}
+
+bool ReadRevision(const Call& call, absl::string_view verb, uint64_t* number) {
+  *number = 0;
+  if (call.args.empty()) return true;
+  if (call.args.size() > 1) {
+    WrongCall(absl::StrCat("\"", call.args[1], "\" is one argument too many for ", verb), verb);
+    return false;
+  }
+  if (absl::SimpleAtoi(call.args[0], number) && *number > 0) return true;
+  WrongCall(
+      absl::StrCat("\"", call.args[0], "\" is no revision's number; `guideway history` lists them"),
+      verb);
+  return false;
 }
 
 }  // namespace guideway

@@ -5,6 +5,9 @@
 #ifndef GUIDEWAY_TOOLS_VERBS_H_
 #define GUIDEWAY_TOOLS_VERBS_H_
 
+#include <google/protobuf/repeated_field.h>
+
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -15,10 +18,6 @@
 #include "tools/output.h"
 
 namespace guideway {
-
-namespace api {
-class Plan;
-}
 
 // Exit statuses.
 inline constexpr int kYes = 0;
@@ -36,6 +35,8 @@ struct Option {
   absl::string_view help;
   bool repeats = false;
   char letter = 0;  // -o is short for --output; 0: nothing is
+  // Why a value is none: «no share…». Empty: it is one. Null: the verb says so itself.
+  std::string (*why_none)(const std::string& value) = nullptr;
 };
 
 // A call that was understood.
@@ -63,22 +64,24 @@ struct Verb {
   absl::string_view help;                 // with an example: a line «  guideway NAME …»
   absl::Span<const Option> options = {};  // beyond those that every verb takes
   bool more_arguments = false;            // beyond arguments_count are allowed
-  bool also_live = false;                 // not `live`, but asks a daemon in one of its forms
+  absl::string_view live_arguments = {};  // not `live`, but asks a daemon with these
   // Whether a screen without room for all that the call prints shows the end of it, not the
   // beginning. None: no call.
   bool (*newest_last)(const Call& call) = nullptr;
   bool one_format = false;  // whatever --output says
 };
 
+Verb ApplyVerb();       // change_verbs.cc
 Verb CompletionVerb();  // completion.cc
+Verb DrainVerb();       // by_hand_verbs.cc
 Verb ExplainVerb();     // explain_verb.cc
-Verb PlanVerb();        // plan_verb.cc
+Verb PlanVerb();        // change_verbs.cc
 Verb ReplayVerb();      // replay_verb.cc
+Verb RollbackVerb();    // change_verbs.cc
 Verb TableVerb();       // table_verb.cc
 Verb TopVerb();         // top_verb.cc
-
-// A plan in a line, without its end (plan_verb.cc).
-std::string PlanSummary(const api::Plan& plan);
+Verb UndrainVerb();     // by_hand_verbs.cc
+Verb WeightVerb();      // by_hand_verbs.cc
 
 // `get flows` (flows_verb.cc).
 int GetFlows(const Call& call);
@@ -93,6 +96,15 @@ int WrongCall(absl::string_view why, absl::string_view verb = "");
 int WrongPacket(absl::string_view why, absl::string_view verb);
 // What the status says, to standard error. Returns kNo.
 int No(const absl::Status& status);
+// The same of what a daemon refused; but a name that is not there makes the call wrong, as it does
+// offline.
+int Refused(const absl::Status& status, absl::string_view verb);
+// To standard error.
+void ShowWarnings(const google::protobuf::RepeatedPtrField<std::string>& warnings);
+
+// The revision that a call names as its only argument; 0 if it names none. False: it was a wrong
+// call.
+bool ReadRevision(const Call& call, absl::string_view verb, uint64_t* number);
 
 }  // namespace guideway
 

@@ -189,6 +189,7 @@ class Choosing {
   bool Continue(Packet& p, FlowTable::Entry entry) {
     const ParsedPacket& packet = p.parsed;
     Flow flow = entry.flow();
+    const Flow was = flow;
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
@@ -218,6 +219,8 @@ class Choosing {
       if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
+    if (was.state == FlowState::kTcpClosing) counters_.closing_flows(was.backend).Sub(1);
+    if (flow.state == FlowState::kTcpClosing) counters_.closing_flows(flow.backend).Add(1);
     p.target = target;
     return true;
   }
@@ -234,6 +237,7 @@ class Choosing {
     if (inserted.stored) {
       p.lookup = FlowLookup::kNew;
       counters_.backend(backend->id).active_flows.Add(1);
+      if (state == FlowState::kTcpClosing) counters_.closing_flows(backend->id).Add(1);
       if (inserted.evicted == kNoBackend) counters_.flows().Add(1);
     } else {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
@@ -243,6 +247,7 @@ class Choosing {
     }
     if (inserted.evicted != kNoBackend) {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
+      if (inserted.was_closing) counters_.closing_flows(inserted.evicted).Sub(1);
       if (inserted.was_live) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);

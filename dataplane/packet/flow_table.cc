@@ -69,10 +69,13 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
 [[gnu::always_inline]] inline FlowTable::Inserted FlowTable::Put(Entry entry, uint64_t fingerprint,
                                                                  Flow flow) {
   const bool was_free = entry.is_free();
-  const BackendId evicted = was_free ? kNoBackend : entry.flow().backend;
+  const Flow evicted = entry.flow();
   used_ += was_free ? 1 : 0;
   entry.Set(fingerprint, flow);
-  return {.stored = true, .evicted = evicted};
+  if (was_free) return {.stored = true, .evicted = kNoBackend};
+  return {.stored = true,
+          .evicted = evicted.backend,
+          .was_closing = evicted.state == FlowState::kTcpClosing};
 }
 
 // Moves a neighbour to its other line, if there is room.

@@ -177,8 +177,9 @@ class FlowTable {
 
   struct Inserted {
     bool stored;
-    BackendId evicted;      // whose connection had to go, timed out or unconfirmed; or kNoBackend
-    bool was_live = false;  // the evicted one had not timed out
+    BackendId evicted;  // whose connection had to go, timed out or unconfirmed; or kNoBackend
+    bool was_closing = false;  // the evicted one
+    bool was_live = false;     // the evicted one had not timed out
   };
   // Adds a connection that Find did not find.
   Inserted Insert(const FlowHash& hash, Flow flow, const FlowClock& clock);

@@ -112,6 +112,7 @@ void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
   };
   const auto freed = [&](const Flow& flow) {
     counters_.backend(flow.backend).active_flows.Sub(1);
+    if (flow.state == FlowState::kTcpClosing) counters_.closing_flows(flow.backend).Sub(1);
     counters_.flows().Sub(1);
   };
   for (size_t n = 0; n < lines; ++n) {

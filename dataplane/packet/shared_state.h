@@ -47,7 +47,7 @@ class SharedState {
   // Connections that a backend has, all workers together.
   uint64_t LiveConnections(BackendId id) const {
     uint64_t sum = 0;
-    for (const auto& counters : counters_) sum += counters->backend_counts(id).active_flows;
+    for (const auto& counters : counters_) sum += counters->active_flows(id);
     return sum;
   }
 

@@ -1,5 +1,5 @@
 // All that one worker counts. It alone writes; anyone may read at any time. Counts only grow, but
-// for `active_flows`, and start at 0 with the process.
+// for `active_flows` and `closing_flows`, and start at 0 with the process.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
 #define GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
 
@@ -30,6 +30,7 @@ class WorkerCounters {
   void Prepare(size_t services, size_t backends) {
     services_.Populate(services);
     backends_.Populate(backends);
+    closing_flows_.Populate(backends);
   }
 
   // The worker's side.
@@ -44,6 +45,8 @@ class WorkerCounters {
   Counter& idle_time() { return idle_time_; }
   PerService& service(ServiceId id) { return services_[id]; }
   PerBackend& backend(BackendId id) { return backends_[id]; }
+  // Of its `active_flows`, those that are closing. Apart: most packets do not touch it.
+  Counter& closing_flows(BackendId id) { return closing_flows_[id]; }
 
   // The readers' side. Each number is exact; numbers read while the worker runs may be of
   // different bursts.
@@ -63,9 +66,11 @@ class WorkerCounters {
     const PerService& s = services_[id];
     return {s.packets.Get(), s.bytes.Get(), s.forwarded.Get(), s.dropped.Get()};
   }
+  uint64_t active_flows(BackendId id) const { return backends_[id].active_flows.Get(); }
   BackendCounts backend_counts(BackendId id) const {
     const PerBackend& b = backends_[id];
-    return {b.packets.Get(), b.bytes.Get(), b.new_flows.Get(), b.active_flows.Get()};
+    return {b.packets.Get(), b.bytes.Get(), b.new_flows.Get(), b.active_flows.Get(),
+            closing_flows_[id].Get()};
   }
 
  private:
@@ -78,6 +83,7 @@ class WorkerCounters {
   Counter busy_time_, idle_time_;
   alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kLazy};
   PageArray<PerBackend> backends_{kMaxBackends, PageSize::kLazy};
+  PageArray<Counter> closing_flows_{kMaxBackends, PageSize::kLazy};
 };
 
 }  // namespace guideway

@@ -350,11 +350,7 @@ TEST_F(ControllerTest, WhyABackendIsNotUsed) {
 
 TEST_F(ControllerTest, APlanChangesNothing) {
   MustStart(ConfigText(ServiceText("web", 1, kAbc)));
-  dataplane_.by_backend[2].active_flows = 19;  // c
-  dataplane_.flows[0] = {{3, {.backend = 2, .state = FlowState::kTcpClosing}},
-                         {4, {.backend = 2, .state = FlowState::kTcpEstablished}},
-                         {5, {.backend = 1, .state = FlowState::kTcpClosing}},
-                         {6, {.backend = 2, .state = FlowState::kTcpClosing}}};
+  dataplane_.by_backend[2] = {.active_flows = 19, .closing_flows = 2};  // c
   const std::shared_ptr<const Snapshot> before = dataplane_.published.back();
   const std::string next = ConfigText(ServiceText("web", 1, kAb) + ServiceText("x", 2, kAb));
   const api::Plan plan = MustPlan(next);
@@ -364,8 +360,10 @@ TEST_F(ControllerTest, APlanChangesNothing) {
   EXPECT_EQ(plan.services(0).backends(0).name(), "c");
   EXPECT_EQ(plan.services(0).backends(0).change(), "removed");
   EXPECT_EQ(plan.services(0).open_connections(), 17u) << "those that are closing are over";
-  MustPlan(ConfigText(ServiceText("web", 1, kAbc)));
-  EXPECT_EQ(*dataplane_.reads, 1u) << "nobody's connections are cut";
+  ASSERT_EQ(plan.services(0).shares_size(), 2) << "who takes new connections then";
+  EXPECT_EQ(plan.services(0).shares(0).name(), "a");
+  EXPECT_NEAR(plan.services(0).shares(0).share(), 0.5, 0.01);
+  EXPECT_EQ(plan.services(1).shares_size(), 0) << "nothing moves";
   EXPECT_NEAR(plan.services(0).moved(), 1.0 / 3, 0.05);
   EXPECT_EQ(plan.services(1).change(), "added");
 
@@ -498,7 +496,7 @@ TEST_F(ControllerTest, AnApplyMayMoveSoMuchAndNoMore) {
   const Outcome refused = ApplyWithin(0.02, without_c);
   loop_.RunAll();
   ASSERT_TRUE(refused->has_value());
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   EXPECT_THAT(std::string((*refused)->message()), HasSubstr("% of service web's new connections "
                                                             "would move, and no more than 2% may"));
   EXPECT_THAT(std::string((*refused)->message()), testing::Not(HasSubstr("dns")));
@@ -577,7 +575,7 @@ TEST_F(ControllerTest, WhatMovesLaterCountsAsMoved) {
   const std::string more = ConfigText(ServiceText("web", 1, kAbc, kTcpCheck));
   const Outcome refused = ApplyWithin(0.1, more);
   loop_.RunAll();
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   const Outcome applied = ApplyWithin(0.9, more);
   loop_.RunAll();
   EXPECT_EQ(*applied, absl::OkStatus());
@@ -709,7 +707,7 @@ TEST_F(ControllerTest, WhoIsDeniedByAFileCountsAsMoved) {
   const Outcome refused = ApplyWithin(0.1, text);
   loop_.RunAll();
   EXPECT_THAT(std::string((*refused)->message()),
-              HasSubstr("`access` would deny 100% of all IPv4 addresses more"));
+              HasSubstr("`access` would deny 100.0% of all IPv4 addresses more"));
   EXPECT_FALSE(dataplane_.snapshot().IsDenied(IpAddress::Parse("10.0.0.1").value()));
 }
 
@@ -944,7 +942,7 @@ TEST_F(ControllerTest, APlanKnowsWhoIsUpWithoutAHealthCheck) {
               ElementsAre("there is no health check any more: whoever is down counts as up"));
   const Outcome refused = ApplyWithin(0.1, unchecked);
   loop_.RunAll();
-  EXPECT_EQ((*refused)->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*refused)->code(), absl::StatusCode::kOutOfRange);
   // And it is so.
   Apply(unchecked);
   loop_.RunAll();

@@ -230,7 +230,7 @@ TEST_F(GuidewayTest, AConfigurationFromStandardInput) {
   EXPECT_EQ(Live("plan - < " + good).out, "nothing changes\n");
   result = Live("apply - < " + good);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_EQ(result.out, "<stdin> is in force as revision 2\nnothing changes\n");
+  EXPECT_EQ(result.out, "<stdin> is in force as revision 2\nnothing has changed\n");
   result = Live("apply - < " + bad);
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, StartsWith("<stdin>:1:1"));
@@ -314,8 +314,15 @@ TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
   EXPECT_EQ(table.exit_status, 0) << table.err;
   EXPECT_THAT(table.out, AllOf(HasSubstr("  backend d added\n"),
                                HasSubstr("  backend b removed, with 12 open connections\n"),
-                               HasSubstr("of new connections move; 50.0% have to\n"),
-                               HasSubstr("\n12 open connections are cut\n")));
+                               HasSubstr("of new connections move; 50.0% have to\n"
+                                         "  new connections of web then go to a "),
+                               HasSubstr("\n12 open connections are cut: what they send next goes "
+                                         "to other backends, which reset it; to let them end, "
+                                         "`guideway drain web/b` first\n"),
+                               EndsWith("\nto do it: guideway apply " + changed + "\n")));
+  EXPECT_THAT(Live("plan - < " + changed).out, Not(HasSubstr("to do it"))) << "it is gone";
+  EXPECT_THAT(Live("plan --discard-overrides " + changed).out,
+              HasSubstr("\nto do it: guideway apply --discard-overrides /"));
   EXPECT_THAT(Live("plan -o json " + changed).out, HasSubstr("\"open_connections\": \"12\""));
   EXPECT_THAT(Live("get backends").out, HasSubstr("10.0.0.2")) << "still there";
   EXPECT_EQ(Live("plan " + WriteFile("same.yaml", ConfigText(ServiceText("web", 1, kAbc)))).out,
@@ -332,21 +339,176 @@ TEST_F(GuidewayTest, ApplyWithABound) {
   for (const char* wrong : {"2", "-1%", "101%", "nan%", "x%", "%"}) {
     const Result result = Live(absl::StrCat("apply --max-moved=", wrong, " ", file));
     EXPECT_EQ(result.exit_status, 2) << wrong;
-    EXPECT_THAT(result.err, HasSubstr("is not a share from 0% to 100%"));
+    EXPECT_THAT(result.err, HasSubstr("is not a share from 0% to 100%, written like 2%"));
     EXPECT_EQ(absl::StrContains(result.err, "did you mean 2%? See `guideway apply --help`"),
               wrong == absl::string_view("2"))
         << result.err;
   }
+  EXPECT_THAT(Live("apply --max-moved 0.02 " + file).err, HasSubstr("did you mean 2%, or 0.02%?"));
+  EXPECT_THAT(Live("apply --max-moved new.yaml").err,
+              StartsWith("guideway: --max-moved \"new.yaml\" is not a share from 0% to 100%"));
   const Result refused = Live("apply --max-moved 2% " + file);
   EXPECT_EQ(refused.exit_status, 1);
   EXPECT_THAT(refused.err, HasSubstr("of service web's new connections would move, and no more "
-                                     "than 2% may"));
+                                     "than 2% may; `guideway plan " +
+                                     file + "` tells"));
   EXPECT_THAT(Live("get backends").out, HasSubstr("10.0.0.2")) << "nothing has changed";
   const Result applied = Live("apply --max-moved 60% " + file);
   EXPECT_EQ(applied.exit_status, 0) << applied.err;
-  EXPECT_THAT(applied.out, StartsWith(file + " is in force as revision 2\n1 service changed; "
-                                             "2 backends removed; "));
-  EXPECT_THAT(applied.out, HasSubstr("of web's new connections move\n"));
+  EXPECT_THAT(applied.out,
+              AllOf(StartsWith(file + " is in force as revision 2\nservice web changed\n"
+                                      "  backend b removed\n  backend c removed\n  50.0% of new "
+                                      "connections move; 50.0% have to\n  new connections of web "
+                                      "now go to a 100%\n"),
+                    Not(HasSubstr("to do it"))));
+
+  const Result back = Live("rollback --max-moved 2%");
+  EXPECT_EQ(back.exit_status, 1) << back.out;
+  EXPECT_THAT(back.err, AllOf(StartsWith("revision 1 is not put in force: 50.0% of service web's"),
+                              HasSubstr("`guideway rollback --dry-run 1` tells")));
+  EXPECT_EQ(Live("rollback --max-moved 50%").exit_status, 0);
+}
+
+TEST_F(GuidewayTest, ALongChangeIsToldInPart) {
+  std::string services, backends;
+  for (int i = 1; i <= 25; ++i) {
+    absl::StrAppend(&services, ServiceText(absl::StrCat("s", i), i, kAbc));
+    absl::StrAppend(&backends, "{ name: n", i, ", address: 10.0.1.", i, " }, ");
+  }
+  EXPECT_THAT(Live("apply " + WriteFile("new.yaml", ConfigText(services))).out,
+              HasSubstr("\nand 6 more services, of none of which more than 0% of new connections "
+                        "move\n"));
+  const Result many =
+      Live("apply " + WriteFile("new.yaml", ConfigText(ServiceText("s1", 1, backends))));
+  EXPECT_THAT(many.out, HasSubstr("\n  backend n10 added\n  and 18 more backends\n"));
+}
+
+TEST_F(GuidewayTest, WhatIsByHandHoldsOverTheFileAndAPlanSaysSo) {
+  ASSERT_EQ(Live("weight web/a 50").exit_status, 0);
+  ASSERT_EQ(Live("drain web/b").exit_status, 0);
+  const std::string same = WriteFile("same.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  EXPECT_THAT(Live("plan " + same).err, Not(HasSubstr("by hand")));
+  const std::string file = WriteFile(
+      "new.yaml", ConfigText(ServiceText("web", 1,
+                                         "{ name: a, address: 10.0.0.1, weight: 30 }, "
+                                         "{ name: b, address: 10.0.0.2, weight: 70 }, "
+                                         "{ name: c, address: 10.0.0.3, state: drain }")));
+  const std::string weight =
+      "web/a keeps weight 50, set by hand, over the configuration's (100, now 30): `guideway "
+      "weight "
+      "web/a file`, or an `apply --discard-overrides`, ends that";
+  const std::string drain =
+      "web/b stays drained by hand (configuration: weight 70): `guideway undrain web/b`, or an "
+      "`apply --discard-overrides`, ends that";
+  const std::string both = absl::StrCat("warning: ", weight, "\nwarning: ", drain, "\n");
+  EXPECT_THAT(Live("plan " + file).err, HasSubstr(both));
+  EXPECT_THAT(Live("plan --discard-overrides " + file).err, Not(HasSubstr("keeps")));
+  EXPECT_THAT(Live("plan -o json " + file).out, HasSubstr(weight));
+  EXPECT_THAT(Live("apply " + file).err, HasSubstr(both));
+  EXPECT_THAT(Live("apply " + file).err, Not(HasSubstr("keeps"))) << "nothing is new";
+}
+
+TEST_F(GuidewayTest, ARollbackCanBeTried) {
+  const std::string file =
+      WriteFile("new.yaml", ConfigText(ServiceText("web", 1, "{ name: a, address: 10.0.0.1 }")));
+  EXPECT_EQ(Live("rollback --dry-run").exit_status, 1) << "there is none before";
+  ASSERT_EQ(Live("apply " + file).exit_status, 0);
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  for (const char* number : {"", " 1"}) {
+    const Result plan = Live(absl::StrCat("rollback --dry-run", number));
+    EXPECT_EQ(plan.exit_status, 0) << plan.err;
+    EXPECT_THAT(plan.out,
+                AllOf(StartsWith("a rollback to revision 1:\nno longer by hand: drain web/a\n"
+                                 "service web changed\n  backend b added\n"),
+                      HasSubstr("\n  new connections of web then go to a "),
+                      EndsWith("\nto do it: guideway rollback 1\n")));
+  }
+  EXPECT_THAT(Live("rollback --dry-run -o json").out, HasSubstr("\"rolled_back_to\": \"1\""));
+  EXPECT_THAT(Live("history").out, Not(HasSubstr("rollback"))) << "nothing has changed";
+  EXPECT_EQ(Live("rollback --dry-run 9").exit_status, 2);
+  EXPECT_EQ(Live("rollback --dry-run --max-moved 2%").exit_status, 2);
+}
+
+TEST_F(GuidewayTest, ARemovedServiceIsToldWhatBecomesOfItsConnections) {
+  const std::string web = ServiceText("web", 1, kAbc), other = ServiceText("x", 2, kAbc);
+  const std::string both = WriteFile("both.yaml", ConfigText(web + other));
+  const Result plan = Run(absl::StrCat("plan ", both, " ", WriteFile("web.yaml", ConfigText(web))));
+  EXPECT_EQ(plan.exit_status, 0) << plan.err;
+  EXPECT_THAT(plan.out,
+              AllOf(HasSubstr("service x removed\n"),
+                    HasSubstr("\n  100% of its new connections are not served any more: nobody has "
+                              "its VIPs, and what comes to them is handed to the kernel\n"),
+                    HasSubstr("\nopen connections of backends that leave are cut; how many there "
+                              "are only a running guidewayd knows: guideway plan ")));
+  EXPECT_THAT(
+      Run(absl::StrCat("plan ", both, " ",
+                       WriteFile("taken.yaml", ConfigText(web + ServiceText("y", 2, kAbc)))))
+          .out,
+      HasSubstr("\n  100% of its new connections are not its own any more: other services"));
+}
+
+TEST_F(GuidewayTest, WithoutTheLastBackendItIsLoud) {
+  ASSERT_EQ(Live("drain web/a").exit_status, 0);
+  Result result = Live("drain web/b");
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.out,
+              StartsWith("! no backend takes new connections of web: they are dropped; `guideway "
+                         "undrain web/b` undoes it\nweb/b is drained: "));
+  EXPECT_THAT(Live("drain web/b").out,
+              StartsWith("! no backend takes new connections of web: they are dropped\n"));
+  EXPECT_THAT(Live("status").out,
+              HasSubstr("\n! no backend takes new connections of 1 service: web\n"));
+  EXPECT_THAT(Live("undrain web/b").out, Not(HasSubstr("!")));
+  EXPECT_THAT(Live("weight web/b 0").out,
+              StartsWith("! no backend takes new connections of web: they are dropped; `guideway "
+                         "weight web/b file` undoes it\nweb/b has weight 0 by hand"));
+  ASSERT_EQ(Live("weight web/b 7").exit_status, 0);
+  EXPECT_THAT(Live("weight web/b 0").out, HasSubstr("`guideway weight web/b 7` undoes it\n"));
+  ASSERT_EQ(Live("undrain web/a").exit_status, 0);
+  const std::string file =
+      WriteFile("new.yaml",
+                ConfigText(ServiceText("web", 1, "{ name: c, address: 10.0.0.3, state: drain }")));
+  EXPECT_THAT(Live("plan " + file).out,
+              HasSubstr("\n  ! no backend takes new connections of web then: they are dropped\n"));
+}
+
+TEST_F(GuidewayTest, WhoForgetsTheServiceIsHelped) {
+  ASSERT_EQ(
+      Live("apply " +
+           WriteFile(
+               "new.yaml",
+               ConfigText(
+                   ServiceText("web", 1, kAbc) +
+                   ServiceText("dns", 2,
+                               "{ name: a1, address: 10.0.0.1 }, { name: b, address: 10.0.0.2 }"))))
+          .exit_status,
+      0);
+  struct {
+    const char* arguments;
+    const char* says;
+  } rows[] = {
+      {"drain a1", "guideway: \"a1\" is not SERVICE/BACKEND; did you mean dns/a1? See `guideway"},
+      {"undrain web", "; service web has web/a, web/b, web/c; see `guideway undrain --help`"},
+      {"weight b 1", "; there are web/b, dns/b; see `guideway weight --help`"},
+      {"drain nobody", "\"nobody\" is not SERVICE/BACKEND; see `guideway drain --help`"},
+  };
+  for (const auto& row : rows) {
+    const Result result = Live(row.arguments);
+    EXPECT_EQ(result.exit_status, 2) << row.arguments;
+    EXPECT_THAT(result.err, HasSubstr(row.says));
+  }
+}
+
+TEST_F(GuidewayTest, AsJsonADrainSaysWhatItSaysAsText) {
+  daemon_.Do([&] { daemon_.dataplane().by_backend[0] = {.active_flows = 12, .closing_flows = 2}; });
+  const Result result = Live("drain -o json web/a");
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.err, IsEmpty());
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("\"closing_flows\": \"2\""), HasSubstr("\"state\": \"drain\""),
+                    HasSubstr("\"changed\": true"), ContainsRegex("\"share_before\": 0[.][45]"),
+                    ContainsRegex("\"name\": \"b\",\n +\"region\": \"\",\n +\"share\": 1")));
+  EXPECT_THAT(Live("get backends -o json").out, Not(HasSubstr("\"by_hand\"")));
 }
 
 TEST_F(GuidewayTest, GetFlows) {
@@ -402,7 +564,6 @@ TEST_F(GuidewayTest, GetFlows) {
                                    "See `guideway get --help`"));
   EXPECT_EQ(Live("get flows --backend web").exit_status, 2);
   EXPECT_EQ(Live("get flows --service web -o json").exit_status, 0);
-  EXPECT_EQ(Live("drain web/x").exit_status, 1) << "the daemon's «no»";
   EXPECT_EQ(Live("get services --entries").exit_status, 2);
 }
 
@@ -499,17 +660,21 @@ TEST_F(GuidewayTest, AgesThatNothingHas) {
 
 TEST_F(GuidewayTest, ADrainCountsWhatIsOpen) {
   daemon_.Do([&] {
-    daemon_.dataplane().by_backend[0].active_flows = 19;
-    daemon_.dataplane().flows[0] = {{1, {.backend = 0, .state = FlowState::kTcpClosing}},
-                                    {2, {.backend = 0, .state = FlowState::kTcpClosing}},
-                                    {3, {.backend = 1, .state = FlowState::kTcpClosing}}};
+    daemon_.dataplane().by_backend[0] = {.active_flows = 19, .closing_flows = 2};
+    daemon_.dataplane().by_backend[1] = {.active_flows = 42, .closing_flows = 42};
   });
+  EXPECT_THAT(Live("get backends").out, AllOf(HasSubstr("  OPEN  CLOSING\n"),
+                                              ContainsRegex("\nweb      a .*    17        2\n"),
+                                              ContainsRegex("\nweb      b .*     0       42\n")));
+  EXPECT_THAT(Live("get services").out, ContainsRegex("\nweb .*    17\n"));
+  EXPECT_THAT(Live("top --count 1").out,
+              AllOf(HasSubstr("  open 17\n"), ContainsRegex("\nweb      a .* 17\n")));
   EXPECT_THAT(Live("drain web/a").out,
               HasSubstr("; 17 open connections stay until done; 2 are closing\nwhat is open "
                         "lives in the flow table: a restart of guidewayd before it is done cuts "
                         "it\n"));
-  EXPECT_THAT(Live("drain web/b").out,
-              AllOf(HasSubstr("; no connection is open\n"), Not(HasSubstr("restart"))));
+  EXPECT_THAT(Live("drain web/b").out, AllOf(HasSubstr("; no connection is open; 42 are closing\n"),
+                                             Not(HasSubstr("restart"))));
 }
 
 TEST_F(GuidewayTest, APlanSaysWhatThisHostCannotDo) {
@@ -643,7 +808,7 @@ TEST_F(GuidewayTest, WhatMattersMostStaysOnASmallTerminal) {
   EXPECT_THAT(history, testing::ContainsRegex("\n +3  20..-..-.. ..:..:..  .*  drain web/a"));
   EXPECT_THAT(OnTerminal("NO_COLOR=1", 70, "get backends"),
               AllOf(HasSubstr("  WEIGHT  SHARE  OPEN\r\n"), Not(HasSubstr("ADDRESS")),
-                    HasSubstr("… 4 columns more when wider\r\n")));
+                    HasSubstr("… 5 columns more when wider\r\n")));
   const std::string workers = OnTerminal("NO_COLOR=1", 60, "get workers");
   EXPECT_THAT(workers, HasSubstr("FILL  NOT STORED"));
 }
@@ -790,14 +955,16 @@ TEST_F(GuidewayTest, DrainAndUndrain) {
                                                   "connections; 12 open connections stay"));
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
   EXPECT_THAT(Live("drain web/b").out, AllOf(HasSubstr("; no connection is open\n"),
-                                             HasSubstr("nobody takes new connections of web now")));
+                                             StartsWith("! no backend takes new connections")));
   EXPECT_THAT(Live("undrain web/a").out, HasSubstr("web/a gets 100% of web's new connections"));
   EXPECT_THAT(Live("undrain web/a").out, StartsWith("web/a was not drained by hand; it gets 100%"));
   EXPECT_THAT(Live("undrain web/a -o json").out, HasSubstr("\"state\": \"up\""));
 
   result = Live("drain web/x");
-  EXPECT_EQ(result.exit_status, 1);
-  EXPECT_EQ(result.err, "service web has no backend \"x\"; it has a, b, c\n");
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_EQ(result.err,
+            "guideway: service web has no backend \"x\"; it has a, b, c; see `guideway drain "
+            "--help`\n");
   result = Live("undrain web/c");
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("state: drain"));
@@ -836,8 +1003,10 @@ TEST_F(GuidewayTest, ADrainedRegionNamesTheOneThatStandsIn) {
   EXPECT_THAT(Live("undrain cdn/e").out,
               HasSubstr("new connections of region eu of cdn now go to e 100%\n"));
   ASSERT_EQ(Live("apply " + WriteFile("geo.yaml", geo(""))).exit_status, 0);
-  EXPECT_THAT(Live("drain cdn/e").out,
-              HasSubstr("\nnobody takes new connections of region eu of cdn now\n"));
+  EXPECT_THAT(
+      Live("drain cdn/e").out,
+      StartsWith("! no backend takes new connections of region eu of cdn: they are dropped; "
+                 "`guideway undrain cdn/e` undoes it\n"));
   EXPECT_THAT(Live("get services -o json").out,
               ContainsRegex("\"name\": \"eu\",\n +\"served_by\": \"\"\n"));
 }
@@ -885,9 +1054,7 @@ TEST_F(GuidewayTest, Weight) {
   EXPECT_EQ(Live("weight web/c file").exit_status, 0);
   EXPECT_THAT(Live("status").out, Not(HasSubstr("by hand:")));
 
-  result = Live("weight web/x 1");
-  EXPECT_EQ(result.exit_status, 1);
-  EXPECT_EQ(result.err, "service web has no backend \"x\"; it has a, b, c\n");
+  EXPECT_EQ(Live("weight web/x 1").exit_status, 2);
   for (const char* wrong : {"weight web/a 65536", "weight web/a -- -1", "weight web/a -1",
                             "weight web/a -5.5", "weight web/a x"}) {
     result = Live(wrong);
@@ -917,17 +1084,22 @@ TEST_F(GuidewayTest, HistoryAndRollback) {
 
   result = Live("rollback");
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_EQ(result.out,
-            "revision 2 is in force again, configuration and overrides, as revision 4\n"
-            "1 service added; 1 service removed; by hand again: drain web/a\n");
+  EXPECT_EQ(
+      result.out,
+      "revision 2 is in force again, configuration and overrides, as revision 4\n"
+      "by hand again: drain web/a\n"
+      "service web added\n  backend a added\n  backend b added\n  backend c added\n"
+      "service other removed\n  backend z removed\n  100% of its new connections are not its "
+      "own any more: other services that have its VIPs take those to their ports, what nobody "
+      "serves is dropped\n");
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
   EXPECT_THAT(Live("status").out, HasSubstr("\nrevision  4, rollback to 2 by "));
   EXPECT_THAT(Live("rollback 3").out, HasSubstr("revision 3 is in force again"));
 
   for (const char* call : {"rollback 9", "history 9"}) {
     result = Live(call);
-    EXPECT_EQ(result.exit_status, 1) << call;
-    EXPECT_EQ(result.err, "there is no revision 9; there are 1 to 5\n");
+    EXPECT_EQ(result.exit_status, 2) << call;
+    EXPECT_THAT(result.err, HasSubstr("there is no revision 9; there are 1 to 5; see"));
   }
   for (const char* wrong : {"history x", "rollback 0", "rollback 1 2", "history -- -1"}) {
     EXPECT_EQ(Live(wrong).exit_status, 2) << wrong;
@@ -947,7 +1119,7 @@ TEST_F(GuidewayTest, ApplyCanDiscardWhatWasDoneByHand) {
   EXPECT_EQ(Run(absl::StrCat("plan --discard-overrides ", file, " ", file)).exit_status, 2);
   result = Live("apply --discard-overrides " + file);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("; no longer by hand: drain web/a\n"));
+  EXPECT_THAT(result.out, HasSubstr("\nno longer by hand: drain web/a\n"));
   EXPECT_THAT(Live("get backends").out, Not(HasSubstr("by hand")));
   EXPECT_EQ(Live("drain --discard-overrides web/a").exit_status, 2);
   EXPECT_EQ(Live("apply --discard-overrides=yes " + file).exit_status, 2);
@@ -973,7 +1145,7 @@ TEST_F(GuidewayTest, Apply) {
   const std::string good = WriteFile("new.yaml", ConfigText(ServiceText("other", 1, kAbc)));
   Result result = Live("apply " + good);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_EQ(result.out, good + " is in force as revision 2\n1 service added; 1 service removed\n");
+  EXPECT_THAT(result.out, StartsWith(good + " is in force as revision 2\nservice other added\n"));
   EXPECT_THAT(Live("get services").out, HasSubstr("other"));
 
   const std::string bad = WriteFile("bad.yaml", "services: 3\n");

@@ -446,6 +446,41 @@ TEST(Connections, AreCountedUntilSweptAway) {
   EXPECT_LE(active(), path.pipeline().flows().capacity());
 }
 
+TEST(Connections, ThatAreClosingAreCountedApart) {
+  // In a table that is too small, with backends that go down and come back.
+  Path path(Web(ThreeBackends(kUp, kUp)), 64);
+  const FlowTable& flows = path.pipeline().flows();
+  std::mt19937 random(1);
+  const auto check = [&](const char* when) {
+    std::array<uint64_t, 3> closing = {};
+    flows.ReadPlaces(0, flows.capacity(), [&](const Flow& flow) {
+      if (flow.state == FlowState::kTcpClosing) ++closing[flow.backend];
+    });
+    for (BackendId id = 0; id < 3; ++id) {
+      const BackendCounts counts = path.counters().backend_counts(id);
+      EXPECT_EQ(counts.closing_flows, closing[id]) << when << ", backend " << id;
+      EXPECT_EQ(counts.open_flows(), counts.active_flows - closing[id]);
+    }
+    return closing[0] + closing[1] + closing[2];
+  };
+  constexpr uint8_t kFlags[] = {kTcpSyn, kTcpAck, kTcpAck, kTcpFin | kTcpAck, kTcpRst};
+  uint64_t most = 0;
+  for (int round = 0; round < 50; ++round) {
+    for (int i = 0; i < 200; ++i) {
+      const auto port = static_cast<uint16_t>(1 + random() % 100);
+      const bool data = random() % 4 == 0;
+      path.Send(TcpFrame(port, kFlags[random() % std::size(kFlags)], data ? Bytes{1} : Bytes{}));
+    }
+    path.now += random() % (2 * kTicksPerSecond);
+    most = std::max(most, check("after packets"));
+    path.Use(Web(ThreeBackends(round % 2 == 0 ? kDown : kUp, kUp)));
+  }
+  EXPECT_GT(most, 10u);
+  path.now += 1000 * kTicksPerSecond;
+  path.SweepAll();
+  EXPECT_EQ(check("after all have timed out"), 0u);
+}
+
 TEST(Connections, OfARemovedBackendAreSweptBeforeItsIdMayServeAgain) {
   Path path(Web(ThreeBackends(kUp, kUp), {.version = 1}));
   for (uint16_t port = 1; port <= 90; ++port) path.Send(TcpFrame(port, kTcpSyn));
