@@ -527,10 +527,10 @@ int Unprocessable(const absl::Status& status) {
   return absl::IsDeadlineExceeded(status) ? HttpStatus(status) : 422;
 }
 
-// Of a rollback.
+// Of a rollback: what is wrong with a configuration that was kept is no fault of the call.
 int RollbackRefusal(const absl::Status& status) {
   const int code = HttpStatus(status);
-  return code == 500 ? 422 : code;
+  return code == 500 || code == 400 ? 422 : code;
 }
 
 }  // namespace

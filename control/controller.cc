@@ -890,7 +890,9 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
   events_.Add(
       absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
                    ", backends ", now_.revision->places.size(),
-                   applied_file_.empty() ? "" : absl::StrCat("; applied from ", applied_file_)));
+                   round.change && round.change->is_rollback ? absl::StrCat("; ", how, " by ", who)
+                   : applied_file_.empty()                   ? ""
+                                           : absl::StrCat("; applied from ", applied_file_)));
   ApplyDone done = round.change ? std::move(round.change->done) : nullptr;
   Keep(who, how, source, is_own, *now_.overrides, [done, result](const absl::Status& kept) {
     api::ApplyResult answer = result;
@@ -995,7 +997,10 @@ void Controller::Impl::Refuse(Change& change, const absl::Status& why, bool is_f
     config_error_ = std::string(why.message());
     for (absl::string_view line : absl::StrSplit(why.message(), '\n')) LOG(ERROR) << line;
   }
-  SetRefused(change.who, change.how, change.name, why.message());
+  // What is no failure does not hide one.
+  if (is_failure || config_error_.empty()) {
+    SetRefused(change.who, change.how, change.name, why.message());
+  }
   events_.Add(absl::StrCat("configuration ", change.name, " refused",
                            is_failure ? "" : ", for more would move than may", ", revision ",
                            revision_, " stays in force"));

@@ -39,6 +39,7 @@ History::History(const std::string& state_directory, const std::string& config_f
   for (history::Record& record : disk_->ReadRecords(&last_number_, &read_warnings_, steps)) {
     revisions_.push_back(std::move(*record.mutable_revision()));
     authors_.Follow(revisions_.back());
+    if (steps != nullptr) ++*steps;
   }
 }
 

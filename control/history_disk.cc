@@ -46,7 +46,7 @@ absl::Status CannotDo(const char* what, const std::string& path, int error = err
 // Whatever lies there: no link is followed, nobody waits for a pipe.
 absl::StatusOr<std::string> ReadRegular(const std::string& path, size_t max_bytes) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return absl::NotFoundError(std::strerror(errno));
+  if (fd < 0) return absl::UnavailableError(std::strerror(errno));
   const absl::Cleanup close_fd = [fd] { close(fd); };
   struct stat status;
   if (fstat(fd, &status) != 0) return absl::UnavailableError(std::strerror(errno));

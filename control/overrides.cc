@@ -49,7 +49,8 @@ Overrides FromApi(const google::protobuf::RepeatedPtrField<api::Override>& list)
 
 void OverrideAuthors::Follow(const api::Revision& revision) {
   std::shared_ptr<const api::Author> author;
-  if (!std::exchange(is_first_, false) || revision.number() == 1) {
+  // What is new with it is its author's, if it is the next.
+  if (revision.number() == std::exchange(last_, revision.number()) + 1) {
     auto made = std::make_shared<api::Author>();
     made->set_who(revision.who());
     made->set_time(revision.time());
@@ -130,24 +131,47 @@ OverridesFit FitTo(const Revision& revision, const Overrides& overrides) {
 
 std::vector<std::string> WhatHolds(const Revision& before, const Revision& after,
                                    const Overrides& standing) {
-  std::vector<std::string> all;
+  constexpr size_t kShown = 10;
+  std::vector<std::string> weights, drained;
+  size_t more_weights = 0, more_drained = 0;
+  const auto add = [](const std::string& what, std::vector<std::string>* to, size_t* more) {
+    if (to->size() < kShown) {
+      to->push_back(what);
+    } else {
+      ++*more;
+    }
+  };
   for (const auto& [name, override] : standing) {
     const auto was = before.places.find(name), is = after.places.find(name);
     if (was == before.places.end() || is == after.places.end()) continue;
     const config::Backend& then = before.BackendAt(was->second);
     const config::Backend& now = after.BackendAt(is->second);
-    if (override.weight && then.weight() != now.weight()) {
-      all.push_back(absl::StrCat(name, " keeps weight ", *override.weight,
-                                 ", set by hand, over the configuration's (", then.weight(),
-                                 ", now ", now.weight(), "): `guideway weight ", name,
-                                 " file`, or an `apply --discard-overrides`, ends that"));
+    const bool new_weight = then.weight() != now.weight();
+    if (override.weight && new_weight) {
+      add(absl::StrCat(name, " ", *override.weight, " (configuration: ", then.weight(), ", now ",
+                       now.weight(), ")"),
+          &weights, &more_weights);
     }
-    if (override.drained && now.state() != config::AdminState::drain &&
-        then.SerializeAsString() != now.SerializeAsString()) {
-      all.push_back(absl::StrCat(name, " stays drained by hand (configuration: weight ",
-                                 now.weight(), "): `guideway undrain ", name,
-                                 "`, or an `apply --discard-overrides`, ends that"));
+    const bool drains = now.state() == config::AdminState::drain;
+    if (override.drained && !drains && (new_weight || then.state() != now.state())) {
+      add(absl::StrCat(name, " (configuration: weight ", now.weight(), ")"), &drained,
+          &more_drained);
     }
+  }
+  const auto sentence = [](absl::string_view what, const std::vector<std::string>& names,
+                           size_t more, absl::string_view end) {
+    return absl::StrCat(what, absl::StrJoin(names, ", "),
+                        more > 0 ? absl::StrCat(" and ", more, " more") : "", ": ", end,
+                        ", or an `apply --discard-overrides`, ends that");
+  };
+  std::vector<std::string> all;
+  if (!weights.empty()) {
+    all.push_back(sentence("weights by hand hold over the configuration's: ", weights, more_weights,
+                           "`guideway weight SERVICE/BACKEND file`"));
+  }
+  if (!drained.empty()) {
+    all.push_back(sentence("drained by hand, whatever the configuration says: ", drained,
+                           more_drained, "`guideway undrain SERVICE/BACKEND`"));
   }
   return all;
 }

@@ -77,8 +77,7 @@ class OverrideAuthors {
   // The next revision.
   void Follow(const api::Revision& revision);
 
-  // Of the backend «service/backend». Null: nobody, or before the first revision, which is not
-  // number 1.
+  // Of the backend «service/backend». Null: nobody, or nobody knows, for revisions were missing.
   const api::Author* OfDrain(const std::string& name) const;
   const api::Author* OfWeight(const std::string& name) const;
 
@@ -88,11 +87,11 @@ class OverrideAuthors {
     std::shared_ptr<const api::Author> drained_by, weight_by;
   };
   std::map<std::string, Authors> authors_;  // by «service/backend»
-  bool is_first_ = true;
+  uint64_t last_ = 0;
 };
 
 // Of overrides that stand under `after`, where they hold over something that it says otherwise than
-// `before`: what, and what would end that, a sentence each.
+// `before`: which, and what would end that; a sentence for weights and one for drains.
 std::vector<std::string> WhatHolds(const Revision& before, const Revision& after,
                                    const Overrides& standing);
 

@@ -44,7 +44,8 @@ constexpr double kNothing = 1e-9;
 // As the command line shows shares: 9.1%, 100%.
 std::string PercentText(double share) {
   if (share > 0 && share < 0.001) return "<0.1%";
-  return share >= 1 ? "100%" : absl::StrFormat("%.1f%%", share * 100);
+  if (share >= 1) return "100%";
+  return share >= 0.9995 ? ">99.9%" : absl::StrFormat("%.1f%%", share * 100);
 }
 
 using google::protobuf::FieldDescriptor;
@@ -548,11 +549,12 @@ void FillMoved(const ServicePair& pair, const NameSet& others, bool new_seed,
   }
   const bool rehashed = new_seed || before.affinity != after.affinity;
   if (before.affinity != after.affinity) {
-    plan->add_notes("another affinity: about everything moves, once");
+    plan->add_notes("another affinity: about everything moves, once; what stays does so by chance");
   }
   if (before.pools[0].table->size() != after.pools[0].table->size()) {
     plan->add_notes(absl::StrCat("another table size (", before.pools[0].table->size(), ", now ",
-                                 after.pools[0].table->size(), "): about everything moves, once"));
+                                 after.pools[0].table->size(),
+                                 "): about everything moves, once; what stays does so by chance"));
   }
   const auto regions = RegionsOfClients(pair.config_before, before, pair.config_after, after);
   const double count = static_cast<double>(regions.size());
@@ -600,19 +602,12 @@ class VipOwners {
   // The part of VIPs of a service whose packets still come to it, each VIP counting the same.
   double PartKept(const std::vector<Prefix>& before, const std::vector<Prefix>& after) const {
     const absl::flat_hash_set<Prefix> is(after.begin(), after.end());
-    double kept = 0;
-    for (const Prefix& vip : before) {
-      double all = 0, still = 0;
-      // Nothing of it is its own if longer ones fill it.
-      if (const auto parts = parts_.find(vip); parts != parts_.end()) {
-        for (const auto& [owner, size] : parts->second) {
-          all += size;
-          if (owner && is.contains(*owner)) still += size;
-        }
-      }
-      kept += all == 0 ? 1 : still / all;
-    }
-    return before.empty() ? 1 : kept / static_cast<double>(before.size());
+    return PartOf(before, [&](const Prefix& owner) { return is.contains(owner); });
+  }
+
+  // The same of those whose packets come to any service.
+  double PartOwned(const std::vector<Prefix>& before) const {
+    return PartOf(before, [](const Prefix&) { return true; });
   }
 
  private:
@@ -620,6 +615,23 @@ class VipOwners {
     std::optional<Prefix> owner;
     double size;
   };
+
+  template <typename Counts>
+  double PartOf(const std::vector<Prefix>& before, Counts counts) const {
+    double part = 0;
+    for (const Prefix& vip : before) {
+      double all = 0, counted = 0;
+      // Nothing of it is its own if longer ones fill it.
+      if (const auto parts = parts_.find(vip); parts != parts_.end()) {
+        for (const auto& [owner, size] : parts->second) {
+          all += size;
+          if (owner && counts(*owner)) counted += size;
+        }
+      }
+      part += all == 0 ? 1 : counted / all;
+    }
+    return before.empty() ? 1 : part / static_cast<double>(before.size());
+  }
 
   static std::vector<Prefix> AllVips(const Snapshot& snapshot) {
     std::set<Prefix> vips;
@@ -724,21 +736,22 @@ NameSet CompareBackends(const config::Service& before, const config::Service& af
 }
 
 // Who takes no new connections has its weight in the table all the same, for its return to move
-// nobody else's: so another weight moves others' now.
+// nobody else's: so another weight, or none, moves others' now.
 void NoteWeights(const Service& before, const Service& after, api::ServicePlan* plan) {
   if (plan->moved() <= kNothing) return;
-  absl::flat_hash_map<std::string, const Backend*> was;
-  for (const Backend& backend : before.backends) was[backend.name] = &backend;
-  for (const Backend& backend : after.backends) {
-    const auto found = was.find(backend.name);
-    if (found == was.end() || found->second->weight == backend.weight ||
-        found->second->state == BackendState::kUp || backend.state == BackendState::kUp) {
+  absl::flat_hash_map<std::string, const Backend*> is;
+  for (const Backend& backend : after.backends) is[backend.name] = &backend;
+  for (const Backend& was : before.backends) {
+    const auto found = is.find(was.name);
+    const bool leaves = found == is.end();
+    if (was.state == BackendState::kUp || was.weight == 0 ||
+        (!leaves &&
+         (found->second->weight == was.weight || found->second->state == BackendState::kUp))) {
       continue;
     }
-    plan->add_notes(
-        absl::StrCat(backend.name,
-                     " takes no new connections, but its weight counts in the table all the same: "
-                     "another weight moves others'"));
+    plan->add_notes(absl::StrCat(
+        was.name, " takes no new connections, but its weight counts in the table all the same: ",
+        leaves ? "without it others' move" : "another weight moves others'"));
   }
 }
 
@@ -760,19 +773,17 @@ void FillShares(const Service& service, api::ServicePlan* plan) {
 }
 
 // What becomes of those who come to a service that is gone.
-std::string NoteOfRemoved(const Service& service, const Snapshot& after) {
-  const bool is_vip =
-      std::any_of(after.services().begin(), after.services().end(), [&](const auto& other) {
-        return std::any_of(other->vips.begin(), other->vips.end(), [&](const Prefix& theirs) {
-          return std::any_of(service.vips.begin(), service.vips.end(), [&](const Prefix& vip) {
-            return theirs.Contains(vip.address) || vip.Contains(theirs.address);
-          });
-        });
-      });
-  return is_vip ? "100% of its new connections are not its own any more: other services that have "
-                  "its VIPs take those to their ports, what nobody serves is dropped"
-                : "100% of its new connections are not served any more: nobody has its VIPs, and "
-                  "what comes to them is handed to the kernel";
+std::string NoteOfRemoved(const Service& service, const VipOwners& owners) {
+  constexpr char kOwned[] =
+      "other services have %s VIPs: they take what comes to their ports, the rest is dropped";
+  constexpr char kPunted[] = "what comes to %s is punted, which in this version is its end";
+  const double owned = owners.PartOwned(service.vips);
+  return absl::StrCat("100% of its new connections are not its own any more: ",
+                      owned < kNothing ? absl::StrFormat(kPunted, "its VIPs")
+                      : owned > 1 - kNothing
+                          ? absl::StrFormat(kOwned, "its")
+                          : absl::StrCat(absl::StrFormat(kOwned, "some of its"), "; ",
+                                         absl::StrFormat(kPunted, "the others")));
 }
 
 }  // namespace
@@ -862,8 +873,9 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     const bool is_same = one->settings().empty() && one->backends().empty();
     if (is_same && one->moved_at_most() > kNothing) {
       // What is by hand moves connections, too, and is not in the file.
-      one->add_notes(new_seed ? "another hash seed: about everything moves"
-                              : "weights or drains by hand change");
+      one->add_notes(new_seed
+                         ? "another hash seed: about everything moves; what stays does so by chance"
+                         : "weights or drains by hand change");
     }
     FillNotServed(compiled, compiled_now, owners, open, one);
     one->set_change(is_same && one->moved_at_most() <= kNothing ? "unchanged" : "changed");
@@ -880,7 +892,7 @@ api::Plan MakePlan(const PlanSide& before, const PlanSide& after, OpenConnection
     for (const Backend& backend : compiled.backends) {
       AddBackend(backend.name, "removed", open(backend.id), one);
     }
-    one->add_notes(NoteOfRemoved(compiled, *after.snapshot));
+    one->add_notes(NoteOfRemoved(compiled, owners));
   }
   plan.set_changes(!plan.settings().empty() || !plan.needs_restart().empty());
   for (const api::ServicePlan& service : plan.services()) {

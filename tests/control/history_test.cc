@@ -555,6 +555,14 @@ TEST_F(HistoryTest, ItKnowsWhoDidWhatByHand) {
   Open();
   EXPECT_EQ(who(history_->authors().OfDrain("web/a")), "-");
   EXPECT_EQ(who(history_->authors().OfDrain("web/b")), "cid");
+  // Nor who did what was done in one that is missing.
+  add("eve", {{"web/b", {.drained = true}}, {"web/c", {.drained = true}}});
+  const uint64_t eves = history_->revisions().back().number();
+  add("fay", {{"web/b", {.drained = true}}, {"web/c", {.drained = true}}});
+  fs::remove(RecordPath(eves));
+  Open();
+  EXPECT_EQ(who(history_->authors().OfDrain("web/b")), "cid");
+  EXPECT_EQ(who(history_->authors().OfDrain("web/c")), "-") << "not fay";
 }
 
 TEST_F(HistoryTest, ReadingAnswersOnTheLoop) {

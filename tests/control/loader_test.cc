@@ -90,7 +90,6 @@ TEST_F(LoaderTest, WhenTooManyHangNoFileIsRead) {
   for (size_t i = 0; i < kMaxThreadsApart; ++i) loop_.RunApart([] {}, [] {});
   const std::string good = ConfigText(ServiceText("web", 1, kBackends));
   EXPECT_EQ(LoadNow(Text(good)), "ok") << "it names none";
-  for (size_t i = 0; i < kMaxThreadsApart; ++i) loop_.RunApart([] {}, [] {});
   EXPECT_THAT(LoadNow(Text(good + "access: { deny_files: [x.txt] }\n")),
               HasSubstr("it is not read while"));
   EXPECT_THAT(LoadNow({nullptr, std::nullopt, "/etc/guideway.yaml", ""}),

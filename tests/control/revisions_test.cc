@@ -329,6 +329,9 @@ TEST_F(RevisionsTest, StatusSaysWhatWasRefusedUntilAConfigurationIsNot) {
   EXPECT_THAT(refused.time(), HasSubstr("+00:00"));
   EXPECT_EQ(refused.age_seconds(), 0);
   EXPECT_FALSE(refused.changed_since());
+  controller_->Apply({.name = "other.yaml", .text = Ab(70), .max_moved = 0}, [](const auto&) {});
+  RunAll();
+  EXPECT_EQ(controller_->GetStatus().refused().file(), "new.yaml") << "nothing is wrong with other";
   loop_.Advance(absl::Seconds(90));
   Drain("a");
   RunAll();
@@ -627,7 +630,8 @@ TEST_F(RevisionsTest, AWeightByHandEndsWhenTheFileHasIt) {
   api::ApplyResult result;
   controller_->Apply({.name = "new.yaml", .text = Ab(50), .who = "alice"}, Into(&result));
   RunAll();
-  EXPECT_THAT(result.warnings(), Contains(HasSubstr("has the same weight: weight web/a 50")));
+  EXPECT_THAT(result.warnings(), ElementsAre(HasSubstr("has the same weight: weight web/a 50"),
+                                             HasSubstr("drained by hand, whatever")));
   EXPECT_THAT(Events(), HasSubstr("has the same weight: weight web/a 50"));
   EXPECT_EQ(LastOverrides(), "drain web/a");
   Apply(Ab(80));
@@ -803,7 +807,7 @@ TEST_F(RevisionsTest, WhoeverChangesSomethingIsToldThatItIsNotKept) {
   std::filesystem::remove_all(directory_ + "/state");
   std::ofstream(directory_ + "/state") << "in the way";
   EXPECT_TRUE(controller_->GetMetrics().history_kept);
-  const auto not_kept = Contains(HasSubstr("is in force and not kept"));
+  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept"));
   controller_->Undrain({"web", "a", "bob"}, Into(&done));
   RunAll();
   EXPECT_TRUE(done.changed());
@@ -835,9 +839,11 @@ TEST_F(RevisionsTest, ADiskThatHangsHoldsUpNoAnswerForEver) {
   EXPECT_FALSE(done.changed()) << "nothing yet";
   loop_.RunAll();
   EXPECT_TRUE(done.changed());
-  const auto not_kept = Contains(HasSubstr("is in force and not kept yet: the disk has not"));
+  const auto not_kept = ElementsAre(HasSubstr("is in force and not kept yet: the disk has not"));
   EXPECT_THAT(done.warnings(), not_kept);
-  EXPECT_THAT(applied.warnings(), not_kept);
+  EXPECT_THAT(applied.warnings(),
+              ElementsAre(HasSubstr("drained by hand, whatever"),
+                          HasSubstr("is in force and not kept yet: the disk has not")));
   EXPECT_FALSE(controller_->GetMetrics().history_kept);
   const api::HistoryState state = controller_->GetStatus().history();
   EXPECT_FALSE(state.kept());
