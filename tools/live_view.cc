@@ -169,8 +169,8 @@ absl::StatusOr<Pace> PaceOf(const Call& call) {
   for (const std::string& text : call.Values("interval")) {
     const absl::StatusOr<absl::Duration> interval = ParseConfigDuration(text);
     if (!interval.ok() || *interval < kShortest || *interval > kLongest) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--interval ", text, " is not a time from 100ms to 24h, such as 2s"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--interval ", text, " is not a time from 100ms to 24h, such as 500ms or 2s"));
     }
     pace.interval = *interval;
   }

@@ -264,7 +264,7 @@ def test_a_dumb_terminal_gets_blocks(daemon):
 
 def test_wrong_calls(daemon):
     for words, says in (
-        (("top", "--interval", "soon"), "--interval soon is not a time from 100ms to 24h, such as 2s; see `guideway top "),
+        (("top", "--interval", "soon"), "--interval soon is not a time from 100ms to 24h, such as 500ms or 2s; see `guideway top "),
         (("top", "--interval", "1ms"), "--interval 1ms"),
         (("top", "--count", "0"), "--count 0 is not a number from 1 up"),
         (("status", "--interval", "1s"), "--interval has no effect without --watch"),

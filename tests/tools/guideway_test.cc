@@ -137,7 +137,8 @@ TEST_F(GuidewayTest, AWrongCallIsTwo) {
       {"get", "services|backends|interfaces|workers|flows|events"},
       {"status --count 3", "--count has no effect without --watch"},
       {"top --interval 1",
-       "--interval 1 is not a time from 100ms to 24h, such as 2s; see `guideway top --help`"},
+       "--interval 1 is not a time from 100ms to 24h, such as 500ms or 2s; see `guideway top "
+       "--help`"},
       {"top --count -1", "--count -1 is not a number from 1 up; see `guideway top --help`"},
       {"top --interval", "is missing; see `guideway top --help`"},
       {"status --watch --count x", "from 1 up; see `guideway status --help`"},
