@@ -769,6 +769,7 @@ void FillShares(const Service& service, api::ServicePlan* plan) {
       share->set_share(service.connection_shares[b]);
     }
   }
+  plan->set_new_connections_dropped(plan->shares().empty());
   FillRegions(service, plan->mutable_regions());
 }
 

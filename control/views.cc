@@ -6,8 +6,8 @@
 #include "control/overrides.h"
 #include "control/plan.h"
 #include "control/service_health.h"
-#include "dataplane/time_text.h"
 #include "maglev/snapshot.h"
+#include "maglev/time_text.h"
 
 namespace guideway {
 namespace {

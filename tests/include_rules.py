@@ -22,7 +22,7 @@ PROJECT = {
     "control/api/": ["control/api/"],
     "control/config/": ["maglev/", "control/config/"],
     "lb/": ["maglev/", "dataplane/**", "control/**", "lb/"],
-    "tools/": ["maglev/", "dataplane/", "dataplane/packet/", "control/api/", "control/config/", "control/compile.h", "control/plan.h",
+    "tools/": ["maglev/", "dataplane/packet/", "control/api/", "control/config/", "control/compile.h", "control/plan.h",
                "tools/**"],
     "tests/": ["**"],
     "bench/": ["**"],

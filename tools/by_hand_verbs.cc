@@ -2,8 +2,11 @@
 #include <algorithm>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -74,69 +77,76 @@ struct Made {
   PoolShares pool;   // that it is of
 };
 
-// The region that stands in for one none of whose backends takes connections. Empty: nobody does,
-// or nobody says.
-std::string StandIn(ApiClient& client, const api::Backend& backend) {
+// The region whose backends take those new connections that the backend's region has.
+absl::StatusOr<std::string> ServedBy(ApiClient& client, const api::Backend& backend) {
+  if (backend.region().empty()) return "";
   api::ServiceList list;
-  if (backend.region().empty() || !client.Get("/v1/services", &list).ok()) return "";
+  if (absl::Status s = client.Get("/v1/services", &list); !s.ok()) return s;
   for (const api::Service& service : list.services()) {
     if (service.name() != backend.service()) continue;
     for (const api::Region& region : service.regions()) {
       if (region.name() == backend.region()) return region.served_by();
     }
   }
-  return "";
+  return absl::NotFoundError(
+      absl::StrCat("guidewayd does not say who serves region ", backend.region()));
 }
 
-PoolShares PoolOf(ApiClient& client, const api::BackendList& list, const api::Backend& backend) {
-  PoolShares pool = {backend.service(), backend.region(), backend.region(), {}};
-  const auto add = [&](const std::string& region) {
-    for (const api::Backend& b : list.backends()) {
-      if (b.service() != pool.service || b.region() != region || b.share() <= 0) continue;
-      api::BackendShare* share = pool.shares.Add();
-      share->set_name(b.name());
-      share->set_region(b.region());
-      share->set_share(b.share());
-    }
-  };
-  add(pool.region);
-  if (!pool.shares.empty()) return pool;
-  pool.served_by = StandIn(client, backend);
-  if (!pool.served_by.empty()) add(pool.served_by);
-  return pool;
+// Reads what came of the change; `made` is untouched if it cannot.
+absl::Status ReadWhatCameOfIt(ApiClient& client, const std::string& name, Made* made) {
+  api::BackendList list;
+  if (absl::Status s = client.Get("/v1/backends", &list); !s.ok()) return s;
+  const api::Backend* is = Find(list, name);
+  if (is == nullptr) return absl::NotFoundError("another change has removed it since");
+  absl::StatusOr<std::string> served_by = ServedBy(client, *is);
+  if (!served_by.ok()) return served_by.status();
+  made->is = *is;
+  made->pool = {is->service(), is->region(), *std::move(served_by), {}};
+  for (const api::Backend& b : list.backends()) {
+    if (b.service() != is->service() || b.region() != made->pool.served_by) continue;
+    if (b.share() <= 0) continue;
+    api::BackendShare* share = made->pool.shares.Add();
+    share->set_name(b.name());
+    share->set_region(b.region());
+    share->set_share(b.share());
+  }
+  return absl::OkStatus();
 }
 
-// Asks for it, shows it as JSON or YAML if that is wanted, and its warnings if not. `status` is the
-// call's unless there is more to show.
-bool Make(const Call& call, const std::string& verb, const google::protobuf::Message& body,
+// Asks for it, shows it as JSON or YAML if that is wanted, and its warnings if not. A `body` is a
+// BackendRef or what has its fields; `fact` is what holds of the backend once it is done. `status`
+// is the call's unless there is more to show.
+template <typename Ref>
+bool Make(const Call& call, const std::string& verb, const Ref& body, const std::string& fact,
           Made* made, int* status) {
   const std::string& name = call.args[0];
   ApiClient client(call.socket);
-  api::BackendList before, after;
+  api::BackendList before;
   api::Done done;
   absl::Status s = client.Get("/v1/backends", &before);
   if (s.ok()) s = client.Post(absl::StrCat("/v1/", verb), body, &done);
-  if (s.ok()) s = client.Get("/v1/backends", &after);
   if (!s.ok()) {
     *status = Refused(s, verb);
     return false;
   }
+  // From here on it is made, whatever can be told of it.
   *status = kYes;
-  const api::Backend* was = Find(before, name);
-  const api::Backend* is = Find(after, name);
-  if (is == nullptr) return false;  // another change has removed it since
-  if (was != nullptr) made->was = *was;
-  made->is = *is;
-  made->pool = PoolOf(client, after, *is);
+  if (call.format == Format::kTable) ShowWarnings(done.warnings());
+  if (const api::Backend* was = Find(before, name); was != nullptr) made->was = *was;
+  made->is.set_service(body.service());
+  made->is.set_name(body.backend());
+  s = ReadWhatCameOfIt(client, name, made);
   api::ByHand* by_hand = made->is.mutable_by_hand();
   by_hand->set_changed(done.changed());
   by_hand->set_share_before(made->was.share());
   *by_hand->mutable_shares() = made->pool.shares;
   by_hand->set_served_by(made->pool.served_by);
   *by_hand->mutable_warnings() = done.warnings();
+  const std::string unknown = absl::StrCat("what came of it cannot be told: ", s.message());
+  if (!s.ok()) by_hand->add_warnings(unknown);
   if (ShowMessage(call, made->is)) return false;
-  ShowWarnings(done.warnings());
-  return true;
+  if (!s.ok()) std::cout << name << " " << fact << "; " << unknown << "\n";
+  return s.ok();
 }
 
 // Loud, and before all else: the last one is gone. `undo` is the call that undoes it.
@@ -170,7 +180,7 @@ int RunDrain(const Call& call) {
   if (!ReadBackend(call, "drain", &ref)) return kWrongCall;
   Made made;
   int status = kYes;
-  if (!Make(call, "drain", ref, &made, &status)) return status;
+  if (!Make(call, "drain", ref, "is drained", &made, &status)) return status;
   const std::string& name = call.args[0];
   const uint64_t open = OpenOf(made.is);
   ShowDrops(call, made, absl::StrCat("undrain ", name));
@@ -194,7 +204,7 @@ int RunUndrain(const Call& call) {
   if (!ReadBackend(call, "undrain", &ref)) return kWrongCall;
   Made made;
   int status = kYes;
-  if (!Make(call, "undrain", ref, &made, &status)) return status;
+  if (!Make(call, "undrain", ref, "is not drained by hand", &made, &status)) return status;
   const api::Backend& is = made.is;
   const bool changed = is.by_hand().changed();
   ShowDrops(call, made, "");
@@ -219,6 +229,7 @@ int RunUndrain(const Call& call) {
 int RunWeight(const Call& call) {
   api::BackendWeight body;
   if (!ReadBackend(call, "weight", &body)) return kWrongCall;
+  std::string fact = "has the file's weight";
   if (call.args[1] != "file") {
     constexpr uint32_t kMost = 65535;
     uint32_t weight = 0;
@@ -228,10 +239,11 @@ int RunWeight(const Call& call) {
           "weight");
     }
     body.set_weight(weight);
+    fact = absl::StrCat("has weight ", weight);
   }
   Made made;
   int status = kYes;
-  if (!Make(call, "weight", body, &made, &status)) return status;
+  if (!Make(call, "weight", body, fact, &made, &status)) return status;
   const std::string& name = call.args[0];
   const api::Backend& is = made.is;
   const bool changed = is.by_hand().changed();

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 #include "control/api/api.pb.h"
 #include "control/plan.h"
 #include "tools/api_client.h"
@@ -58,11 +59,12 @@ std::string OpenText(uint64_t open) {
 
 // How much of a plan is shown.
 struct Detail {
-  int services, backends;  // at most, of each service
-  bool is_done;            // it is in force
+  size_t services;  // at most
+  int backends;     // at most, of each service
+  bool is_done;     // it is in force
 };
 constexpr Detail kAll = {
-    .services = std::numeric_limits<int>::max(), .backends = 50, .is_done = false};
+    .services = std::numeric_limits<size_t>::max(), .backends = 50, .is_done = false};
 constexpr Detail kDone = {.services = 20, .backends = 10, .is_done = true};
 
 // Who takes a service's new connections, a line for each region.
@@ -101,7 +103,7 @@ void Show(const api::ServicePlan& service, const Detail& detail, const Terminal&
   if (service.change() != "added" && service.change() != "removed") {
     std::cout << "  " << HumanPercent(service.moved()) << " of new connections move; "
               << HumanPercent(service.moved_necessary()) << " have to\n";
-    if (service.moved_at_most() > 0 || service.backends_size() > 0)
+    if (service.new_connections_dropped() || !service.shares().empty())
       ShowShares(service, detail, terminal);
   }
   for (const std::string& note : service.notes()) std::cout << "  " << note << "\n";
@@ -136,6 +138,34 @@ void ShowCut(const api::Plan& plan, const Detail& detail) {
   std::cout << "\n";
 }
 
+// Those that are removed, then those that move most.
+void SortByLoss(std::vector<const api::ServicePlan*>* services) {
+  const auto loss = [](const api::ServicePlan* service) {
+    return std::make_pair(service->change() == "removed", service->moved_at_most());
+  };
+  std::stable_sort(services->begin(), services->end(),
+                   [&](const auto* a, const auto* b) { return loss(a) > loss(b); });
+}
+
+// «and 6 more services: 4 added, 2 changed, with at most 33.3% of new connections moved»
+std::string RestText(absl::Span<const api::ServicePlan* const> services) {
+  size_t removed = 0, added = 0, stay = 0;
+  double moved = 0;  // the most of those that stay
+  for (const api::ServicePlan* service : services) {
+    ++(service->change() == "removed" ? removed : service->change() == "added" ? added : stay);
+    moved = std::max(moved, service->moved_at_most());
+  }
+  std::vector<std::string> parts;
+  if (removed > 0) parts.push_back(absl::StrCat(removed, " removed"));
+  if (added > 0) parts.push_back(absl::StrCat(added, " added"));
+  if (stay > 0) {
+    parts.push_back(absl::StrCat(stay, " changed, with at most ", HumanPercent(moved),
+                                 " of new connections moved"));
+  }
+  return absl::StrCat("and ", Counted(services.size(), "more service"), ": ",
+                      absl::StrJoin(parts, ", "));
+}
+
 void ShowPlan(const api::Plan& plan, const Detail& detail, const Terminal& terminal) {
   if (!plan.changes()) {
     std::cout << (detail.is_done ? "nothing has changed\n" : "nothing changes\n");
@@ -155,23 +185,20 @@ void ShowPlan(const api::Plan& plan, const Detail& detail, const Terminal& termi
                           Colour::kYellow, terminal)
               << "\n";
   }
-  uint64_t unchanged = 0, more = 0;
-  int shown = 0;
-  double moved = 0;  // the most of those that are not shown
+  uint64_t unchanged = 0;
+  std::vector<const api::ServicePlan*> services;
   for (const api::ServicePlan& service : plan.services()) {
     if (service.change() == "unchanged" && service.moved() == 0) {
       ++unchanged;
-    } else if (shown < detail.services) {
-      ++shown;
-      Show(service, detail, terminal);
     } else {
-      ++more;
-      moved = std::max(moved, service.moved());
+      services.push_back(&service);
     }
   }
-  if (more > 0) {
-    std::cout << "and " << Counted(more, "more service") << ", of none of which more than "
-              << HumanPercent(moved) << " of new connections move\n";
+  if (detail.is_done) SortByLoss(&services);
+  const size_t shown = std::min(services.size(), detail.services);
+  for (size_t i = 0; i < shown; ++i) Show(*services[i], detail, terminal);
+  if (shown < services.size()) {
+    std::cout << RestText(absl::MakeSpan(services).subspan(shown)) << "\n";
   }
   if (unchanged > 0) std::cout << Counted(unchanged, "service") << " unchanged\n";
   ShowCut(plan, detail);

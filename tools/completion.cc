@@ -13,7 +13,7 @@
 #include "absl/time/time.h"
 #include "control/api/api.pb.h"
 #include "control/config/diagnostics.h"
-#include "dataplane/time_text.h"
+#include "maglev/time_text.h"
 #include "tools/api_client.h"
 
 namespace guideway {

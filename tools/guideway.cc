@@ -22,7 +22,7 @@
 #include "control/api/api.pb.h"
 #include "control/config/config.h"
 #include "control/config/diagnostics.h"
-#include "dataplane/time_text.h"
+#include "maglev/time_text.h"
 #include "tools/api_client.h"
 #include "tools/completion.h"
 #include "tools/configuration.h"

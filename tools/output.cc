@@ -17,7 +17,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "dataplane/time_text.h"
+#include "maglev/time_text.h"
 
 namespace guideway {
 namespace {

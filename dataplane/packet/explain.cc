@@ -11,8 +11,8 @@
 #include "dataplane/packet/frame_text.h"
 #include "dataplane/packet/pipeline.h"
 #include "dataplane/packet/shared_state.h"
-#include "dataplane/time_text.h"
 #include "maglev/choice.h"
+#include "maglev/time_text.h"
 
 namespace guideway {
 namespace {

@@ -363,7 +363,13 @@ TEST_F(ControllerTest, APlanChangesNothing) {
   ASSERT_EQ(plan.services(0).shares_size(), 2) << "who takes new connections then";
   EXPECT_EQ(plan.services(0).shares(0).name(), "a");
   EXPECT_NEAR(plan.services(0).shares(0).share(), 0.5, 0.01);
+  EXPECT_FALSE(plan.services(0).new_connections_dropped());
   EXPECT_EQ(plan.services(1).shares_size(), 0) << "nothing moves";
+  EXPECT_FALSE(plan.services(1).new_connections_dropped());
+  const api::Plan drops =
+      MustPlan(ConfigText(ServiceText("web", 1, "{ name: c, address: 10.0.0.3, state: drain }")));
+  EXPECT_EQ(drops.services(0).shares_size(), 0);
+  EXPECT_TRUE(drops.services(0).new_connections_dropped());
   EXPECT_NEAR(plan.services(0).moved(), 1.0 / 3, 0.05);
   EXPECT_EQ(plan.services(1).change(), "added");
 

@@ -12,10 +12,14 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <regex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -27,6 +31,7 @@ namespace {
 
 using testing::AllOf;
 using testing::ContainsRegex;
+using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -376,12 +381,46 @@ TEST_F(GuidewayTest, ALongChangeIsToldInPart) {
     absl::StrAppend(&services, ServiceText(absl::StrCat("s", i), i, kAbc));
     absl::StrAppend(&backends, "{ name: n", i, ", address: 10.0.1.", i, " }, ");
   }
-  EXPECT_THAT(Live("apply " + WriteFile("new.yaml", ConfigText(services))).out,
-              HasSubstr("\nand 6 more services, of none of which more than 0% of new connections "
-                        "move\n"));
+  EXPECT_THAT(
+      Live("apply " + WriteFile("new.yaml", ConfigText(services))).out,
+      AllOf(HasSubstr("is in force as revision 2\nservice web removed\n"),
+            HasSubstr("\nservice s19 added\n"), EndsWith("\nand 6 more services: 6 added\n")));
+  const std::string few = ConfigText(ServiceText("new", 30, kAbc) +
+                                     ServiceText("s23", 23, "{ name: a, address: 10.0.0.1 }"));
+  const Result removed = Live("apply " + WriteFile("new.yaml", few));
+  EXPECT_THAT(removed.out, AllOf(HasSubstr("\nservice s20 removed\n"),
+                                 EndsWith("\nand 6 more services: 4 removed, 1 added, 1 changed, "
+                                          "with at most 50.0% of new connections moved\n")));
   const Result many =
       Live("apply " + WriteFile("new.yaml", ConfigText(ServiceText("s1", 1, backends))));
-  EXPECT_THAT(many.out, HasSubstr("\n  backend n10 added\n  and 18 more backends\n"));
+  EXPECT_THAT(many.out, HasSubstr("\n  backend n10 added\n  and 15 more backends\n"));
+}
+
+TEST_F(GuidewayTest, WhatIsDoneBeginsWithWhatIsLost) {
+  ASSERT_EQ(Live("apply " + WriteFile("new.yaml", ConfigText(ServiceText("web", 1, kAbc) +
+                                                             ServiceText("x", 3, kAbc) +
+                                                             ServiceText("y", 4, kAbc))))
+                .exit_status,
+            0);
+  const std::string file = WriteFile(
+      "less.yaml",
+      ConfigText(ServiceText("new", 2, kAbc) +
+                 ServiceText("x", 3, absl::StrCat(kAbc, ", { name: d, address: 10.0.0.4 }")) +
+                 ServiceText("y", 4, "{ name: a, address: 10.0.0.1 }")));
+  // The lines that name a service.
+  const auto order = [](const std::string& out) {
+    std::vector<std::string> lines;
+    for (absl::string_view line : absl::StrSplit(out, '\n')) {
+      if (absl::StartsWith(line, "service ")) lines.emplace_back(line);
+    }
+    return lines;
+  };
+  EXPECT_THAT(order(Live("plan " + file).out),
+              ElementsAre("service new added", "service x changed", "service y changed",
+                          "service web removed"));
+  EXPECT_THAT(order(Live("apply " + file).out),
+              ElementsAre("service web removed", "service y changed", "service x changed",
+                          "service new added"));
 }
 
 TEST_F(GuidewayTest, WhatIsByHandHoldsOverTheFileAndAPlanSaysSo) {
@@ -714,6 +753,17 @@ TEST_F(GuidewayTest, WithoutADaemonItSaysWhatToTry) {
   EXPECT_THAT(Run("status --socket /").err, HasSubstr("/ is a directory, not a control socket"));
 }
 
+// Whether all of it has come, as its Content-Length has it.
+bool IsWhole(absl::string_view request) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(request, absl::MaxSplits("\r\n\r\n", 1));
+  const std::vector<absl::string_view> length = absl::StrSplit(parts.first, "Content-Length: ");
+  size_t size = 0;
+  return absl::StrContains(request, "\r\n\r\n") && length.size() == 2 &&
+         absl::SimpleAtoi(length[1].substr(0, length[1].find('\r')), &size) &&
+         parts.second.size() >= size;
+}
+
 // Who answers so many calls, each on a connection of its own, with the same text. Nobody calls once
 // `listening` is shut down.
 void AnswerCalls(int listening, int calls, const std::string& answer) {
@@ -722,7 +772,7 @@ void AnswerCalls(int listening, int calls, const std::string& answer) {
     ASSERT_GE(fd, 0) << "call " << i << " of " << calls << " did not come";
     std::string request;
     char buffer[4096];
-    while (!absl::EndsWith(request, "\r\n\r\n")) {
+    while (!IsWhole(request)) {
       const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
       if (n <= 0) break;
       request.append(buffer, static_cast<size_t>(n));
@@ -733,32 +783,37 @@ void AnswerCalls(int listening, int calls, const std::string& answer) {
   }
 }
 
-TEST_F(GuidewayTest, ADaemonThatIsBusyIsAskedAgain) {
-  const auto answer = [](const char* status, const std::string& body) {
-    return absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
-  };
-  const std::string busy = answer("503 Busy", R"({"error": "too much at once"})");
-  const std::string path = daemon_.directory() + "/busy.sock";
+std::string Answer(const char* status, const std::string& body) {
+  return absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
+}
+
+// What a call comes to while `answer_calls` answers it.
+Result RunAgainst(const std::string& directory, const std::string& call,
+                  const std::function<void(int listening)>& answer_calls) {
+  const std::string path = directory + "/fake.sock";
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
   std::memcpy(address.sun_path, path.data(), path.size());
-  const std::string call = absl::StrCat("--socket ", path, " history -o json");
-  // What the call comes to while `answer_calls` answers it.
+  const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+  EXPECT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(listening, 8), 0);
+  std::thread answering([&] { answer_calls(listening); });
+  Result result = RunGuideway(directory, absl::StrCat("--socket ", path, " ", call));
+  shutdown(listening, SHUT_RDWR);
+  answering.join();
+  close(listening);
+  unlink(path.c_str());
+  return result;
+}
+
+TEST_F(GuidewayTest, ADaemonThatIsBusyIsAskedAgain) {
+  const std::string busy = Answer("503 Busy", R"({"error": "too much at once"})");
   const auto run = [&](const std::function<void(int listening)>& answer_calls) {
-    const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
-    EXPECT_EQ(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(listening, 8), 0);
-    std::thread answering([&] { answer_calls(listening); });
-    Result result = Run(call);
-    shutdown(listening, SHUT_RDWR);
-    answering.join();
-    close(listening);
-    unlink(path.c_str());
-    return result;
+    return RunAgainst(daemon_.directory(), "history -o json", answer_calls);
   };
 
   const Result done = run([&](int listening) {
     AnswerCalls(listening, 2, busy);
-    AnswerCalls(listening, 1, answer("200 OK", R"({"revisions": [{"number": 77}]})"));
+    AnswerCalls(listening, 1, Answer("200 OK", R"({"revisions": [{"number": 77}]})"));
   });
   EXPECT_EQ(done.exit_status, 0) << done.err;
   EXPECT_THAT(done.out, HasSubstr("77"));
@@ -770,15 +825,87 @@ TEST_F(GuidewayTest, ADaemonThatIsBusyIsAskedAgain) {
   // One that says when is not asked again before.
   const Result later = run([&](int listening) {
     AnswerCalls(listening, 1,
-                answer("503 Busy\r\nRetry-After: 10", R"({"error": "the disk does not answer"})"));
+                Answer("503 Busy\r\nRetry-After: 10", R"({"error": "the disk does not answer"})"));
   });
   EXPECT_EQ(later.exit_status, 1);
   EXPECT_THAT(later.err, HasSubstr("the disk does not answer"));
 
   // Not what was refused for good.
   const Result no = run(
-      [&](int listening) { AnswerCalls(listening, 1, answer("409 No", R"({"error": "no"})")); });
+      [&](int listening) { AnswerCalls(listening, 1, Answer("409 No", R"({"error": "no"})")); });
   EXPECT_EQ(no.exit_status, 1);
+}
+
+// It is made, so that is what the call says, whatever becomes of the daemon or the backend then.
+TEST_F(GuidewayTest, AChangeByHandIsToldThoughWhatCameOfItIsNot) {
+  constexpr char kBackend[] =
+      R"({"service": "web", "name": "a", "weight": 100, "share": 0.5, "region": "eu"})";
+  const std::string list = Answer("200 OK", absl::StrCat(R"({"backends": [)", kBackend, "]}"));
+  const std::string done =
+      Answer("200 OK", R"({"changed": true, "warnings": ["it is not kept on disk"]})");
+  const std::string busy = Answer("503 Busy\r\nRetry-After: 10", R"({"error": "it stops"})");
+  // The last answer is to what the call asks once it is done.
+  const auto run = [&](const std::string& call, const std::vector<std::string>& then) {
+    return RunAgainst(daemon_.directory(), call, [&](int listening) {
+      AnswerCalls(listening, 1, list);
+      AnswerCalls(listening, 1, done);
+      for (const std::string& answer : then) AnswerCalls(listening, 1, answer);
+    });
+  };
+  Result result = run("drain web/a", {busy});
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_EQ(result.out, "web/a is drained; what came of it cannot be told: it stops\n");
+  EXPECT_EQ(result.err, "warning: it is not kept on disk\n");
+
+  result = run("undrain web/a", {Answer("200 OK", "{}")});
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_EQ(result.out,
+            "web/a is not drained by hand; what came of it cannot be told: another change has "
+            "removed it since\n");
+  EXPECT_EQ(result.err, "warning: it is not kept on disk\n");
+
+  // Who stands in for its region is a part of it.
+  result = run("weight web/a 7", {list, busy});
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_EQ(result.out, "web/a has weight 7; what came of it cannot be told: it stops\n");
+  EXPECT_THAT(run("weight web/a file", {list, Answer("200 OK", "{}")}).out,
+              StartsWith("web/a has the file's weight; what came of it cannot be told: guidewayd "
+                         "does not say who serves region eu\n"));
+
+  result = run("drain web/a -o json", {busy});
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(
+      result.out,
+      AllOf(HasSubstr("\"service\": \"web\""), HasSubstr("\"name\": \"a\""),
+            HasSubstr("\"changed\": true"), HasSubstr("\"share_before\": 0.5"),
+            ContainsRegex("\"warnings\": \\[\n +\"it is not kept on disk\",\n +\"what came of it "
+                          "cannot be told: it stops\"")));
+  EXPECT_THAT(result.err, IsEmpty());
+}
+
+// A daemon of an earlier version says nothing of who takes new connections: that is not nobody.
+TEST_F(GuidewayTest, APlanWithoutSharesSaysNothingOfThem) {
+  const std::string file = WriteFile("new.yaml", ConfigText(ServiceText("web", 1, kAbc)));
+  const auto plan = [&](const char* more) {
+    const Result result = RunAgainst(daemon_.directory(), "apply " + file, [&](int listening) {
+      AnswerCalls(
+          listening, 1,
+          Answer(
+              "200 OK",
+              absl::StrCat(
+                  R"({"revision": 2, "plan": {"changes": true, "services": [{"name": "web", )",
+                  R"("change": "changed", "backends": [{"name": "a", "change": "removed"}], )",
+                  R"("moved": 0.5, "moved_necessary": 0.5, "moved_at_most": 0.5)", more, "}]}}")));
+    });
+    EXPECT_EQ(result.exit_status, 0) << result.err;
+    return result.out;
+  };
+  EXPECT_THAT(plan(""), EndsWith("service web changed\n  backend a removed\n"
+                                 "  50.0% of new connections move; 50.0% have to\n"));
+  EXPECT_THAT(plan(R"(, "shares": [{"name": "b", "share": 1}])"),
+              EndsWith("\n  new connections of web now go to b 100%\n"));
+  EXPECT_THAT(plan(R"(, "new_connections_dropped": true)"),
+              EndsWith("\n  ! no backend takes new connections of web: they are dropped\n"));
 }
 
 TEST_F(GuidewayTest, ColourAndWidthAreTheTerminals) {
@@ -995,8 +1122,18 @@ TEST_F(GuidewayTest, ADrainedRegionNamesTheOneThatStandsIn) {
   EXPECT_THAT(Live("get backends").out, AllOf(HasSubstr("SERVICE  BACKEND  REGION  ADDRESS"),
                                               HasSubstr("\ncdn      e        eu      10.0.0.1"),
                                               HasSubstr("\nweb      a        -       10.0.0.1")));
+  // As JSON: whose backends take eu's.
+  const auto served_by = [&](const char* call) {
+    const std::string out = Live(absl::StrCat(call, " -o json")).out;
+    std::smatch match;
+    const bool found = std::regex_search(out, match, std::regex("\"served_by\": \"(.*)\""));
+    return found ? match[1].str() : out;
+  };
+  EXPECT_EQ(served_by("undrain cdn/e"), "eu");
   Result result = Live("drain cdn/e");
   EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(served_by("drain cdn/e"), "us");
+  EXPECT_EQ(served_by("undrain web/a"), "") << "it has no region";
   EXPECT_THAT(result.out, HasSubstr("\nno backend of region eu of cdn takes new connections now: "
                                     "they go to region us, to u 50.0%, v 50.0%\n"));
   EXPECT_THAT(Live("get services -o json").out,
@@ -1008,6 +1145,7 @@ TEST_F(GuidewayTest, ADrainedRegionNamesTheOneThatStandsIn) {
       Live("drain cdn/e").out,
       StartsWith("! no backend takes new connections of region eu of cdn: they are dropped; "
                  "`guideway undrain cdn/e` undoes it\n"));
+  EXPECT_EQ(served_by("drain cdn/e"), "") << "nobody";
   EXPECT_THAT(Live("get services -o json").out,
               ContainsRegex("\"name\": \"eu\",\n +\"served_by\": \"\"\n"));
 }
@@ -1089,10 +1227,10 @@ TEST_F(GuidewayTest, HistoryAndRollback) {
       result.out,
       "revision 2 is in force again, configuration and overrides, as revision 4\n"
       "by hand again: drain web/a\n"
-      "service web added\n  backend a added\n  backend b added\n  backend c added\n"
       "service other removed\n  backend z removed\n  100% of its new connections are not its "
       "own any more: other services that have its VIPs take those to their ports, what nobody "
-      "serves is dropped\n");
+      "serves is dropped\n"
+      "service web added\n  backend a added\n  backend b added\n  backend c added\n");
   EXPECT_THAT(Live("get backends").out, HasSubstr("drain (by hand)"));
   EXPECT_THAT(Live("status").out, HasSubstr("\nrevision  4, rollback to 2 by "));
   EXPECT_THAT(Live("rollback 3").out, HasSubstr("revision 3 is in force again"));
@@ -1146,7 +1284,7 @@ TEST_F(GuidewayTest, Apply) {
   const std::string good = WriteFile("new.yaml", ConfigText(ServiceText("other", 1, kAbc)));
   Result result = Live("apply " + good);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.out, StartsWith(good + " is in force as revision 2\nservice other added\n"));
+  EXPECT_THAT(result.out, StartsWith(good + " is in force as revision 2\nservice web removed\n"));
   EXPECT_THAT(Live("get services").out, HasSubstr("other"));
 
   const std::string bad = WriteFile("bad.yaml", "services: 3\n");

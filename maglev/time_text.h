@@ -1,6 +1,6 @@
 // Times and ages, as all texts for people have them.
-#ifndef GUIDEWAY_DATAPLANE_TIME_TEXT_H_
-#define GUIDEWAY_DATAPLANE_TIME_TEXT_H_
+#ifndef GUIDEWAY_MAGLEV_TIME_TEXT_H_
+#define GUIDEWAY_MAGLEV_TIME_TEXT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -32,4 +32,4 @@ inline std::string TimeText(absl::string_view time) {
 
 }  // namespace guideway
 
-#endif  // GUIDEWAY_DATAPLANE_TIME_TEXT_H_
+#endif  // GUIDEWAY_MAGLEV_TIME_TEXT_H_
