@@ -776,7 +776,7 @@ void FillShares(const Service& service, api::ServicePlan* plan) {
 // What becomes of those who come to a service that is gone.
 std::string NoteOfRemoved(const Service& service, const VipOwners& owners) {
   constexpr char kOwned[] =
-      "other services have %s VIPs: they take what comes to their ports, the rest is dropped";
+      "other services have %s VIPs, take what comes to their ports and drop the rest";
   constexpr char kPunted[] = "what comes to %s is punted, which in this version is its end";
   const double owned = owners.PartOwned(service.vips);
   return absl::StrCat("100% of its new connections are not its own any more: ",

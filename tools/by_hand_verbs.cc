@@ -220,7 +220,13 @@ int RunUndrain(const Call& call) {
     std::cout << (changed ? " is not drained by hand any more" : " was not drained by hand")
               << "; it is " << is.state()
               << (is.health().empty() ? "" : absl::StrCat(" (", is.health(), ")"))
-              << " with weight " << is.weight() << " and gets no new connections yet\n";
+              << " with weight " << is.weight()
+              << (is.weight() > 0 ? " and gets no new connections yet"
+                  : is.weight_by_hand()
+                      ? absl::StrCat(", so it gets no new connections until `guideway weight ",
+                                     call.args[0], " file`")
+                      : ", so it gets no new connections")
+              << "\n";
   }
   ShowPool(made);
   return kYes;
@@ -253,10 +259,15 @@ int RunWeight(const Call& call) {
   std::cout << name << " has weight " << is.weight()
             << (is.weight_by_hand() ? absl::StrCat(" by hand (file: ", is.file_weight(), ")")
                                     : ", the file's")
-            << (changed ? "" : ": it had so before, nothing changed") << "\n";
-  if (changed && is.state() == "drain") {
-    std::cout << "it is drained, and its weight counts in the table all the same: some of the "
-                 "others' new connections move\n";
+            << (changed ? "" : ": it had so before, nothing changed")
+            << (is.weight() == 0 ? absl::StrCat("; ", OpenText(OpenOf(is), is.closing_flows()))
+                                 : "")
+            << "\n";
+  if (changed && is.state() != "up" && !made.pool.dropped()) {
+    std::cout << (is.state() == "drain" ? "it is drained"
+                                        : absl::StrCat("its state is ", is.state()))
+              << ", and its weight counts in the table all the same: some of the others' new "
+                 "connections move\n";
   }
   ShowPool(made);
   return kYes;

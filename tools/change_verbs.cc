@@ -67,11 +67,29 @@ constexpr Detail kAll = {
     .services = std::numeric_limits<size_t>::max(), .backends = 50, .is_done = false};
 constexpr Detail kDone = {.services = 20, .backends = 10, .is_done = true};
 
+// «a, b and 3 more»
+std::string NamesText(std::vector<std::string> names) {
+  constexpr size_t kShown = 5;
+  const size_t more = names.size() > kShown ? names.size() - kShown : 0;
+  names.resize(names.size() - more);
+  return absl::StrCat(absl::StrJoin(names, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "");
+}
+
 // Who takes a service's new connections, a line for each region.
 void ShowShares(const api::ServicePlan& service, const Detail& detail, const Terminal& terminal) {
   const auto show = [&](const std::string& region, const std::string& served_by) {
     const PoolShares pool = {service.name(), region, served_by, service.shares()};
-    const std::string text = pool.Text(detail.is_done ? "now" : "then");
+    // A plan takes those for up that nobody has asked yet.
+    std::vector<std::string> added;
+    for (const api::BackendPlan& backend : service.backends()) {
+      if (backend.change() == "added" && pool.Has(backend.name())) added.push_back(backend.name());
+    }
+    const std::string text = absl::StrCat(
+        pool.Text(detail.is_done && added.empty() ? "now" : "then"),
+        added.empty()
+            ? ""
+            : absl::StrCat(", once ", NamesText(added), added.size() == 1 ? " is" : " are", " up"));
     std::cout << "  "
               << (pool.dropped() ? Coloured(absl::StrCat("! ", text), Colour::kRed, terminal)
                                  : text)
@@ -109,16 +127,35 @@ void Show(const api::ServicePlan& service, const Detail& detail, const Terminal&
   for (const std::string& note : service.notes()) std::cout << "  " << note << "\n";
 }
 
-// «SERVICE/BACKEND» of the first that leaves a service which stays, with open connections; or
-// empty.
-std::string FirstThatLeaves(const api::Plan& plan) {
+bool IsDrainedByHand(const api::Plan& plan, absl::string_view name) {
+  return std::any_of(plan.overrides_undone().begin(), plan.overrides_undone().end(),
+                     [&](const api::Override& o) {
+                       return o.drained() && absl::StrCat(o.service(), "/", o.backend()) == name;
+                     });
+}
+
+// What lets the connections end that are open at backends which leave a service that stays.
+std::string HowTheyEnd(const api::Plan& plan) {
+  std::vector<std::string> to_drain, drained;
   for (const api::ServicePlan& service : plan.services()) {
     if (service.change() == "removed") continue;
     for (const api::BackendPlan& backend : service.backends()) {
-      if (backend.open_connections() > 0) return absl::StrCat(service.name(), "/", backend.name());
+      if (backend.open_connections() == 0) continue;
+      const std::string name = absl::StrCat(service.name(), "/", backend.name());
+      (IsDrainedByHand(plan, name) ? drained : to_drain).push_back(name);
     }
   }
-  return "";
+  if (!to_drain.empty()) {
+    return absl::StrCat(
+        "; to let them end, first `guideway drain ", to_drain[0], "`",
+        to_drain.size() == 1
+            ? ""
+            : absl::StrCat(", likewise ", NamesText({to_drain.begin() + 1, to_drain.end()}), ","),
+        " and wait until `guideway get backends` says 0 open");
+  }
+  if (drained.empty()) return "";
+  return absl::StrCat("; ", NamesText(drained), drained.size() == 1 ? " is" : " are",
+                      " drained: wait until `guideway get backends` says 0 open");
 }
 
 void ShowCut(const api::Plan& plan, const Detail& detail) {
@@ -129,13 +166,9 @@ void ShowCut(const api::Plan& plan, const Detail& detail) {
     std::cout << (open == 1 ? " was cut\n" : " were cut\n");
     return;
   }
-  std::cout << (open == 1 ? " is cut" : " are cut");
-  if (const std::string leaves = FirstThatLeaves(plan); !leaves.empty()) {
-    std::cout << ": what they send next goes to other backends, which reset it; to let them end, "
-                 "`guideway drain "
-              << leaves << "` first";
-  }
-  std::cout << "\n";
+  std::cout << (open == 1 ? " is cut" : " are cut")
+            << ": what they send next is reset by other backends, or dropped" << HowTheyEnd(plan)
+            << "\n";
 }
 
 // Those that are removed, then those that move most.

@@ -313,7 +313,8 @@ std::string HumanRate(double per_second) {
 std::string HumanPercent(double share) {
   if (share <= 0) return "0%";
   if (share >= 1) return "100%";
-  return share < 0.001 ? "<0.1%" : absl::StrFormat("%.1f%%", share * 100);
+  if (share < 0.001) return "<0.1%";
+  return share >= 0.9995 ? ">99.9%" : absl::StrFormat("%.1f%%", share * 100);
 }
 
 std::string HumanDuration(double seconds) {

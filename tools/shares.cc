@@ -19,6 +19,12 @@ bool PoolShares::dropped() const {
   });
 }
 
+bool PoolShares::Has(absl::string_view backend) const {
+  return std::any_of(shares.begin(), shares.end(), [&](const api::BackendShare& share) {
+    return share.name() == backend && share.region() == (served_by.empty() ? region : served_by);
+  });
+}
+
 std::string PoolShares::Text(absl::string_view when) const {
   const std::string pool = PoolText(service, region);
   if (dropped()) {

@@ -24,6 +24,8 @@ struct PoolShares {
   std::string Text(absl::string_view when) const;
   // Nobody takes them, so Text is about drops.
   bool dropped() const;
+  // The backend takes some of them.
+  bool Has(absl::string_view backend) const;
 };
 
 }  // namespace guideway

@@ -137,7 +137,8 @@ def test_no_watchdog_while_a_worker_stands_still(tmp_path, manager):
 def test_without_a_manager(tmp_path):
     with alone(tmp_path) as daemon:
         daemon.start(NOTIFY_SOCKET="/nowhere/notify", WATCHDOG_USEC="soon")
-        assert "NOTIFY_SOCKET=/nowhere/notify" in daemon.log.read_text()
+        # It answers before it notifies.
+        wait_until(lambda: "NOTIFY_SOCKET=/nowhere/notify" in daemon.log.read_text(), "the warning")
         assert daemon.stop() == 0
 
 
