@@ -153,7 +153,9 @@ std::vector<std::string> WhatHolds(const Revision& before, const Revision& after
           &weights, &more_weights);
     }
     const bool drains = now.state() == config::AdminState::drain;
-    if (override.drained && !drains && (new_weight || then.state() != now.state())) {
+    const bool is_another = !IsSameServer(before.config().services(was->second.service), then,
+                                          after.config().services(is->second.service), now);
+    if (override.drained && !drains && (is_another || new_weight || then.state() != now.state())) {
       add(absl::StrCat(name, " (configuration: weight ", now.weight(), ")"), &drained,
           &more_drained);
     }

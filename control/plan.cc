@@ -41,10 +41,13 @@ namespace {
 // Shares below are 0 but for rounding.
 constexpr double kNothing = 1e-9;
 
+// Of sums of shares that should be 1.
+constexpr double kRounding = 1e-12;
+
 // As the command line shows shares: 9.1%, 100%.
 std::string PercentText(double share) {
   if (share > 0 && share < 0.001) return "<0.1%";
-  if (share >= 1) return "100%";
+  if (share >= 1 - kRounding) return "100%";
   return share >= 0.9995 ? ">99.9%" : absl::StrFormat("%.1f%%", share * 100);
 }
 
@@ -602,11 +605,11 @@ class VipOwners {
   // The part of VIPs of a service whose packets still come to it, each VIP counting the same.
   double PartKept(const std::vector<Prefix>& before, const std::vector<Prefix>& after) const {
     const absl::flat_hash_set<Prefix> is(after.begin(), after.end());
-    return PartOf(before, [&](const Prefix& owner) { return is.contains(owner); });
+    return PartOf(before, [&](const Prefix& owner) { return is.contains(owner); }).value_or(1);
   }
 
-  // The same of those whose packets come to any service.
-  double PartOwned(const std::vector<Prefix>& before) const {
+  // The same of those whose packets come to any service; nothing if none came to this one.
+  std::optional<double> PartOwned(const std::vector<Prefix>& before) const {
     return PartOf(before, [](const Prefix&) { return true; });
   }
 
@@ -617,20 +620,22 @@ class VipOwners {
   };
 
   template <typename Counts>
-  double PartOf(const std::vector<Prefix>& before, Counts counts) const {
+  std::optional<double> PartOf(const std::vector<Prefix>& before, Counts counts) const {
     double part = 0;
+    size_t vips = 0;
     for (const Prefix& vip : before) {
+      const auto parts = parts_.find(vip);
+      if (parts == parts_.end()) continue;  // nothing of it is its own: longer ones fill it
       double all = 0, counted = 0;
-      // Nothing of it is its own if longer ones fill it.
-      if (const auto parts = parts_.find(vip); parts != parts_.end()) {
-        for (const auto& [owner, size] : parts->second) {
-          all += size;
-          if (owner && counts(*owner)) counted += size;
-        }
+      for (const auto& [owner, size] : parts->second) {
+        all += size;
+        if (owner && counts(*owner)) counted += size;
       }
-      part += all == 0 ? 1 : counted / all;
+      part += counted / all;
+      ++vips;
     }
-    return before.empty() ? 1 : part / static_cast<double>(before.size());
+    if (vips == 0) return std::nullopt;
+    return part / static_cast<double>(vips);
   }
 
   static std::vector<Prefix> AllVips(const Snapshot& snapshot) {
@@ -707,13 +712,19 @@ NameSet CompareBackends(const config::Service& before, const config::Service& af
                         const Service& compiled, OpenConnections open, api::ServicePlan* plan) {
   NameSet others;
   absl::flat_hash_map<std::string, const config::Backend*> was;
-  absl::flat_hash_map<std::string, BackendId> ids;
+  absl::flat_hash_map<std::string, const Backend*> compiled_was;
   for (const config::Backend& backend : before.backends()) was[backend.name()] = &backend;
-  for (const Backend& backend : compiled.backends) ids[backend.name] = backend.id;
+  for (const Backend& backend : compiled.backends) compiled_was[backend.name] = &backend;
+  const auto add_leaving = [&](const std::string& name, const char* change) {
+    const Backend& backend = *compiled_was[name];
+    api::BackendPlan* one = AddBackend(name, change, open(backend.id), plan);
+    one->set_takes_none(backend.state != BackendState::kUp || backend.weight == 0);
+    return one;
+  };
   for (const config::Backend& backend : after.backends()) {
     const auto found = was.find(backend.name());
     if (found == was.end()) {
-      AddBackend(backend.name(), "added", 0, plan);
+      AddBackend(backend.name(), "added", 0, plan)->set_presumed_up(after.has_health_check());
       continue;
     }
     google::protobuf::RepeatedPtrField<api::Change> changes;
@@ -721,16 +732,15 @@ NameSet CompareBackends(const config::Service& before, const config::Service& af
     const bool is_another = !IsSameServer(before, *found->second, after, backend);
     if (is_another) others.insert(backend.name());
     if (is_another || !changes.empty()) {
-      AddBackend(backend.name(), "changed", is_another ? open(ids[backend.name()]) : 0, plan)
-          ->mutable_settings()
-          ->Swap(&changes);
+      api::BackendPlan* one = is_another ? add_leaving(backend.name(), "changed")
+                                         : AddBackend(backend.name(), "changed", 0, plan);
+      one->set_presumed_up(is_another && after.has_health_check());
+      one->mutable_settings()->Swap(&changes);
     }
     was.erase(found);
   }
   for (const config::Backend& backend : before.backends()) {
-    if (was.contains(backend.name())) {
-      AddBackend(backend.name(), "removed", open(ids[backend.name()]), plan);
-    }
+    if (was.contains(backend.name())) add_leaving(backend.name(), "removed");
   }
   return others;
 }
@@ -738,15 +748,17 @@ NameSet CompareBackends(const config::Service& before, const config::Service& af
 // Who takes no new connections has its weight in the table all the same, for its return to move
 // nobody else's: so another weight, or none, moves others' now.
 void NoteWeights(const Service& before, const Service& after, api::ServicePlan* plan) {
-  if (plan->moved() <= kNothing) return;
+  const bool one_table = ChoosesByTable(before.scheduler) && ChoosesByTable(after.scheduler) &&
+                         before.pools.size() == 1 && after.pools.size() == 1;
+  if (!one_table || plan->moved() <= plan->moved_necessary() + kNothing) return;
   absl::flat_hash_map<std::string, const Backend*> is;
   for (const Backend& backend : after.backends) is[backend.name] = &backend;
   for (const Backend& was : before.backends) {
+    if (was.state == BackendState::kUp) continue;
     const auto found = is.find(was.name);
     const bool leaves = found == is.end();
-    if (was.state == BackendState::kUp || was.weight == 0 ||
-        (!leaves &&
-         (found->second->weight == was.weight || found->second->state == BackendState::kUp))) {
+    if (leaves ? was.weight == 0
+               : found->second->weight == was.weight || found->second->state == BackendState::kUp) {
       continue;
     }
     plan->add_notes(absl::StrCat(
@@ -778,10 +790,11 @@ std::string NoteOfRemoved(const Service& service, const VipOwners& owners) {
   constexpr char kOwned[] =
       "other services have %s VIPs, take what comes to their ports and drop the rest";
   constexpr char kPunted[] = "what comes to %s is punted, which in this version is its end";
-  const double owned = owners.PartOwned(service.vips);
+  const std::optional<double> owned = owners.PartOwned(service.vips);
+  if (!owned) return "no packet came to it: other services have longer prefixes for its VIPs";
   return absl::StrCat("100% of its new connections are not its own any more: ",
-                      owned < kNothing ? absl::StrFormat(kPunted, "its VIPs")
-                      : owned > 1 - kNothing
+                      *owned < kNothing ? absl::StrFormat(kPunted, "its VIPs")
+                      : *owned > 1 - kNothing
                           ? absl::StrFormat(kOwned, "its")
                           : absl::StrCat(absl::StrFormat(kOwned, "some of its"), "; ",
                                          absl::StrFormat(kPunted, "the others")));

@@ -40,11 +40,9 @@ std::string Meant(const Call& call) {
   }
   std::vector<std::string>& names = of_service.empty() ? named : of_service;
   if (names.empty()) return "";
-  const size_t more = names.size() > kShown ? names.size() - kShown : 0;
-  names.resize(names.size() - more);
-  return absl::StrCat(
-      "; ", of_service.empty() ? "there are " : absl::StrCat("service ", word, " has "),
-      absl::StrJoin(names, ", "), more > 0 ? absl::StrCat(" and ", more, " more") : "");
+  return absl::StrCat("; ",
+                      of_service.empty() ? "there are " : absl::StrCat("service ", word, " has "),
+                      Listed(names, kShown));
 }
 
 // The backend that a call names; a Ref is a BackendRef or what has its fields. False: it was a
@@ -109,6 +107,9 @@ absl::Status ReadWhatCameOfIt(ApiClient& client, const std::string& name, Made* 
     share->set_name(b.name());
     share->set_region(b.region());
     share->set_share(b.share());
+  }
+  if (!made->pool.served_by.empty() && made->pool.shares.empty()) {
+    return absl::UnavailableError("health changes at this moment");
   }
   return absl::OkStatus();
 }
@@ -263,11 +264,12 @@ int RunWeight(const Call& call) {
             << (is.weight() == 0 ? absl::StrCat("; ", OpenText(OpenOf(is), is.closing_flows()))
                                  : "")
             << "\n";
-  if (changed && is.state() != "up" && !made.pool.dropped()) {
-    std::cout << (is.state() == "drain" ? "it is drained"
-                                        : absl::StrCat("its state is ", is.state()))
-              << ", and its weight counts in the table all the same: some of the others' new "
-                 "connections move\n";
+  if (changed && is.state() != "up" && is.share() <= 0 && is.region().empty() &&
+      !made.pool.dropped()) {
+    std::cout
+        << (is.state() == "drain" ? "it is drained" : absl::StrCat("its state is ", is.state()))
+        << ": its weight counts in the lookup table, if one chooses, all the same, and some of "
+           "the others' new connections move\n";
   }
   ShowPool(made);
   return kYes;

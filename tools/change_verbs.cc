@@ -67,29 +67,22 @@ constexpr Detail kAll = {
     .services = std::numeric_limits<size_t>::max(), .backends = 50, .is_done = false};
 constexpr Detail kDone = {.services = 20, .backends = 10, .is_done = true};
 
-// «a, b and 3 more»
-std::string NamesText(std::vector<std::string> names) {
-  constexpr size_t kShown = 5;
-  const size_t more = names.size() > kShown ? names.size() - kShown : 0;
-  names.resize(names.size() - more);
-  return absl::StrCat(absl::StrJoin(names, ", "),
-                      more > 0 ? absl::StrCat(" and ", more, " more") : "");
-}
+// Names that a sentence has room for.
+constexpr size_t kNames = 5;
 
 // Who takes a service's new connections, a line for each region.
 void ShowShares(const api::ServicePlan& service, const Detail& detail, const Terminal& terminal) {
   const auto show = [&](const std::string& region, const std::string& served_by) {
     const PoolShares pool = {service.name(), region, served_by, service.shares()};
-    // A plan takes those for up that nobody has asked yet.
-    std::vector<std::string> added;
+    std::vector<std::string> presumed;
     for (const api::BackendPlan& backend : service.backends()) {
-      if (backend.change() == "added" && pool.Has(backend.name())) added.push_back(backend.name());
+      if (backend.presumed_up() && pool.Has(backend.name())) presumed.push_back(backend.name());
     }
-    const std::string text = absl::StrCat(
-        pool.Text(detail.is_done && added.empty() ? "now" : "then"),
-        added.empty()
-            ? ""
-            : absl::StrCat(", once ", NamesText(added), added.size() == 1 ? " is" : " are", " up"));
+    const std::string text =
+        absl::StrCat(pool.Text(detail.is_done && presumed.empty() ? "now" : "then"),
+                     presumed.empty() ? ""
+                                      : absl::StrCat(", once ", Listed(presumed, kNames),
+                                                     presumed.size() == 1 ? " is" : " are", " up"));
     std::cout << "  "
               << (pool.dropped() ? Coloured(absl::StrCat("! ", text), Colour::kRed, terminal)
                                  : text)
@@ -127,35 +120,35 @@ void Show(const api::ServicePlan& service, const Detail& detail, const Terminal&
   for (const std::string& note : service.notes()) std::cout << "  " << note << "\n";
 }
 
-bool IsDrainedByHand(const api::Plan& plan, absl::string_view name) {
-  return std::any_of(plan.overrides_undone().begin(), plan.overrides_undone().end(),
-                     [&](const api::Override& o) {
-                       return o.drained() && absl::StrCat(o.service(), "/", o.backend()) == name;
-                     });
-}
-
-// What lets the connections end that are open at backends which leave a service that stays.
+// What lets the connections end that are open at backends which leave a service that stays, or
+// become other servers.
 std::string HowTheyEnd(const api::Plan& plan) {
-  std::vector<std::string> to_drain, drained;
+  std::vector<std::string> to_drain, wait_for;
+  uint64_t open = 0;
   for (const api::ServicePlan& service : plan.services()) {
     if (service.change() == "removed") continue;
     for (const api::BackendPlan& backend : service.backends()) {
       if (backend.open_connections() == 0) continue;
-      const std::string name = absl::StrCat(service.name(), "/", backend.name());
-      (IsDrainedByHand(plan, name) ? drained : to_drain).push_back(name);
+      open += backend.open_connections();
+      (backend.takes_none() ? wait_for : to_drain)
+          .push_back(absl::StrCat(service.name(), "/", backend.name()));
     }
   }
+  if (open == 0) return "";
+  const std::string whose =
+      open == plan.open_connections() ? "" : absl::StrCat(" ", open, " of them");
   if (!to_drain.empty()) {
     return absl::StrCat(
-        "; to let them end, first `guideway drain ", to_drain[0], "`",
+        "; to let", whose.empty() ? " them" : whose, " end, first `guideway drain ", to_drain[0],
+        "`",
         to_drain.size() == 1
             ? ""
-            : absl::StrCat(", likewise ", NamesText({to_drain.begin() + 1, to_drain.end()}), ","),
+            : absl::StrCat(", likewise ", Listed({to_drain.begin() + 1, to_drain.end()}, kNames),
+                           ","),
         " and wait until `guideway get backends` says 0 open");
   }
-  if (drained.empty()) return "";
-  return absl::StrCat("; ", NamesText(drained), drained.size() == 1 ? " is" : " are",
-                      " drained: wait until `guideway get backends` says 0 open");
+  return absl::StrCat("; ", Listed(wait_for, kNames), wait_for.size() == 1 ? " takes" : " take",
+                      " no new ones: wait until `guideway get backends` says 0 open");
 }
 
 void ShowCut(const api::Plan& plan, const Detail& detail) {

@@ -312,7 +312,7 @@ std::string HumanRate(double per_second) {
 
 std::string HumanPercent(double share) {
   if (share <= 0) return "0%";
-  if (share >= 1) return "100%";
+  if (share >= 1 - 1e-12) return "100%";  // a sum of shares
   if (share < 0.001) return "<0.1%";
   return share >= 0.9995 ? ">99.9%" : absl::StrFormat("%.1f%%", share * 100);
 }
@@ -323,6 +323,13 @@ std::string HumanDuration(double seconds) {
 
 std::string Counted(uint64_t n, absl::string_view noun) {
   return absl::StrCat(n, " ", noun, n == 1 ? "" : "s");
+}
+
+std::string Listed(std::vector<std::string> names, size_t most) {
+  const size_t more = names.size() > most ? names.size() - most : 0;
+  names.resize(names.size() - more);
+  return absl::StrCat(absl::StrJoin(names, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "");
 }
 
 std::string ToJson(const google::protobuf::Message& message) {

@@ -101,6 +101,9 @@ std::string HumanDuration(double seconds);  // 0.4s, 3m 5s, 2h 3m, 5d 4h
 // «1 service», «3 services».
 std::string Counted(uint64_t n, absl::string_view noun);
 
+// «a, b and 3 more»: of those that are more than `most` only how many.
+std::string Listed(std::vector<std::string> names, size_t most);
+
 // Of messages of the API: connections without those that are closing.
 template <typename Thing>
 uint64_t OpenOf(const Thing& thing) {

@@ -37,11 +37,7 @@ std::string PoolShares::Text(absl::string_view when) const {
     if (share.region() != (own ? region : served_by)) continue;
     takers.push_back(absl::StrCat(share.name(), " ", HumanPercent(share.share())));
   }
-  constexpr size_t kShown = 10;
-  const size_t more = takers.size() > kShown ? takers.size() - kShown : 0;
-  takers.resize(takers.size() - more);
-  if (more > 0) takers.push_back(absl::StrCat(more, " more"));
-  const std::string to = absl::StrJoin(takers, ", ");
+  const std::string to = Listed(takers, 10);
   if (own) return absl::StrCat("new connections of ", pool, " ", when, " go to ", to);
   return absl::StrCat("no backend of ", pool, " takes new connections ", when,
                       ": they go to region ", served_by, ", to ", to);

@@ -340,12 +340,28 @@ TEST_F(GuidewayTest, PlanAgainstWhatIsInForce) {
   EXPECT_EQ(Run("plan --socket /nowhere " + changed).exit_status, 1);
   ASSERT_EQ(Live("drain web/b").exit_status, 0);
   EXPECT_THAT(Live("plan " + changed).out,
-              AllOf(HasSubstr("b takes no new connections, but its weight counts in the table all "
-                              "the same: without it others' move\n"),
-                    HasSubstr("or dropped; web/b is drained: wait until `guideway get backends` "
-                              "says 0 open\n")));
-  EXPECT_THAT(Live("apply " + changed).out,
-              ContainsRegex("\n  new connections of web then go to a .*, once d is up\n"));
+              HasSubstr("or dropped; web/b takes no new ones: wait until `guideway get backends` "
+                        "says 0 open\n"));
+  EXPECT_THAT(Live("apply " + changed).out, HasSubstr("\n  new connections of web now go to a "))
+      << "without a health check it is up";
+}
+
+TEST_F(GuidewayTest, WhatHasYetToComeUpIsSaid) {
+  const std::string check = "health_check: { tcp: {} }";
+  const std::string was =
+      WriteFile("was.yaml", ConfigText(ServiceText("web", 1,
+                                                   "{ name: a, address: 10.0.0.1 }, "
+                                                   "{ name: b, address: 10.0.0.2 }",
+                                                   check)));
+  const std::string is =
+      WriteFile("is.yaml", ConfigText(ServiceText("web", 1,
+                                                  "{ name: a, address: 10.0.0.1 }, "
+                                                  "{ name: b, address: 10.0.0.3 }, "
+                                                  "{ name: c, address: 10.0.0.4 }",
+                                                  check)));
+  EXPECT_THAT(
+      Run(absl::StrCat("plan ", was, " ", is)).out,
+      ContainsRegex("\n  new connections of web then go to a .*, once [bc], [bc] are up\n"));
 }
 
 TEST_F(GuidewayTest, ApplyWithABound) {
@@ -1196,8 +1212,9 @@ TEST_F(GuidewayTest, Weight) {
   EXPECT_THAT(Live("weight web/a 100").out,
               StartsWith("web/a has weight 100, the file's: it had so before, nothing changed\n"));
   EXPECT_THAT(Live("weight web/c 30").out,
-              AllOf(StartsWith("web/c has weight 30 by hand (file: 100)\nit is drained, and its "
-                               "weight counts in the table all the same: some of the others' new "
+              AllOf(StartsWith("web/c has weight 30 by hand (file: 100)\nit is drained: its "
+                               "weight counts in the lookup table, if one chooses, all the same, "
+                               "and some of the others' new "
                                "connections move\n"),
                     HasSubstr("new connections of web now go to ")));
   EXPECT_EQ(Live("weight web/c file").exit_status, 0);
