@@ -77,8 +77,8 @@ class OverrideAuthors {
   // The next revision.
   void Follow(const api::Revision& revision);
 
-  // Of the backend «service/backend». Null: nobody, or nobody knows, for revisions were missing. What
-  // holds before and after such a gap is taken to hold all the time.
+  // Of the backend «service/backend». Null: nobody, or nobody knows, for revisions were missing.
+  // What holds before and after such a gap is taken to hold all the time.
   const api::Author* OfDrain(const std::string& name) const;
   const api::Author* OfWeight(const std::string& name) const;
 
