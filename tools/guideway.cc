@@ -635,7 +635,8 @@ void PrintHelp(std::ostream& out) {
          "text on\n"
          "standard error; warnings are in the answer where it has a place for them.\n\n"
       << Filled(
-             "-o json has 64-bit numbers of live verbs as strings, \"packets\": \"1234567\"; jq's "
+             "-o json has 64-bit numbers of live verbs and plan as strings, \"packets\": "
+             "\"1234567\"; jq's "
              "`tonumber` makes numbers of them. -o yaml has the same shape with numbers.",
              HelpWidth() == 0 ? 80 : HelpWidth())
       << "\n\n"
