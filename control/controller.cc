@@ -154,7 +154,9 @@ struct Round {
     const api::Plan of_overrides = std::exchange(
         plan,
         MakePlan(SideOf(*before.revision, *before.snapshot), SideOf(*revision, **snapshot), open));
-    for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
+    if (change->is_plan()) {
+      for (const std::string& warning : revision->loaded->warnings) plan.add_warnings(warning);
+    }
     plan.MergeFrom(of_overrides);
     if (change->is_plan()) return;
     if (absl::Status s = CheckMoved(plan, change->Subject(), change->PlanCall(), change->max_moved);
@@ -568,10 +570,12 @@ Overrides Controller::Impl::TakeOverrides(Round& round) {
   const OverridesFit fit = FitTo(*round.revision, *round.overrides);
   *round.plan.mutable_overrides_undone() = ToApi(Without(*overrides_, fit.standing));
   *round.plan.mutable_overrides_restored() = ToApi(Without(fit.standing, *overrides_));
-  for (std::string& what : fit.WhatEnds()) round.plan.add_warnings(std::move(what));
-  if (!change.overrides) {
-    for (std::string& what : WhatHolds(*now_.revision, *round.revision, fit.standing)) {
-      round.plan.add_warnings(std::move(what));
+  if (change.is_plan()) {  // else CommitConfiguration warns
+    for (std::string& what : fit.WhatEnds()) round.plan.add_warnings(std::move(what));
+    if (!change.overrides) {
+      for (std::string& what : WhatHolds(*now_.revision, *round.revision, fit.standing)) {
+        round.plan.add_warnings(std::move(what));
+      }
     }
   }
   if (*overrides_ != fit.standing) round.plan.set_changes(true);
@@ -883,10 +887,7 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
     result.set_rolled_back_to(round.change->rolled_back_to);
     Decided(*round.change);
   }
-  if (round.change && !round.change->IsReload()) {
-    *result.mutable_plan() = std::move(round.plan);
-    result.mutable_plan()->clear_warnings();
-  }
+  if (round.change && !round.change->IsReload()) *result.mutable_plan() = std::move(round.plan);
   events_.Add(
       absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
                    ", backends ", now_.revision->places.size(),

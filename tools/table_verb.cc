@@ -63,14 +63,9 @@ struct Question {
 
 int Wrong(absl::string_view why) { return WrongCall(why, "table"); }
 
-// «a, b, c»; of many, the first ones.
-std::string Listed(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 20;
-  if (names.empty()) return "none";
-  const size_t shown = std::min(kShown, names.size());
-  const std::string more =
-      names.size() > shown ? absl::StrCat(" and ", names.size() - shown, " more") : "";
-  return absl::StrJoin(absl::MakeConstSpan(names).first(shown), ", ") + more;
+// Names, or that there are none.
+std::string NamesText(const std::vector<std::string>& names) {
+  return names.empty() ? "none" : Listed(names, 20);
 }
 
 template <typename Messages>
@@ -87,7 +82,7 @@ std::vector<std::string> NamesOf(const Messages& messages) {
 std::optional<std::string> ChooseRegion(const Call& call, const config::Service& service,
                                         std::string* why) {
   const std::string asked = call.Has("region") ? call.Values("region")[0] : "";
-  const std::string regions = Listed(NamesOf(service.regions()));
+  const std::string regions = NamesText(NamesOf(service.regions()));
   if (SchedulerOf(service) != Scheduler::kGeographic) {
     if (!call.Has("region")) return "";
     *why = absl::StrCat("service ", service.name(), " has no regions; it has one table");
@@ -119,7 +114,7 @@ std::optional<std::set<size_t>> ReadNames(const Call& call, const std::string& o
     const auto it = std::lower_bound(names.begin(), names.end(), name);
     if (it == names.end() || *it != name) {
       Wrong(absl::StrCat("--", option, ": ", question.subject, " has no backend \"", name,
-                         "\"; it has ", Listed(names), Suggestion(name, names)));
+                         "\"; it has ", NamesText(names), Suggestion(name, names)));
       return std::nullopt;
     }
     named.insert(static_cast<size_t>(it - names.begin()));
@@ -140,7 +135,7 @@ int AskFile(const Call& call, Question* question) {
                    [&](const config::Service& service) { return service.name() == name; });
   if (service == config.services().end()) {
     return Wrong(absl::StrCat(file, " has no service \"", name, "\"; it has ",
-                              Listed(NamesOf(config.services())),
+                              NamesText(NamesOf(config.services())),
                               Suggestion(name, NamesOf(config.services()))));
   }
   if (!UsesTable(*service)) {
@@ -158,7 +153,7 @@ int AskFile(const Call& call, Question* question) {
   question->seed = loaded->hash_seed;
   if (!region->empty()) {
     const config::Region& asked = service->regions(*RegionIndex(*service, *region));
-    question->fallback = Listed({asked.fallback().begin(), asked.fallback().end()});
+    question->fallback = NamesText({asked.fallback().begin(), asked.fallback().end()});
   }
   std::vector<config::Backend> backends(service->backends().begin(), service->backends().end());
   std::erase_if(backends, [&](const config::Backend& b) { return b.region() != *region; });

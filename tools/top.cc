@@ -156,13 +156,8 @@ void FillBackends(const api::BackendList& before, const api::BackendList& now, c
 
 // --- what is wrong -------------------------------------------------------------------------------
 
-// «web, dns and 7 more».
-std::string Listed(const std::vector<std::string>& names) {
-  constexpr size_t kMost = 4;
-  if (names.size() <= kMost) return absl::StrJoin(names, ", ");
-  return absl::StrCat(absl::StrJoin(names.begin(), names.begin() + kMost, ", "), " and ",
-                      names.size() - kMost, " more");
-}
+// Names that a line has room for.
+constexpr size_t kNames = 4;
 
 // Drops that no client has earned.
 bool IsOurs(const std::string& reason) {
@@ -228,7 +223,8 @@ void FindProblems(const TopLook& now, api::Top* top) {
     }
   }
   if (!names.empty()) {
-    note(absl::StrCat(Counted(names.size(), "backend"), " drained by hand: ", Listed(names)));
+    note(absl::StrCat(Counted(names.size(), "backend"),
+                      " drained by hand: ", Listed(names, kNames)));
   }
   names.clear();
   for (const api::Backend& backend : now.backends.backends()) {
@@ -238,7 +234,8 @@ void FindProblems(const TopLook& now, api::Top* top) {
     }
   }
   if (!names.empty()) {
-    note(absl::StrCat(Counted(names.size(), "backend"), " with a weight by hand: ", Listed(names)));
+    note(absl::StrCat(Counted(names.size(), "backend"),
+                      " with a weight by hand: ", Listed(names, kNames)));
   }
   if (now.status.warnings_size() > 0) {
     note(absl::StrCat(Counted(now.status.warnings_size(), "warning"),
@@ -518,11 +515,13 @@ std::vector<std::string> StandingProblems(const TopLook& now) {
   }
   if (!nobody.empty()) {
     problems.push_back(absl::StrCat("no backend takes new connections of ",
-                                    Counted(nobody.size(), "service"), ": ", Listed(nobody)));
+                                    Counted(nobody.size(), "service"), ": ",
+                                    Listed(nobody, kNames)));
   }
   if (!regions.empty()) {
     problems.push_back(absl::StrCat("no backend takes new connections of ",
-                                    Counted(regions.size(), "region"), ": ", Listed(regions)));
+                                    Counted(regions.size(), "region"), ": ",
+                                    Listed(regions, kNames)));
   }
   if (const api::HistoryState& history = now.status.history();
       now.status.has_history() && !history.kept()) {
@@ -531,8 +530,8 @@ std::vector<std::string> StandingProblems(const TopLook& now) {
                                     " UTC: ", history.not_kept_why()));
   }
   if (!ignored.empty()) {
-    problems.push_back(
-        absl::StrCat("too few are healthy (min_healthy), so health is ignored: ", Listed(ignored)));
+    problems.push_back(absl::StrCat("too few are healthy (min_healthy), so health is ignored: ",
+                                    Listed(ignored, kNames)));
   }
   for (const api::Interface& interface : now.status.interfaces()) {
     if (!interface.link_up()) {
@@ -547,7 +546,8 @@ std::vector<std::string> StandingProblems(const TopLook& now) {
                                 ")"));
   }
   if (!down.empty()) {
-    problems.push_back(absl::StrCat(Counted(down.size(), "backend"), " down: ", Listed(down)));
+    problems.push_back(
+        absl::StrCat(Counted(down.size(), "backend"), " down: ", Listed(down, kNames)));
   }
   for (const api::Worker& worker : now.status.workers()) {
     const double fill = FillOf(worker);
