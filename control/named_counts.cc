@@ -17,11 +17,7 @@ void NamedCounts::Change(const Revision* before, const Revision& after) {
 
 ServiceCounts NamedCounts::OfService(ServiceId id) const {
   ServiceCounts counts = dataplane_->service_counts(id);
-  const ServiceCounts& base = services_.at(id);
-  counts.packets -= base.packets;
-  counts.bytes -= base.bytes;
-  counts.forwarded -= base.forwarded;
-  counts.dropped -= base.dropped;
+  counts -= services_.at(id);
   return counts;
 }
 

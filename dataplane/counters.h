@@ -106,6 +106,14 @@ struct ServiceCounts {
     dropped += other.dropped;
     return *this;
   }
+  // May wrap below 0.
+  ServiceCounts& operator-=(const ServiceCounts& other) {
+    packets -= other.packets;
+    bytes -= other.bytes;
+    forwarded -= other.forwarded;
+    dropped -= other.dropped;
+    return *this;
+  }
 };
 
 // One backend's: what was sent to it (bytes of layer 2 as sent), connections opened, connections

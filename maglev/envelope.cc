@@ -1,6 +1,7 @@
 #include "maglev/envelope.h"
 
 #include <cstring>
+#include <utility>
 
 #include "maglev/headers.h"
 #include "maglev/snapshot.h"
@@ -65,6 +66,7 @@ Envelope MakeEnvelope(const Service& service, const Backend& backend) {
   Envelope envelope;
   EnvelopeFacts& facts = envelope.facts;
   facts.size = Envelope::kEthernetSize;
+  facts.forwarding = service.forwarding;
   facts.interface = backend.next_hop.interface;
   facts.mtu = backend.next_hop.is_known() ? backend.next_hop.mtu : uint16_t{0};
   const int version = backend.address.is_v4() ? 4 : 6;
@@ -96,21 +98,37 @@ Envelope MakeEnvelope(const Service& service, const Backend& backend) {
   const uint8_t* end = WriteShim(service, backend, version, shim);
   facts.size = static_cast<uint8_t>(end - bytes);
   if (version == 4) {
-    facts.sum = FoldedSum(SumOf(ip_at, sizeof(Ipv4Header)));
+    envelope.sum = FoldedSum(SumOf(ip_at, sizeof(Ipv4Header)));
   } else {
     const auto& ip = HeaderAt<Ipv6Header>(ip_at);
     const uint32_t pseudo =
         PseudoHeaderSum(ip.source, ip.destination, sizeof(ip.source), protocol, 0);
-    facts.sum = FoldedSum(SumOf(shim, static_cast<size_t>(end - shim), pseudo));
+    envelope.sum = FoldedSum(SumOf(shim, static_cast<size_t>(end - shim), pseudo));
   }
   return envelope;
 }
 
-uint32_t AdaptEnvelope(const Service& service, const EnvelopeFacts& envelope, int inner_version,
-                       uint8_t* ip) {
+Adjacency Adjacency::TakeFrom(Envelope& envelope) {
+  Adjacency own;
+  const auto take = [&](void* to, size_t offset, size_t size) {
+    std::memcpy(to, &envelope.bytes[offset], size);
+    std::memset(&envelope.bytes[offset], 0, size);
+  };
+  own.sum = std::exchange(envelope.sum, 0);
+  take(&own.mac, offsetof(EthernetHeader, destination), sizeof(own.mac));
+  if (!IsTunnel(envelope.facts.forwarding)) return own;
+  if (envelope.facts.is_ipv6) {
+    take(own.address, kAddressV6, sizeof(own.address));
+  } else {
+    take(own.address, kAddressV4, sizeof(Ipv4Header::destination));
+  }
+  return own;
+}
+
+uint32_t AdaptEnvelope(const EnvelopeFacts& envelope, int inner_version, uint8_t* ip) {
   const int outer_version = envelope.is_ipv6 ? 6 : 4;
   uint8_t* shim = ip + (envelope.is_ipv6 ? sizeof(Ipv6Header) : sizeof(Ipv4Header));
-  if (service.forwarding == Forwarding::kIpip) {
+  if (envelope.forwarding == Forwarding::kIpip) {
     const uint8_t protocol = ProtocolOf(inner_version);
     if (envelope.is_ipv6) {
       HeaderAt<Ipv6Header>(ip).next_header = protocol;
@@ -119,8 +137,8 @@ uint32_t AdaptEnvelope(const Service& service, const EnvelopeFacts& envelope, in
     HeaderAt<Ipv4Header>(ip).protocol = protocol;
     return NetworkOrder(static_cast<uint16_t>(protocol - ProtocolOf(outer_version)));
   }
-  const InnerType was = InnerTypeOf(service.forwarding, outer_version);
-  const InnerType is = InnerTypeOf(service.forwarding, inner_version);
+  const InnerType was = InnerTypeOf(envelope.forwarding, outer_version);
+  const InnerType is = InnerTypeOf(envelope.forwarding, inner_version);
   Write(shim + is.offset, is.value);
   // Over IPv4 no checksum covers it.
   return envelope.is_ipv6 ? is.value + uint32_t{static_cast<uint16_t>(~was.value)} : 0;

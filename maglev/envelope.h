@@ -14,11 +14,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+
+#include "maglev/headers.h"
 
 namespace guideway {
 
 struct Backend;
 struct Service;
+enum class Forwarding : uint8_t;
 
 // What there is to know of an envelope, beside its bytes: one word.
 struct EnvelopeFacts {
@@ -28,9 +32,7 @@ struct EnvelopeFacts {
   bool is_ipv6 : 1 = false;
   bool has_udp : 1 = false;
   bool spreads_source : 1 = false;
-  // What it brings into the checksum to fill in, as a folded sum: of outer IPv4 that of its header;
-  // of UDP over IPv6 that of UDP, with the pseudo header and the rest of the shim.
-  uint16_t sum = 0;
+  Forwarding forwarding = {};
   // Of the next hop. Where there is none, nothing fits.
   uint16_t interface = 0;
   uint16_t mtu = 0;
@@ -39,6 +41,10 @@ struct EnvelopeFacts {
   uint32_t outer_size() const { return uint32_t{size} - kEthernetSize; }
 
   friend bool operator==(const EnvelopeFacts&, const EnvelopeFacts&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const EnvelopeFacts& f) {
+    return H::combine(std::move(h), f.size, f.interface, f.mtu, f.forwarding);
+  }
 };
 
 struct Envelope {
@@ -47,18 +53,55 @@ struct Envelope {
   static constexpr uint8_t kEthernetSize = EnvelopeFacts::kEthernetSize;
 
   EnvelopeFacts facts;
+  // What it brings into the checksum to fill in, as a folded sum: of outer IPv4 that of its header;
+  // of UDP over IPv6 that of UDP, with the pseudo header and the rest of the shim.
+  uint16_t sum = 0;
   std::array<uint8_t, kMaxSize> bytes = {};
 
   friend bool operator==(const Envelope&, const Envelope&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const Envelope& e) {
+    return H::combine(std::move(h), e.facts, e.sum, e.bytes);
+  }
 };
+
+// What of an envelope is its backend's alone. The rest it has in common with others.
+struct Adjacency {
+  uint32_t snapshot = 0;       // Snapshot::serial of the one that it is of
+  uint32_t envelope : 24 = 0;  // Snapshot::EnvelopeAt: the rest
+  // Connections stay with the backend, whatever their packets say: it is up, and its service reads
+  // no QUIC connection ids.
+  uint32_t keeps_all : 8 = false;
+  uint16_t sum = 0;          // Envelope::sum
+  MacAddress mac;            // destination of the frame
+  uint8_t address[16] = {};  // destination of the outer packet; IPv4: the first 4
+
+  // Takes it out of an envelope, and leaves zeros.
+  static Adjacency TakeFrom(Envelope& envelope);
+  // Puts it into a copy of the rest, of a tunnel.
+  void PutInto(const EnvelopeFacts& facts, uint8_t* ethernet) const {
+    std::memcpy(ethernet, &mac, sizeof(mac));
+    if (facts.is_ipv6) {
+      std::memcpy(ethernet + kAddressV6, address, sizeof(address));
+    } else {
+      std::memcpy(ethernet + kAddressV4, address, sizeof(Ipv4Header::destination));
+    }
+  }
+
+ private:
+  static constexpr size_t kAddressV4 =
+      EnvelopeFacts::kEthernetSize + offsetof(Ipv4Header, destination);
+  static constexpr size_t kAddressV6 =
+      EnvelopeFacts::kEthernetSize + offsetof(Ipv6Header, destination);
+};
+static_assert(sizeof(Adjacency) == 32);
 
 // The envelope that follows from everything else about a backend and its service.
 Envelope MakeEnvelope(const Service& service, const Backend& backend);
 
 // Turns an envelope that was copied into one for a packet of the other IP version, 4 or 6. `ip`:
 // the outer header. Returns what has to be added to `sum`.
-uint32_t AdaptEnvelope(const Service& service, const EnvelopeFacts& envelope, int inner_version,
-                       uint8_t* ip);
+uint32_t AdaptEnvelope(const EnvelopeFacts& envelope, int inner_version, uint8_t* ip);
 
 }  // namespace guideway
 

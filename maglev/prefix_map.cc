@@ -4,6 +4,9 @@
 #include <bit>
 #include <cstring>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "absl/strings/str_cat.h"
 
 namespace guideway {
@@ -52,6 +55,13 @@ void PrefixMap::Ranges<Key>::Begin(Key first, uint32_t value) {
   if (!values_.empty() && values_.back() == value) return;
   firsts_.push_back(first);
   values_.push_back(value);
+}
+
+template <typename Key>
+uint64_t PrefixMap::Ranges<Key>::Digest(uint64_t seed) const {
+  const uint64_t firsts =
+      XXH3_64bits_withSeed(firsts_.data(), firsts_.size() * sizeof(firsts_[0]), seed);
+  return XXH3_64bits_withSeed(values_.data(), values_.size() * sizeof(values_[0]), firsts);
 }
 
 template <typename Key>

@@ -49,6 +49,8 @@ class PrefixMap {
 
   // The same value for every address.
   friend bool operator==(const PrefixMap&, const PrefixMap&) = default;
+  // Of equal maps the same, of others most likely not.
+  uint64_t Digest() const { return v6_.Digest(v4_.Digest(0)); }
 
  private:
   // One family's. Key: an address as a number.
@@ -62,6 +64,7 @@ class PrefixMap {
       return firsts_.capacity() * sizeof(Key) + values_.capacity() * sizeof(uint32_t);
     }
     friend bool operator==(const Ranges&, const Ranges&) = default;
+    uint64_t Digest(uint64_t seed) const;
 
    private:
     void Begin(Key first, uint32_t value);

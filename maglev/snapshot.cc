@@ -1,6 +1,7 @@
 #include "maglev/snapshot.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -55,11 +56,36 @@ BackendId CountIds(const std::vector<std::shared_ptr<const Service>>& services) 
   return count;
 }
 
+// Workers know a Snapshot by it long after it is gone.
+uint32_t NextSerial() {
+  static std::atomic<uint32_t> last = 0;
+  const uint32_t next = last.fetch_add(1, std::memory_order_relaxed) + 1;
+  return next == 0 ? NextSerial() : next;
+}
+
+uint64_t MatchDigest(const SnapshotParts& parts) {
+  uint64_t digest = parts.access == nullptr ? 0 : parts.access->Digest();
+  const auto take_in = [&](uint64_t value) {
+    digest = XXH3_64bits_withSeed(&value, sizeof(value), digest);
+  };
+  for (const auto& service : parts.services) {
+    take_in(uint64_t{service->id} << 8 | static_cast<uint64_t>(service->protocol));
+    for (const Prefix& vip : service->vips) {
+      digest = XXH3_64bits_withSeed(vip.address.bytes(), 16, digest);
+      take_in(static_cast<uint64_t>(vip.address.bits()) << 8 | static_cast<uint64_t>(vip.length));
+    }
+    for (const PortRange& ports : service->ports) take_in(uint64_t{ports.first} << 16 | ports.last);
+  }
+  return digest;
+}
+
 }  // namespace
 
 Snapshot::Snapshot(SnapshotParts parts)
     : parts_(std::move(parts)),
+      serial_(NextSerial()),
       flow_hasher_(parts_.hash_seed),
+      match_digest_(MatchDigest(parts_)),
       target_count_(CountIds(parts_.services)),
       targets_(target_count_ + 1, PageSize::kTransparentHuge) {
   if (parts_.routes == nullptr) parts_.routes = std::make_shared<const Routes>();
@@ -69,6 +95,7 @@ Snapshot::Snapshot(SnapshotParts parts)
   absl::StatusOr<Vips> vips = Vips::Build(parts_.services);
   Require(vips.ok(), vips.status().ToString().c_str());
   vips_ = *std::move(vips);
+  envelope_indices_ = {};
 }
 
 void Snapshot::AddService(const Service& service) {
@@ -85,17 +112,31 @@ void Snapshot::AddService(const Service& service) {
   for (const Backend& backend : service.backends) AddBackend(service, backend);
 }
 
+uint32_t Snapshot::IndexOf(const Envelope& envelope) {
+  // Most likely that of the backend before.
+  if (envelopes_.empty() || envelopes_.back().envelope != envelope) {
+    const auto next = static_cast<uint32_t>(envelopes_.size());
+    const auto [at, is_new] = envelope_indices_.try_emplace(envelope, next);
+    if (!is_new) return at->second;
+    envelopes_.push_back({envelope});
+  }
+  return static_cast<uint32_t>(envelopes_.size() - 1);
+}
+
 void Snapshot::AddBackend(const Service& service, const Backend& backend) {
   Require(backend.service == service.id, "a backend names its service");
   Require(backend.envelope.facts.size != 0, "a backend has its envelope");
   Target& target = targets_[backend.id];
   Require(target.backend == nullptr, "backend ids are unique");
-  target = {.id = backend.id,
+  Envelope envelope = backend.envelope;
+  target = {.adjacency = Adjacency::TakeFrom(envelope),
+            .id = backend.id,
             .service = service.id,
-            .keeps_all = backend.state == BackendState::kUp && service.quic == nullptr,
             .state = backend.state,
-            .envelope = backend.envelope,
             .backend = &backend};
+  target.adjacency.snapshot = serial_;
+  target.adjacency.envelope = IndexOf(envelope) & 0xffffff;
+  target.adjacency.keeps_all = backend.state == BackendState::kUp && service.quic == nullptr;
   if (IsTunnel(service.forwarding)) {
     tunnel_ends_.insert(backend.address);
     if (std::find(tunnel_sources_.begin(), tunnel_sources_.end(), backend.tunnel_source) ==

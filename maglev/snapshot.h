@@ -41,6 +41,7 @@ using BackendId = uint32_t;
 // Bounds of what one daemon serves; counters are reserved for so many at start.
 inline constexpr uint32_t kMaxServices = 1u << 16;
 inline constexpr uint32_t kMaxBackends = 1u << 20;
+inline constexpr ServiceId kNoService = 0xffffffff;
 inline constexpr BackendId kNoBackend = 0xffffff;  // flow entries keep 24 bits of it
 static_assert(kMaxBackends < kNoBackend);
 
@@ -197,25 +198,17 @@ struct SnapshotParts {
   std::vector<IpAddress> own_addresses = {};  // of this host: what comes for them is the kernel's
 };
 
-// What a packet needs to know of the backend that it goes to. One cache line each, or two with a
-// large envelope, side by side by BackendId: where there are many backends, the rest of what is
-// known of them would be as many pages again.
+// What a packet needs to know of the backend that it goes to: a cache line, side by side by
+// BackendId. Where there are many backends, the rest of what is known of them would be as many
+// pages again.
 struct alignas(64) Target {
+  Adjacency adjacency;
   BackendId id = kNoBackend;
-  ServiceId service = 0;
-  // Its connections stay with it, whatever their packets say: it is up, and its service reads no
-  // QUIC connection ids.
-  bool keeps_all = false;
+  ServiceId service = kNoService;
   BackendState state = BackendState::kDown;
-  Envelope envelope;
   const Backend* backend = nullptr;
-
-  // Of an envelope, the bytes in the first line: Ethernet, IPv4, UDP and GUE.
-  static constexpr uint8_t kBytesInFirstLine = 14 + 20 + 8 + 4;
 };
-static_assert(offsetof(Target, envelope) + offsetof(Envelope, bytes) + Target::kBytesInFirstLine <=
-              64);
-static_assert(sizeof(Target) == 128);
+static_assert(sizeof(Target) == 64);
 
 class Snapshot {
  public:
@@ -237,11 +230,19 @@ class Snapshot {
   const std::shared_ptr<const Routes>& shared_routes() const { return parts_.routes; }
 
   const Vips& vips() const { return vips_; }
+  // Two Snapshots with the same digest have the same service for whatever a client sends, and deny
+  // the same clients.
+  uint64_t match_digest() const { return match_digest_; }
   bool has_access() const { return parts_.access != nullptr; }
   bool IsDenied(const IpAddress& source) const {
     return parts_.access != nullptr &&
            parts_.access->Find(source) == static_cast<uint32_t>(Access::kDeny);
   }
+
+  // Of all Snapshots that the process has made, this one's number, from 1.
+  uint32_t serial() const { return serial_; }
+  // What is in front of packets to a backend, but for what is the backend's own: see Adjacency.
+  const Envelope& EnvelopeAt(uint32_t index) const { return envelopes_[index].envelope; }
 
   // One more than the largest id.
   size_t service_ids() const { return services_.size(); }
@@ -259,6 +260,8 @@ class Snapshot {
   const Service* FindService(ServiceId id) const {
     return id < services_.size() ? services_[id] : nullptr;
   }
+  // Of one that is there: a target's, or what Vips found.
+  const Service& ServiceOf(ServiceId id) const { return *services_[id]; }
 
   // The backend of a kNat service that answers from this address, protocol and port; or null.
   const Backend* FindNatBackend(const IpAddress& address, uint8_t protocol, uint16_t port) const;
@@ -277,15 +280,24 @@ class Snapshot {
     const Backend* backend;
   };
 
+  struct alignas(64) SharedEnvelope {
+    Envelope envelope;
+  };
+
   void AddService(const Service& service);
+  uint32_t IndexOf(const Envelope& envelope);
   void AddBackend(const Service& service, const Backend& backend);
 
   SnapshotParts parts_;
+  const uint32_t serial_;
   FlowHasher flow_hasher_;  // of the hash seed
   Vips vips_;
+  uint64_t match_digest_;
   BackendId target_count_;
   PageArray<Target> targets_;             // by id; behind them, one for ids that nobody has
   std::vector<const Service*> services_;  // by id
+  std::vector<SharedEnvelope> envelopes_;
+  absl::flat_hash_map<Envelope, uint32_t> envelope_indices_;   // while it is made
   absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
   absl::flat_hash_set<IpAddress> own_;
   absl::flat_hash_set<IpAddress> tunnel_ends_;

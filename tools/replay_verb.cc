@@ -103,14 +103,14 @@ class Replay {
     for (uint32_t i = 0; i < burst_->size; ++i) {
       if (!burst_->packets[i].IsDecided()) continue;
       const Frame& frame = burst_->packets[i].frame;
-      Line line = {
-          .verdict = burst_->packets[i].verdict,
-          .reason = burst_->packets[i].reason,
-          .service = burst_->packets[i].service == nullptr ? "" : burst_->packets[i].service->name,
-          .backend =
-              burst_->packets[i].backend() == nullptr ? "" : burst_->packets[i].backend()->name,
-          .lookup = burst_->packets[i].lookup,
-          .frames = 0};
+      const Service* service = burst_->ServiceOf(burst_->packets[i]);
+      const Backend* backend = burst_->BackendOf(burst_->packets[i]);
+      Line line = {.verdict = burst_->packets[i].verdict,
+                   .reason = burst_->packets[i].reason,
+                   .service = service == nullptr ? "" : service->name,
+                   .backend = backend == nullptr ? "" : backend->name,
+                   .lookup = burst_->packets[i].lookup,
+                   .frames = 0};
       if (burst_->packets[i].IsSent()) {
         Write({frame.data, frame.length});
         ++line.frames;

@@ -172,15 +172,11 @@ std::vector<WorkerStatus> DpdkDataplane::workers() const {
 }
 
 ServiceCounts DpdkDataplane::service_counts(ServiceId id) const {
-  ServiceCounts sum;
-  for (size_t i = 0; i < workers_.size(); ++i) sum += shared_->counters(i).service_counts(id);
-  return sum;
+  return shared_->service_counts(id);
 }
 
 BackendCounts DpdkDataplane::backend_counts(BackendId id) const {
-  BackendCounts sum;
-  for (size_t i = 0; i < workers_.size(); ++i) sum += shared_->counters(i).backend_counts(id);
-  return sum;
+  return shared_->backend_counts(id);
 }
 
 void DpdkDataplane::ReadFlows(size_t worker, uint64_t first, uint64_t last,

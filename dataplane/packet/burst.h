@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "dataplane/counters.h"
 #include "dataplane/packet/flow_table.h"
+#include "dataplane/packet/worker_counters.h"
 #include "maglev/flow_hash.h"
 #include "maglev/snapshot.h"
 
@@ -86,9 +87,11 @@ struct alignas(32) Decision {
   static constexpr uint16_t kNobody = 0xffff;
   static constexpr Verdict kNoVerdict = Verdict{0xff};
 
-  const Service* service = nullptr;  // Match; null: not to a service
-  const Target* target = nullptr;    // Choose; Match for kFromBackend; null: no backend chosen
-  ServiceId service_id = 0;  // of `service`: which is far away, and not needed for most packets
+  // Choose, Follow: of `backend`, if that is where it goes; else null.
+  WorkerCounters::PerBackend* per_backend = nullptr;
+  BackendId backend = kNoBackend;  // Choose; Match for kFromBackend; none: no backend chosen
+  // Match. Of a connection that Choose knew, none: its backend's.
+  ServiceId service = kNoService;
   // Match: of an ICMP error about a connection or a tunnel, where the packet that it quotes begins,
   // in bytes from the IP header; else 0.
   uint16_t quote = 0;
@@ -96,8 +99,9 @@ struct alignas(32) Decision {
   uint16_t owner = kNobody;
   Direction direction = Direction::kToBackend;  // Match
   FlowLookup lookup = FlowLookup::kNone;        // Choose; Match for kFromBackend
-  bool to_choose = false;        // Match: Choose is to find a backend; the hash is known
-  bool opened = false;           // Choose: it opened a connection
+  bool is_hashed = false;                       // Parse, Match: the hash of its connection is known
+  bool to_choose = false;                       // Match: Choose is to find a backend
+  bool opened = false;                          // Choose: it opened a connection
   bool held = false;             // Follow: without a verdict as yet; a copy of it will come again
   bool undecided = true;         // no stage has decided it yet
   Verdict verdict = kNoVerdict;  // what has become of it; kNoVerdict while that is open
@@ -112,24 +116,17 @@ struct Packet : Decision {
   // Parse. Match: of an ICMP error about a connection, that connection's, as the client sends it.
   alignas(16) FlowKey key;
   ParsedPacket parsed;        // Parse
-  alignas(16) FlowHash hash;  // Match
-  FlowTable::Entry entry;     // Choose: where it first saw the connection; none: it did not
+  alignas(16) FlowHash hash;  // Parse; Match for ICMP
+  FlowTable::Entry entry;     // Recall: where it saw the connection; none: it did not
   const Backend* by_hash;     // Choose: with no entry, what the lookup table says; may be null
 
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
 
-  // The backend chosen, or null.
-  const Backend* backend() const { return target == nullptr ? nullptr : target->backend; }
-
   // Forgets what was decided of the one before in this place.
   void StartOver() {
     static constexpr Decision kUndecided;
     std::memcpy(static_cast<Decision*>(this), &kUndecided, sizeof(kUndecided));
-  }
-  void SetService(const Service& s) {
-    service = &s;
-    service_id = s.id;
   }
   bool Finish(Verdict what) {
     verdict = what;
@@ -139,6 +136,10 @@ struct Packet : Decision {
     verdict = Verdict::kDrop;
     reason = why;
     return false;
+  }
+  void SendTo(BackendId id, WorkerCounters::PerBackend& what_is_known) {
+    backend = id;
+    per_backend = &what_is_known;
   }
   bool Hold() {
     held = true;
@@ -161,13 +162,23 @@ struct Burst {
   uint32_t size = 0;  // packets in it, in order of arrival
   std::array<Packet, kSize> packets;
 
+  const Snapshot* snapshot = nullptr;  // Process: what decides
+
   bool has_fragments;  // Parse: any of the packets is one
+  bool all_known;      // Recall: the connections of all packets have entries
   // In the order of their packets. Their memory is the pipeline's, until it is next called.
   std::span<const ExtraFrame> extras;
 
   // The packets that are in it.
   std::span<Packet> all() { return {packets.data(), size}; }
   std::span<const Packet> all() const { return {packets.data(), size}; }
+
+  // Whom a packet is for and where it goes, once it is processed; null: nobody, nowhere.
+  const Service* ServiceOf(const Packet& p) const {
+    const bool is_matched = p.service != kNoService;
+    return snapshot->FindService(is_matched ? p.service : snapshot->TargetOf(p.backend).service);
+  }
+  const Backend* BackendOf(const Packet& p) const { return snapshot->FindBackend(p.backend); }
 
   // One stage: calls `decide(packet)` for each undecided packet, in order of arrival. It returns
   // true for a packet that goes on, or sets its verdict (Drop, Finish) and returns false.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "dataplane/packet/match.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/choice.h"
 #include "maglev/headers.h"
@@ -14,17 +15,17 @@ bool OpensConnection(const ParsedPacket& packet) {
   return (packet.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
 }
 
-// The target of an entry, if this packet may still go there; else null.
-const Target* TargetOf(const Flow& flow, const Snapshot& snapshot, ServiceId service,
-                       const ParsedPacket& packet) {
+// Whether this packet may still go to the backend of its connection's entry.
+bool Keeps(const Flow& flow, const Snapshot& snapshot, ServiceId service,
+           const ParsedPacket& packet) {
   const Target& target = snapshot.TargetOf(flow.backend);
-  if (target.id != flow.backend || target.service != service) return nullptr;
+  if (target.id != flow.backend || target.service != service) return false;
   switch (target.state) {
-    case BackendState::kUp: return &target;
-    case BackendState::kDrain: return OpensConnection(packet) ? nullptr : &target;
-    case BackendState::kDown: return nullptr;
+    case BackendState::kUp: return true;
+    case BackendState::kDrain: return !OpensConnection(packet);
+    case BackendState::kDown: return false;
   }
-  return nullptr;
+  return false;
 }
 
 FlowState FirstState(const ParsedPacket& packet, uint8_t protocol) {
@@ -44,76 +45,80 @@ FlowState NextState(FlowState state, const ParsedPacket& packet) {
   return FlowState::kTcpEstablished;
 }
 
+// How young an entry has to be for its connection to go on as it is, in ticks; by the entry's
+// state, and whether it is unconfirmed.
+class SteadyAges {
+ public:
+  // `matched_since`: when Match last changed its mind. What was last looked at by then has to be
+  // matched again.
+  SteadyAges(const FlowClock& clock, Ticks matched_since) {
+    const Ticks known = clock.now - matched_since;
+    for (FlowState state : {FlowState::kTcpEstablished, FlowState::kUdp}) {
+      const Ticks counts = std::min(clock.timeout[static_cast<size_t>(state)] + 1, known);
+      below_[Index(state, false)] = counts;
+      below_[Index(state, true)] = std::min(counts, kTicksPerSecond);
+    }
+  }
+  bool Has(const Flow& flow, Ticks now) const {
+    return now - flow.touched < below_[Index(flow.state, flow.unconfirmed)];
+  }
+
+ private:
+  static size_t Index(FlowState state, bool unconfirmed) {
+    return static_cast<size_t>(state) << 1 | static_cast<size_t>(unconfirmed);
+  }
+  std::array<Ticks, 2 * kFlowStates> below_ = {};  // 0: never
+};
+
 // One burst's choices.
 class Choosing {
  public:
-  Choosing(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
-           Chooser& chooser, WorkerCounters& counters)
+  Choosing(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, SharedState& shared,
+           FlowTable& flows, Chooser& chooser, WorkerCounters& counters)
       : snapshot_(snapshot),
         now_(now),
         clock_(TicksOf(now), snapshot.timeouts()),
+        steady_(clock_, matched_since),
         shared_(shared),
         flows_(flows),
         chooser_(chooser),
-        counters_(counters) {}
+        counters_(counters),
+        matcher_(snapshot) {}
 
-  // Brings closer what Choose and the stages behind it will want: most likely the connection has an
-  // entry, and goes on to its target.
-  void LookAhead(Packet& p) {
-    if (p.service_id != last_service_) {
-      last_service_ = p.service_id;
-      __builtin_prefetch(&counters_.service(p.service_id), 0, 2);
-    }
-    p.entry = flows_.Glance(p.hash);
-    if (!p.entry) {
-      has_unknown_ = true;
-      return;
-    }
-    const BackendId id = p.entry.flow().backend;
-    p.target = &snapshot_.TargetOf(id);
-    __builtin_prefetch(p.target, 0, 2);
+  // Brings closer what Choose will want for a packet that Recall found nothing about: most likely
+  // the hash will decide.
+  void LookAhead(Packet& p) const {
+    if (p.to_choose) __builtin_prefetch(p.by_hash = FromTable(p));
   }
 
-  // The same for the packets that LookAhead found nothing about: most likely the hash will decide.
-  void LookFurtherAhead(Burst& burst) const {
-    if (!has_unknown_) return;
-    for (Packet& p : burst.all()) {
-      if (p.to_choose && !p.entry) __builtin_prefetch(p.by_hash = FromTable(p));
+  bool Choose(Packet& p) {
+    if (p.entry) {
+      if (IsSteady(p)) return true;
+      if (!matcher_.Match(p)) return false;
     }
+    return !p.to_choose || ChooseAnew(p);
   }
-
-  bool Choose(Packet& p) { return IsSteady(p) || ChooseAnew(p); }
 
  private:
-  // What nearly all packets are: in the middle of a connection that is known, found where LookAhead
-  // saw it, and about which nothing changes but the time. For these ChooseAnew would do the same.
+  // What nearly all packets are: in the middle of a connection that is known, found where Recall
+  // saw it, and about which nothing changes but the time. For these Match and ChooseAnew would do
+  // the same.
   bool IsSteady(Packet& p) const {
     FlowTable::Entry entry = p.entry;
     if (!FlowTable::IsOf(entry, p.hash)) return false;
     const Flow flow = entry.flow();
-    const Target& target = *p.target;
-    const bool is_steady = flow.IsConfirmedAndOpen() && !flow.IsTimedOut(clock_) &&
+    WorkerCounters::PerBackend& backend = counters_.BackendIn(snapshot_, flow.backend);
+    const bool is_steady = steady_.Has(flow, clock_.now) &&
                            (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
-                           target.id == flow.backend && target.keeps_all &&
-                           target.service == p.service_id && p.quote == 0;
+                           backend.adjacency.keeps_all;
     if (!is_steady) return false;
-    __builtin_prefetch(&counters_.backend(flow.backend), 0, 2);
-    if (flow.touched != clock_.now) entry.Touch(clock_.now);
+    if (flow.touched != clock_.now && !flow.unconfirmed) entry.Touch(clock_.now);
+    p.SendTo(flow.backend, backend);
     p.lookup = FlowLookup::kHit;
-    FetchForEnvelope(target, p.frame);
     return true;
   }
 
-  // For a large envelope: the rest of it, and of the room for it in front of the packet.
-  static void FetchForEnvelope(const Target& target, const Frame& frame) {
-    constexpr uint32_t kLine = alignof(Target);
-    if (target.envelope.facts.size <= Target::kBytesInFirstLine) return;
-    __builtin_prefetch(reinterpret_cast<const uint8_t*>(&target) + kLine);
-    if (target.envelope.facts.outer_size() > kLine) __builtin_prefetch(frame.data - 2 * kLine, 1);
-  }
-
   [[gnu::noinline]] bool ChooseAnew(Packet& p) {
-    p.target = nullptr;
     if (const Backend* backend = ByQuicId(p)) return SendTo(p, backend);
     if (p.quote != 0) return FollowConnection(p);
     if (const auto entry = flows_.Find(p.hash)) return Continue(p, entry);
@@ -123,13 +128,14 @@ class Choosing {
 
   bool SendTo(Packet& p, const Backend* backend) const {
     if (backend == nullptr) return false;
-    p.target = &snapshot_.TargetOf(backend->id);
+    SendTo(p, backend->id);
     return true;
   }
+  void SendTo(Packet& p, BackendId id) const { p.SendTo(id, counters_.BackendIn(snapshot_, id)); }
 
   // The backend that the packet's QUIC connection id names, if it takes packets; else null.
   const Backend* ByQuicId(const Packet& p) const {
-    const Service& service = *p.service;
+    const Service& service = ServiceOf(p);
     if (service.quic == nullptr || p.quote != 0) return nullptr;
     const ParsedPacket& packet = p.parsed;
     const uint8_t* udp = p.frame.data + packet.ip_offset + packet.transport_offset;
@@ -143,23 +149,24 @@ class Choosing {
     return backend.state == BackendState::kDown ? nullptr : &backend;
   }
 
+  const Service& ServiceOf(const Packet& p) const { return snapshot_.ServiceOf(p.service); }
   const Backend* ByHash(const Packet& p) const { return p.entry ? FromTable(p) : p.by_hash; }
   const Backend* FromTable(const Packet& p) const {
-    return ChooseByHash(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed());
+    return ChooseByHash(ServiceOf(p), p.key.source_address(), p.hash, snapshot_.hash_seed());
   }
 
   // A connection is given away once: by the scheduler when it opens. What comes in the middle of
   // one that nothing is known of goes where every balancer would send it.
   const Backend* ByScheduler(const Packet& p) {
     const bool opens = p.key.protocol != kProtocolTcp || OpensConnection(p.parsed);
-    if (!opens || ChoosesByTable(p.service->scheduler)) return ByHash(p);
-    return chooser_.Choose(*p.service, p.key.source_address(), p.hash, snapshot_.hash_seed(),
+    if (!opens || ChoosesByTable(ServiceOf(p).scheduler)) return ByHash(p);
+    return chooser_.Choose(ServiceOf(p), p.key.source_address(), p.hash, snapshot_.hash_seed(),
                            [&](BackendId id) { return shared_.LiveConnections(id); });
   }
 
   // Whether the service's limit lets this connection open. What is in the middle of one may pass.
   bool MayOpen(const Packet& p) {
-    const Service& service = *p.service;
+    const Service& service = ServiceOf(p);
     if (service.new_flows_per_second == 0) return true;
     if (p.key.protocol == kProtocolTcp && !OpensConnection(p.parsed)) return true;
     return shared_.new_flows(service.id).Take(service.new_flows_per_second, now_);
@@ -176,9 +183,8 @@ class Choosing {
     for (size_t worker = 0; worker < shared_.workers(); ++worker) {
       const std::optional<Flow> flow = shared_.flows(worker).Peek(p.hash);
       if (!flow.has_value() || flow->IsTimedOut(clock_)) continue;
-      const Target* target = TargetOf(*flow, snapshot_, p.service_id, p.parsed);
-      if (target == nullptr) continue;
-      p.target = target;
+      if (!Keeps(*flow, snapshot_, p.service, p.parsed)) continue;
+      SendTo(p, flow->backend);
       p.lookup = FlowLookup::kHit;
       return true;
     }
@@ -193,16 +199,14 @@ class Choosing {
     // Another connection with the same addresses and ports, or the same one again.
     const bool is_over = flow.IsTimedOut(clock_) ||
                          (flow.state == FlowState::kTcpClosing && OpensConnection(packet));
-    const Target* target = is_over ? nullptr : TargetOf(flow, snapshot_, p.service_id, packet);
     p.lookup = FlowLookup::kHit;
-    if (target == nullptr) {
+    if (is_over || !Keeps(flow, snapshot_, p.service, packet)) {
       p.lookup = FlowLookup::kNone;
       const Backend* backend = ByScheduler(p);
       if (backend == nullptr) return p.Drop(Reason::kNoBackend);
       if (is_over && !MayOpen(p)) return p.Drop(Reason::kRateLimited);
       counters_.backend(flow.backend).active_flows.Sub(1);
       counters_.backend(backend->id).active_flows.Add(1);
-      target = &snapshot_.TargetOf(backend->id);
       flow.backend = backend->id;
       p.opened = true;
       p.lookup = FlowLookup::kNew;
@@ -219,9 +223,10 @@ class Choosing {
       if (!flow.unconfirmed) flow.touched = clock_.now;
     }
     entry.Update(flow);
-    if (was.state == FlowState::kTcpClosing) counters_.closing_flows(was.backend).Sub(1);
-    if (flow.state == FlowState::kTcpClosing) counters_.closing_flows(flow.backend).Add(1);
-    p.target = target;
+    if (was.state == FlowState::kTcpClosing) counters_.flows_of_backend(was.backend).closing.Sub(1);
+    if (flow.state == FlowState::kTcpClosing)
+      counters_.flows_of_backend(flow.backend).closing.Add(1);
+    SendTo(p, flow.backend);
     return true;
   }
 
@@ -232,22 +237,23 @@ class Choosing {
     const FlowState state = FirstState(p.parsed, p.key.protocol);
     const FlowTable::Inserted inserted =
         flows_.Insert(p.hash, Flow::Of(backend->id, state, true, clock_.now), clock_);
-    // Of a connection without an entry every packet comes here; its first one counts.
-    p.opened = inserted.stored || OpensConnection(p.parsed);
     if (inserted.stored) {
+      p.opened = true;
       p.lookup = FlowLookup::kNew;
       counters_.backend(backend->id).active_flows.Add(1);
-      if (state == FlowState::kTcpClosing) counters_.closing_flows(backend->id).Add(1);
+      if (state == FlowState::kTcpClosing) counters_.flows_of_backend(backend->id).closing.Add(1);
       if (inserted.evicted == kNoBackend) counters_.flows().Add(1);
     } else {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
       backend = ByHash(p);
       if (backend == nullptr) return p.Drop(Reason::kNoBackend);
+      // Every packet of such a connection comes here; its first one counts.
+      p.opened = OpensConnection(p.parsed);
       if (p.opened) counters_.flows_not_stored().Add(1);
     }
     if (inserted.evicted != kNoBackend) {
       counters_.backend(inserted.evicted).active_flows.Sub(1);
-      if (inserted.was_closing) counters_.closing_flows(inserted.evicted).Sub(1);
+      if (inserted.was_closing) counters_.flows_of_backend(inserted.evicted).closing.Sub(1);
       if (inserted.was_live) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);
@@ -256,26 +262,37 @@ class Choosing {
   const Snapshot& snapshot_;
   const Nanoseconds now_;
   const FlowClock clock_;
+  const SteadyAges steady_;
   SharedState& shared_;
   FlowTable& flows_;
   Chooser& chooser_;
   WorkerCounters& counters_;
-  bool has_unknown_ = false;
-  ServiceId last_service_ = kMaxServices;  // none
+  Matcher matcher_;
 };
 
 }  // namespace
 
-void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
-            Chooser& chooser, WorkerCounters& counters, Burst& burst) {
-  Choosing choosing(snapshot, now, shared, flows, chooser, counters);
+void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst) {
+  const Vips* const vips = snapshot.vips().are_many() ? &snapshot.vips() : nullptr;
+  burst.all_known = true;
   for (Packet& p : burst.all()) {
-    if (p.to_choose) choosing.LookAhead(p);
+    p.entry = p.is_hashed ? flows.Glance(p.hash) : FlowTable::Entry::None();
+    if (p.entry) {
+      __builtin_prefetch(&counters.backend(p.entry.flow().backend), 1, 2);
+    } else {
+      burst.all_known = false;
+      if (vips != nullptr) vips->Prefetch(p.key.destination_address());
+    }
   }
-  choosing.LookFurtherAhead(burst);
-  for (Packet& p : burst.all()) {
-    if (p.to_choose && !choosing.Choose(p)) p.undecided = false;
+}
+
+void Choose(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, SharedState& shared,
+            FlowTable& flows, Chooser& chooser, WorkerCounters& counters, Burst& burst) {
+  Choosing choosing(snapshot, now, matched_since, shared, flows, chooser, counters);
+  if (!burst.all_known) {
+    for (Packet& p : burst.all()) choosing.LookAhead(p);
   }
+  burst.ForUndecided([&](Packet& p) { return choosing.Choose(p); });
 }
 
 }  // namespace guideway

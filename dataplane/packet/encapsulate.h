@@ -103,17 +103,21 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
 
 // Puts a whole or partial client packet into an envelope with IPv4, or with IPv6, Ethernet
 // included. Returns the outer IP packet. `identification`: of the outer IPv4 header.
-[[gnu::always_inline]] inline IpBytes EncapsulateInIpv4(const Packet& p, const EnvelopeFacts facts,
+[[gnu::always_inline]] inline IpBytes EncapsulateInIpv4(const Snapshot& snapshot, const Packet& p,
+                                                        const Envelope& envelope,
                                                         uint32_t identification, IpBytes inner) {
+  const EnvelopeFacts facts = envelope.facts;
+  const Adjacency& adjacency = p.per_backend->adjacency;
   const uint32_t outer_size = facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
-  uint32_t sum = facts.sum;
+  uint32_t sum = adjacency.sum;
   uint8_t traffic_class = inner.data[1];
   const bool is_ipv6_inside = p.key.version == 6;
-  CopyEnvelope(p.target->envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  CopyEnvelope(envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  adjacency.PutInto(facts, ip - Envelope::kEthernetSize);
   if (is_ipv6_inside) [[unlikely]] {
     traffic_class = TrafficClassV6(inner.data);
-    sum += AdaptEnvelope(*p.service, facts, 6, ip);
+    sum += AdaptEnvelope(facts, 6, ip);
   }
   const uint32_t length = inner.length + outer_size;
   const uint16_t total_length = NetworkOrder(static_cast<uint16_t>(length));
@@ -128,7 +132,7 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
     sum += number + uint32_t{static_cast<uint16_t>(~kDontFragment)};
   }
   if (facts.spreads_source) {
-    sum += SpreadSourceV4(p.target->backend->tunnel_source, p.hash, outer.source);
+    sum += SpreadSourceV4(snapshot.FindBackend(p.backend)->tunnel_source, p.hash, outer.source);
   }
   outer.checksum = static_cast<uint16_t>(~FoldedSum(sum));
   if (facts.has_udp) {
@@ -138,16 +142,20 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
   }
   return {ip, length};
 }
-inline IpBytes EncapsulateInIpv6(const Packet& p, const EnvelopeFacts facts, IpBytes inner) {
+inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
+                                 const Envelope& envelope, IpBytes inner) {
+  const EnvelopeFacts facts = envelope.facts;
+  const Adjacency& adjacency = p.per_backend->adjacency;
   const uint32_t outer_size = facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
-  uint32_t sum = facts.sum;
+  uint32_t sum = adjacency.sum;
   uint8_t traffic_class = TrafficClassV6(inner.data);
   const bool is_ipv4_inside = p.key.version == 4;
-  CopyEnvelope(p.target->envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  CopyEnvelope(envelope.bytes.data(), facts.size, ip - Envelope::kEthernetSize);
+  adjacency.PutInto(facts, ip - Envelope::kEthernetSize);
   if (is_ipv4_inside) [[unlikely]] {
     traffic_class = inner.data[1];
-    sum += AdaptEnvelope(*p.service, facts, 4, ip);
+    sum += AdaptEnvelope(facts, 4, ip);
   }
   const uint32_t length = inner.length + outer_size;
   const uint16_t payload_length = NetworkOrder(static_cast<uint16_t>(length - sizeof(Ipv6Header)));
@@ -157,7 +165,7 @@ inline IpBytes EncapsulateInIpv6(const Packet& p, const EnvelopeFacts facts, IpB
       NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label);
   outer.payload_length = payload_length;
   if (facts.spreads_source) {
-    sum += SpreadSourceV6(p.target->backend->tunnel_source, p.hash, outer.source);
+    sum += SpreadSourceV6(snapshot.FindBackend(p.backend)->tunnel_source, p.hash, outer.source);
   }
   if (facts.has_udp) {
     auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));

@@ -48,13 +48,11 @@ class Explaining {
       answer_.reason =
           std::string(kReasonInfo[static_cast<size_t>(burst_->packets[0].reason)].name);
     }
-    if (burst_->packets[0].service != nullptr) answer_.service = burst_->packets[0].service->name;
-    if (burst_->packets[0].backend() != nullptr)
-      answer_.backend = burst_->packets[0].backend()->name;
+    if (FoundService() != nullptr) answer_.service = FoundService()->name;
+    if (FoundBackend() != nullptr) answer_.backend = FoundBackend()->name;
     answer_.flow = std::string(FlowLookupName(burst_->packets[0].lookup));
     ExplainMatch();
-    if (burst_->packets[0].service != nullptr &&
-        burst_->packets[0].direction == Direction::kToBackend) {
+    if (FoundService() != nullptr && burst_->packets[0].direction == Direction::kToBackend) {
       ExplainChoice();
     }
     ExplainEnd();
@@ -71,11 +69,15 @@ class Explaining {
  private:
   void Step(const std::string& sentence) { answer_.steps.push_back(sentence); }
 
+  // Null: none was chosen.
+  const Backend* FoundBackend() const { return burst_->BackendOf(burst_->packets[0]); }
+  // Null: it is not to a service.
+  const Service* FoundService() const { return burst_->ServiceOf(burst_->packets[0]); }
   bool Is(Reason reason) const {
     return burst_->packets[0].verdict == Verdict::kDrop && burst_->packets[0].reason == reason;
   }
   bool IsTunnelled() const {
-    const Service* service = burst_->packets[0].service;
+    const Service* service = FoundService();
     return service != nullptr && IsTunnel(service->forwarding);
   }
 
@@ -98,19 +100,18 @@ class Explaining {
     if (text_.kind == PacketText::Kind::kIcmp) {
       Step("an echo request to a VIP is answered by the balancer itself");
       if (Is(Reason::kRateLimited)) Step("but replies_per_second is reached");
-    } else if (burst_->packets[0].service == nullptr) {
+    } else if (FoundService() == nullptr) {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is not served there",
                         OfShorterPrefix()));
     } else {
       Step(absl::StrCat(Protocol(), " port ", text_.destination_port, " is service ",
-                        burst_->packets[0].service->name));
+                        FoundService()->name));
     }
   }
 
   void ExplainNoVip() {
     const std::string destination = text_.destination.ToString();
-    if (burst_->packets[0].direction == Direction::kFromBackend &&
-        burst_->packets[0].backend() != nullptr) {
+    if (burst_->packets[0].direction == Direction::kFromBackend && FoundBackend() != nullptr) {
       const std::string port =
           text_.source_port == 0 ? "" : absl::StrCat(" port ", text_.source_port);
       Step(absl::StrCat(destination, " is no VIP, but ", text_.source.ToString(), port,
@@ -212,7 +213,7 @@ class Explaining {
   // Why a connection that is known does not keep its backend.
   std::string WhyNotKept(const FlowEntry& entry) const {
     const Backend* backend = snapshot_.FindBackend(entry.backend);
-    if (backend == nullptr || backend->service != burst_->packets[0].service->id) {
+    if (backend == nullptr || backend->service != FoundService()->id) {
       return "that backend is not the service's any more";
     }
     if (entry.state == FlowState::kTcpClosing && text_.syn) {
@@ -254,7 +255,7 @@ class Explaining {
   }
 
   void ExplainChoice() {
-    const Service& service = *burst_->packets[0].service;
+    const Service& service = *FoundService();
     ExplainKnown();
     if (service.quic != nullptr) {
       Step(
@@ -332,7 +333,7 @@ class Explaining {
   }
 
   void ExplainEnd() {
-    const Backend* backend = burst_->packets[0].backend();
+    const Backend* backend = FoundBackend();
     if (Is(Reason::kNoNextHop)) {
       Step(absl::StrCat("no route leads to ",
                         backend != nullptr && burst_->packets[0].direction == Direction::kToBackend
@@ -347,8 +348,8 @@ class Explaining {
       return;
     }
     Step(absl::StrCat(answer_.backend, " is at ", backend->address.ToString(), ", reached by ",
-                      ForwardingName(burst_->packets[0].service->forwarding), " through ", by,
-                      ", next hop ", backend->next_hop.destination.ToString()));
+                      ForwardingName(FoundService()->forwarding), " through ", by, ", next hop ",
+                      backend->next_hop.destination.ToString()));
   }
 
   const Snapshot& snapshot_;

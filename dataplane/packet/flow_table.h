@@ -94,6 +94,7 @@ class FlowTable {
   class Entry {
    public:
     Entry() = default;  // any place: to be assigned to
+    static Entry None() { return Entry(nullptr); }
     explicit operator bool() const { return word_ != nullptr; }
     bool is_free() const { return fingerprint() == 0; }
     uint64_t fingerprint() const { return word_->load(std::memory_order_relaxed); }

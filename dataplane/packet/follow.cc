@@ -6,15 +6,16 @@ namespace {
 
 class Following {
  public:
-  Following(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments)
-      : snapshot_(snapshot), now_(now), fragments_(fragments) {}
+  Following(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments,
+            WorkerCounters& counters)
+      : snapshot_(snapshot), now_(now), fragments_(fragments), counters_(counters) {}
 
   // A first fragment, decided or on its way: those that follow shall know. Who is denied is denied
   // without it.
   void Remember(const Packet& p) {
     Fragments::Fate fate;
     if (p.undecided) {
-      fate = {.verdict = Verdict::kForward, .backend = p.target->id, .hash = p.hash};
+      fate = {.verdict = Verdict::kForward, .backend = p.backend, .hash = p.hash};
     } else {
       // What was punted is punted whole, and where no nat is, without having to be remembered.
       fate = {.verdict = p.verdict, .reason = p.reason};
@@ -41,8 +42,11 @@ class Following {
     if (p.direction == Direction::kFromBackend && service.forwarding != Forwarding::kNat) {
       return p.Finish(Verdict::kPunt);
     }
-    p.target = &target;
-    p.SetService(service);
+    p.backend = fate->backend;
+    if (p.direction == Direction::kToBackend) {
+      p.SendTo(fate->backend, counters_.BackendIn(snapshot_, fate->backend));
+    }
+    p.service = target.service;
     p.hash = fate->hash;
     // The answer of a nat backend, like its first part.
     if (p.direction == Direction::kFromBackend) p.lookup = FlowLookup::kHit;
@@ -59,6 +63,7 @@ class Following {
   const Snapshot& snapshot_;
   const Nanoseconds now_;
   Fragments& fragments_;
+  WorkerCounters& counters_;
 };
 
 }  // namespace
@@ -73,9 +78,10 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
   });
 }
 
-void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst) {
+void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments,
+            WorkerCounters& counters, Burst& burst) {
   if (!burst.has_fragments) return;
-  Following following(snapshot, now, fragments);
+  Following following(snapshot, now, fragments, counters);
   // In the order of arrival, over all first fragments, whatever became of them.
   for (Packet& p : burst.all()) {
     if (!p.parsed.is_fragment) continue;

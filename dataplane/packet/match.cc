@@ -1,12 +1,13 @@
+#include "dataplane/packet/match.h"
+
 #include "dataplane/packet/parse.h"
 #include "dataplane/packet/stages.h"
 #include "maglev/headers.h"
 
 namespace guideway {
-namespace {
 
 // The packet that an ICMP error quotes.
-struct Quote {
+struct Matcher::Quote {
   uint16_t offset = 0;  // from the IP header of the error
   FlowKey key;
   bool is_named = true;  // its connection can be told; not so of a later fragment without ports
@@ -14,7 +15,8 @@ struct Quote {
 
 // False if it is cut short before its ports, or does not look like a packet of that family. One of
 // a protocol without ports has ports 0.
-bool ReadQuote(const uint8_t* ip, const ParsedPacket& packet, uint8_t version, Quote& quote) {
+bool Matcher::ReadQuote(const uint8_t* ip, const ParsedPacket& packet, uint8_t version,
+                        Quote& quote) {
   const size_t offset = packet.transport_offset + sizeof(IcmpHeader);
   const std::span<const uint8_t> bytes(ip + offset, packet.ip_length - offset);
   ParsedPacket quoted;
@@ -29,6 +31,8 @@ bool ReadQuote(const uint8_t* ip, const ParsedPacket& packet, uint8_t version, Q
   quote.key.destination_port = Read<uint16_t>(bytes.data() + quoted.transport_offset + 2);
   return true;
 }
+
+namespace {
 
 // The key of the connection whose answer is quoted: as the client sends it.
 FlowKey Reversed(FlowKey key) {
@@ -48,181 +52,145 @@ bool IsOuter(const FlowKey& key) {
   }
 }
 
-class Matcher {
- public:
-  explicit Matcher(const Snapshot& snapshot)
-      : snapshot_(snapshot), has_access_(snapshot.has_access()) {}
-
-  // Matches one packet. False if nothing needs its hash, or it is decided.
-  bool IsToBeHashed(Packet& p) {
-    if (!p.undecided) return false;
-    p.undecided = Match(p);
-    return p.undecided && p.to_choose;
-  }
-
- private:
-  bool Match(Packet& p) {
-    const FlowKey& key = p.key;
-    // Often the service of the packet before.
-    if (!key.IsToTheSameAs(*last_) || p.parsed.is_later_fragment) {
-      const Vip* vip = snapshot_.vips().Find(key.destination_address());
-      if (vip == nullptr) return MatchFromBackend(p);
-      if (IsIcmp(key) || p.parsed.is_later_fragment) return MatchUnusual(p, *vip);
-      last_ = &key;
-      last_served_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
-    }
-    if (IsRefused(p)) return false;
-    return GiveTo(p, last_served_);
-  }
-
-  // For whom it comes from.
-  bool IsRefused(Packet& p) {
-    if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
-    // Not to put the address together for nothing.
-    return has_access_ && snapshot_.IsDenied(p.key.source_address()) &&
-           !p.Drop(Reason::kAccessDenied);
-  }
-
-  bool GiveTo(Packet& p, const Vip::Served* served) {
-    if (served == nullptr) return p.Drop(Reason::kPortNotServed);
-    p.service = served->service;
-    p.service_id = served->id;
-    p.to_choose = true;
-    return true;
-  }
-
-  // ICMP, and what has no ports.
-  [[gnu::noinline]] bool MatchUnusual(Packet& p, const Vip& vip) {
-    if (IsIcmp(p.key)) return MatchIcmpToVip(p, vip);
-    return !IsRefused(p);
-  }
-
-  bool MatchIcmpToVip(Packet& p, const Vip& vip) {
-    const ParsedPacket& packet = p.parsed;
-    const FlowKey& key = p.key;
-    const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
-    Quote quote;
-    if (HasWrongIcmpChecksum(p.ip(), packet, key) ||
-        (is_error && !ReadQuote(p.ip(), packet, key.version, quote))) {
-      return p.Drop(Reason::kMalformed);
-    }
-    if (IsRefused(p)) return false;
-    if (packet.is_later_fragment) return true;
-    if (IsEchoRequest(packet, key)) {
-      p.direction = Direction::kToBalancer;
-      return true;
-    }
-    return is_error ? MatchErrorToVip(p, vip, quote) : MatchService(p, vip);
-  }
-
-  // Only a whole one can be answered.
-  static bool IsEchoRequest(const ParsedPacket& packet, const FlowKey& key) {
-    return !packet.is_fragment && packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
-  }
-
-  // Somebody says that an answer from the VIP did not arrive.
-  bool MatchErrorToVip(Packet& p, const Vip& vip, const Quote& quote) {
-    if (quote.key.source_address() != p.key.destination_address() || !quote.is_named) {
-      return p.Drop(Reason::kPortNotServed);
-    }
-    p.quote = quote.offset;
-    p.key = Reversed(quote.key);
-    return MatchService(p, vip);
-  }
-
-  bool MatchService(Packet& p, const Vip& vip) {
-    const FlowKey& key = p.key;
-    return GiveTo(p, vip.Find(key.protocol, NetworkOrder(key.destination_port)));
-  }
-
-  // Not to a VIP: the answer of a nat backend, or not ours.
-  [[gnu::noinline]] bool MatchFromBackend(Packet& p) {
-    const ParsedPacket& packet = p.parsed;
-    const FlowKey& key = p.key;
-    p.direction = Direction::kFromBackend;
-    // Neighbour discovery, DHCP, routing protocols: no answers to a client.
-    const IpAddress to = key.destination_address();
-    if (to.is_multicast() || to.is_link_local() || (to.is_v4() && to.v4_word() == 0xffffffff)) {
-      return p.Finish(Verdict::kPunt);
-    }
-    if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
-      return MatchErrorAboutOurs(p);
-    }
-    const IpAddress from = key.source_address();
-    if (!snapshot_.IsNatBackend(from) || snapshot_.IsOwn(to)) {
-      return p.Finish(Verdict::kPunt);
-    }
-    if (packet.is_later_fragment) return true;
-    return Answer(p, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
-  }
-
-  // Somebody says that a packet did not arrive which we sent: one in a tunnel, or one to a nat
-  // backend, whose client is told.
-  bool MatchErrorAboutOurs(Packet& p) {
-    const ParsedPacket& packet = p.parsed;
-    Quote quote;
-    const FlowKey& key = p.key;
-    if (!ReadQuote(p.ip(), packet, key.version, quote)) {
-      return p.Finish(Verdict::kPunt);
-    }
-    const IpAddress to = key.destination_address();
-    const IpAddress quoted_to = quote.key.destination_address();
-    // Who sent what is quoted is told, and nobody else.
-    if (quote.key.source_address() != to) return p.Finish(Verdict::kPunt);
-    if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) && IsOuter(quote.key) &&
-        !packet.is_fragment) {
-      p.direction = Direction::kAboutTunnel;
-      p.quote = quote.offset;
-      return true;
-    }
-    if (snapshot_.IsOwn(to) || !quote.is_named) {
-      return p.Finish(Verdict::kPunt);
-    }
-    p.quote = quote.offset;
-    return Answer(p, snapshot_.FindNatBackend(quoted_to, quote.key.protocol,
-                                              NetworkOrder(quote.key.destination_port)));
-  }
-
-  bool Answer(Packet& p, const Backend* backend) {
-    if (backend == nullptr) return p.Finish(Verdict::kPunt);
-    p.target = &snapshot_.TargetOf(backend->id);
-    p.SetService(*snapshot_.FindService(backend->service));
-    p.lookup = FlowLookup::kHit;
-    return true;
-  }
-
-  const Snapshot& snapshot_;
-  const bool has_access_;
-  // Of the last packet with ports to a VIP.
-  static constexpr FlowKey kNoKey = {};
-  const FlowKey* last_ = &kNoKey;
-  const Vip::Served* last_served_ = nullptr;
-};
-
-// Matches a burst, and hashes each connection whose backend is to be chosen: its hash is made while
-// the next packet's VIP comes.
-[[gnu::target("aes")]] void MatchByInstructions(Matcher matcher, const FlowHasher& hasher,
-                                                const FlowTable& flows, Burst& burst) {
-  for (Packet& p : burst.all()) {
-    if (!matcher.IsToBeHashed(p)) continue;
-    p.hash = hasher.HashByInstructions(p.key);
-    flows.Prefetch(p.hash);
-  }
-}
-void MatchPortably(Matcher matcher, const FlowHasher& hasher, const FlowTable& flows,
-                   Burst& burst) {
-  for (Packet& p : burst.all()) {
-    if (!matcher.IsToBeHashed(p)) continue;
-    p.hash = hasher.HashPortably(p.key);
-    flows.Prefetch(p.hash);
-  }
+// Only a whole one can be answered.
+bool IsEchoRequest(const ParsedPacket& packet, const FlowKey& key) {
+  return !packet.is_fragment && packet.icmp_type == (key.version == 4 ? kIcmpEcho : kIcmpv6Echo);
 }
 
 }  // namespace
 
-void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
-  (HasAesInstructions() ? MatchByInstructions : MatchPortably)(
-      Matcher(snapshot), snapshot.flow_hasher(), flows, burst);
+bool Matcher::Match(Packet& p) {
+  const FlowKey& key = p.key;
+  // Often the service of the packet before.
+  if (!key.IsToTheSameAs(*last_) || p.parsed.is_later_fragment) {
+    const Vip* vip = snapshot_.vips().Find(key.destination_address());
+    if (vip == nullptr) return MatchFromBackend(p);
+    if (IsIcmp(key) || p.parsed.is_later_fragment) return MatchUnusual(p, *vip);
+    last_ = &key;
+    last_served_ = vip->Find(key.protocol, NetworkOrder(key.destination_port));
+  }
+  if (IsRefused(p)) return false;
+  return GiveTo(p, last_served_);
+}
+
+// For whom it comes from.
+bool Matcher::IsRefused(Packet& p) const {
+  if (p.key.HasOneAddress()) return !p.Drop(Reason::kMalformed);
+  // Not to put the address together for nothing.
+  return has_access_ && snapshot_.IsDenied(p.key.source_address()) &&
+         !p.Drop(Reason::kAccessDenied);
+}
+
+bool Matcher::GiveTo(Packet& p, const Vip::Served* served) const {
+  if (served == nullptr) return p.Drop(Reason::kPortNotServed);
+  p.service = static_cast<ServiceId>(served->id);
+  p.to_choose = true;
+  if (!p.is_hashed) p.hash = snapshot_.flow_hasher().Hash(p.key);
+  p.is_hashed = true;
+  return true;
+}
+
+// ICMP, and what has no ports.
+[[gnu::noinline]] bool Matcher::MatchUnusual(Packet& p, const Vip& vip) const {
+  if (IsIcmp(p.key)) return MatchIcmpToVip(p, vip);
+  return !IsRefused(p);
+}
+
+bool Matcher::MatchIcmpToVip(Packet& p, const Vip& vip) const {
+  const ParsedPacket& packet = p.parsed;
+  const FlowKey& key = p.key;
+  const bool is_error = IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment;
+  Quote quote;
+  if (HasWrongIcmpChecksum(p.ip(), packet, key) ||
+      (is_error && !ReadQuote(p.ip(), packet, key.version, quote))) {
+    return p.Drop(Reason::kMalformed);
+  }
+  if (IsRefused(p)) return false;
+  if (packet.is_later_fragment) return true;
+  if (IsEchoRequest(packet, key)) {
+    p.direction = Direction::kToBalancer;
+    return true;
+  }
+  return is_error ? MatchErrorToVip(p, vip, quote) : MatchService(p, vip);
+}
+
+// Somebody says that an answer from the VIP did not arrive.
+bool Matcher::MatchErrorToVip(Packet& p, const Vip& vip, const Quote& quote) const {
+  if (quote.key.source_address() != p.key.destination_address() || !quote.is_named) {
+    return p.Drop(Reason::kPortNotServed);
+  }
+  p.quote = quote.offset;
+  p.key = Reversed(quote.key);
+  return MatchService(p, vip);
+}
+
+bool Matcher::MatchService(Packet& p, const Vip& vip) const {
+  const FlowKey& key = p.key;
+  return GiveTo(p, vip.Find(key.protocol, NetworkOrder(key.destination_port)));
+}
+
+// Not to a VIP: the answer of a nat backend, or not ours.
+[[gnu::noinline]] bool Matcher::MatchFromBackend(Packet& p) const {
+  const ParsedPacket& packet = p.parsed;
+  const FlowKey& key = p.key;
+  p.direction = Direction::kFromBackend;
+  // Neighbour discovery, DHCP, routing protocols: no answers to a client.
+  const IpAddress to = key.destination_address();
+  if (to.is_multicast() || to.is_link_local() || (to.is_v4() && to.v4_word() == 0xffffffff)) {
+    return p.Finish(Verdict::kPunt);
+  }
+  if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
+    return MatchErrorAboutOurs(p);
+  }
+  const IpAddress from = key.source_address();
+  if (!snapshot_.IsNatBackend(from) || snapshot_.IsOwn(to)) {
+    return p.Finish(Verdict::kPunt);
+  }
+  if (packet.is_later_fragment) return true;
+  return Answer(p, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
+}
+
+// Somebody says that a packet did not arrive which we sent: one in a tunnel, or one to a nat
+// backend, whose client is told.
+bool Matcher::MatchErrorAboutOurs(Packet& p) const {
+  const ParsedPacket& packet = p.parsed;
+  Quote quote;
+  const FlowKey& key = p.key;
+  if (!ReadQuote(p.ip(), packet, key.version, quote)) {
+    return p.Finish(Verdict::kPunt);
+  }
+  const IpAddress to = key.destination_address();
+  const IpAddress quoted_to = quote.key.destination_address();
+  // Who sent what is quoted is told, and nobody else.
+  if (quote.key.source_address() != to) return p.Finish(Verdict::kPunt);
+  if (snapshot_.IsTunnelSource(to) && snapshot_.IsTunnelEnd(quoted_to) && IsOuter(quote.key) &&
+      !packet.is_fragment) {
+    p.direction = Direction::kAboutTunnel;
+    p.quote = quote.offset;
+    return true;
+  }
+  if (snapshot_.IsOwn(to) || !quote.is_named) {
+    return p.Finish(Verdict::kPunt);
+  }
+  p.quote = quote.offset;
+  return Answer(p, snapshot_.FindNatBackend(quoted_to, quote.key.protocol,
+                                            NetworkOrder(quote.key.destination_port)));
+}
+
+bool Matcher::Answer(Packet& p, const Backend* backend) const {
+  if (backend == nullptr) return p.Finish(Verdict::kPunt);
+  p.backend = backend->id;
+  p.service = backend->service;
+  p.lookup = FlowLookup::kHit;
+  return true;
+}
+
+void Match(const Snapshot& snapshot, Burst& burst) {
+  if (burst.all_known) return;
+  Matcher matcher(snapshot);
+  for (Packet& p : burst.all()) {
+    if (p.undecided && !p.entry) p.undecided = matcher.Match(p);
+  }
 }
 
 }  // namespace guideway

@@ -211,7 +211,7 @@ bool ParseFrame(Frame& frame, uint16_t type, ParsedPacket& packet, FlowKey& key)
 // extension headers or fragmentation. False for all others, malformed ones among them: those go the
 // long way. For these both would find the same.
 template <int version>
-bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
+[[gnu::always_inline]] inline bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   using IpHeader = std::conditional_t<version == 4, Ipv4Header, Ipv6Header>;
   constexpr uint32_t kIpOffset = sizeof(EthernetHeader);
   constexpr uint32_t kTransportOffset = sizeof(IpHeader);
@@ -264,7 +264,7 @@ bool ParsePlainIp(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   return true;
 }
 
-bool ParsePlain(Frame& frame, ParsedPacket& packet, FlowKey& key) {
+[[gnu::always_inline]] inline bool ParsePlain(Frame& frame, ParsedPacket& packet, FlowKey& key) {
   constexpr uint32_t kLeast = sizeof(EthernetHeader) + sizeof(TcpHeader);
   if (frame.length < kLeast + sizeof(Ipv4Header)) return false;
   const uint16_t type = HeaderAt<EthernetHeader>(frame.data).type;
@@ -302,8 +302,16 @@ bool HasWrongIcmpChecksum(const uint8_t* ip, const ParsedPacket& packet, const F
   return FoldedSum(SumOf(ip + packet.transport_offset, packet.transport_length(), sum)) != 0xffff;
 }
 
-void Parse(const Snapshot& snapshot, Burst& burst) {
-  const Vips* const vips = snapshot.vips().are_many() ? &snapshot.vips() : nullptr;
+namespace {
+
+// Whether the key names a connection. Of ICMP it depends on what is in it, and a later fragment has
+// no ports.
+bool NamesConnection(const Packet& p) { return !IsIcmp(p.key) && !p.parsed.is_later_fragment; }
+
+// `hash`: by which of its two ways the FlowHasher is to hash.
+template <auto hash>
+[[gnu::always_inline]] inline void ParseBurst(const FlowHasher& hasher, const FlowTable& flows,
+                                              Burst& burst) {
   burst.has_fragments = false;
   burst.extras = {};
   const std::span<Packet> all = burst.all();
@@ -315,10 +323,26 @@ void Parse(const Snapshot& snapshot, Burst& burst) {
     p.StartOver();
     if (!ParsePlain(p.frame, p.parsed, p.key)) {
       p.undecided = ParseAny(p, burst.has_fragments);
-    } else if (vips != nullptr) {
-      vips->Prefetch(p.key.destination_address());
+      if (!p.undecided || !NamesConnection(p)) continue;
     }
+    p.hash = (hasher.*hash)(p.key);
+    p.is_hashed = true;
+    flows.Prefetch(p.hash);
   }
+}
+[[gnu::target("aes")]] void ParseByInstructions(const FlowHasher& hasher, const FlowTable& flows,
+                                                Burst& burst) {
+  ParseBurst<&FlowHasher::HashByInstructions>(hasher, flows, burst);
+}
+void ParsePortably(const FlowHasher& hasher, const FlowTable& flows, Burst& burst) {
+  ParseBurst<&FlowHasher::HashPortably>(hasher, flows, burst);
+}
+
+}  // namespace
+
+void Parse(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
+  (HasAesInstructions() ? ParseByInstructions : ParsePortably)(snapshot.flow_hasher(), flows,
+                                                               burst);
 }
 
 }  // namespace guideway

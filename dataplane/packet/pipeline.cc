@@ -15,51 +15,21 @@ Pipeline::Pipeline(SharedState& shared, size_t worker)
       rewrite_(worker, shared.workers()) {}
 
 void Pipeline::Process(const Snapshot& snapshot, Nanoseconds now, Burst& burst) {
-  Parse(snapshot, burst);
+  burst.snapshot = &snapshot;
+  if (snapshot.match_digest() != match_digest_) {
+    match_digest_ = snapshot.match_digest();
+    matched_since_ = TicksOf(now);
+  }
+  Parse(snapshot, flows_, burst);
   HandOver(snapshot, worker_, shared_.workers(), burst);
-  Match(snapshot, flows_, burst);
-  Choose(snapshot, now, shared_, flows_, chooser_, counters_, burst);
-  Follow(snapshot, now, fragments_, burst);
+  Recall(snapshot, flows_, counters_, burst);
+  Match(snapshot, burst);
+  Choose(snapshot, now, matched_since_, shared_, flows_, chooser_, counters_, burst);
+  Follow(snapshot, now, fragments_, counters_, burst);
   Rewrite(snapshot, now, shared_.path_mtus(), rewrite_, burst);
 }
 
 namespace {
-
-// Adds up what one service gets, for as long as packets of it follow each other.
-class ServiceTotals {
- public:
-  explicit ServiceTotals(WorkerCounters& counters) : counters_(counters) {}
-  ~ServiceTotals() { Flush(); }
-
-  void Add(ServiceId service, uint64_t bytes, Verdict verdict) {
-    if (service != service_) {
-      Flush();
-      service_ = service;
-    }
-    bytes_ += bytes;
-    if (verdict == Verdict::kForward) {
-      ++forwarded_;
-    } else {
-      ++others_;
-      dropped_ += verdict == Verdict::kDrop;
-    }
-  }
-
- private:
-  void Flush() {
-    const uint64_t packets = forwarded_ + std::exchange(others_, 0);
-    if (packets == 0) return;
-    WorkerCounters::PerService& s = counters_.service(service_);
-    s.packets.Add(packets);
-    s.bytes.Add(std::exchange(bytes_, 0));
-    s.forwarded.Add(std::exchange(forwarded_, 0));
-    s.dropped.Add(std::exchange(dropped_, 0));
-  }
-
-  WorkerCounters& counters_;
-  ServiceId service_ = 0;
-  uint64_t bytes_ = 0, forwarded_ = 0, others_ = 0, dropped_ = 0;
-};
 
 bool IsSentToBackend(const Packet& p) {
   return p.verdict == Verdict::kForward && p.direction == Direction::kToBackend;
@@ -69,33 +39,33 @@ bool IsSentToBackend(const Packet& p) {
 
 void Pipeline::Account(const Burst& burst) {
   PacketCounts counts;
-  ServiceTotals services(counters_);
-  uint64_t forwarded = 0;
+  uint64_t sent_to_backends = 0;
   for (const Packet& p : burst.all()) {
-    if (p.verdict == Verdict::kForward) {
-      ++forwarded;
-    } else {
-      if (!p.IsDecided()) continue;
-      ++counts.verdicts[static_cast<size_t>(p.verdict)];
-      if (p.verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(p.reason)];
+    if (p.opened) counters_.flows_of_backend(p.backend).opened.Add(1);
+    const uint64_t received_bytes = p.parsed.ip_offset + p.parsed.ip_length;
+    if (IsSentToBackend(p)) [[likely]] {
+      ++sent_to_backends;
+      p.per_backend->packets.Add(1);
+      p.per_backend->bytes.Add(p.frame.length);
+      p.per_backend->received_bytes.Add(received_bytes);
+      continue;
     }
-    if (p.service != nullptr) {
-      services.Add(p.service_id, p.parsed.ip_offset + p.parsed.ip_length, p.verdict);
-    }
-    if (p.target != nullptr) {
-      WorkerCounters::PerBackend& b = counters_.backend(p.target->id);
-      if (p.opened) b.new_flows.Add(1);
-      if (IsSentToBackend(p)) {
-        b.packets.Add(1);
-        b.bytes.Add(p.frame.length);
-      }
-    }
+    if (!p.IsDecided()) continue;
+    ++counts.verdicts[static_cast<size_t>(p.verdict)];
+    if (p.verdict == Verdict::kDrop) ++counts.reasons[static_cast<size_t>(p.reason)];
+    const Service* service = burst.ServiceOf(p);
+    if (service == nullptr) continue;
+    WorkerCounters::PerService& s = counters_.service(service->id);
+    s.packets.Add(1);
+    s.bytes.Add(received_bytes);
+    if (p.verdict == Verdict::kForward) s.forwarded.Add(1);
+    if (p.verdict == Verdict::kDrop) s.dropped.Add(1);
   }
   for (const ExtraFrame& extra : burst.extras) {
     const Packet& p = burst.packets[extra.packet];
-    if (IsSentToBackend(p)) counters_.backend(p.target->id).bytes.Add(extra.length);
+    if (IsSentToBackend(p)) p.per_backend->bytes.Add(extra.length);
   }
-  counts.verdicts[static_cast<size_t>(Verdict::kForward)] = forwarded;
+  counts.verdicts[static_cast<size_t>(Verdict::kForward)] += sent_to_backends;
   for (size_t v = 0; v < kVerdicts; ++v) {
     counts.received += counts.verdicts[v];
     counters_.verdict(Verdict(v)).Add(counts.verdicts[v]);
@@ -112,7 +82,8 @@ void Pipeline::Sweep(const Snapshot& snapshot, Nanoseconds now, size_t lines) {
   };
   const auto freed = [&](const Flow& flow) {
     counters_.backend(flow.backend).active_flows.Sub(1);
-    if (flow.state == FlowState::kTcpClosing) counters_.closing_flows(flow.backend).Sub(1);
+    if (flow.state == FlowState::kTcpClosing)
+      counters_.flows_of_backend(flow.backend).closing.Sub(1);
     counters_.flows().Sub(1);
   };
   for (size_t n = 0; n < lines; ++n) {

@@ -1,8 +1,10 @@
 // The way of a packet through a worker, from the received frame to the frames that leave:
 //
-//   Parse ─► HandOver ─► Match ─► Choose ─► Follow ─► Rewrite
-//                │                           ▲  │
-//                ▼ fragments of others       └──┘ fragments that wait for their first one
+//                          connections that are known
+//                         ┌───────────────┐
+//   Parse ─► HandOver ─► Recall ─► Match ─► Choose ─► Follow ─► Rewrite
+//                │                                     ▲  │
+//                ▼ fragments of others                 └──┘ fragments that wait for their first one
 //
 // One Pipeline a worker: it uses the worker's part of the SharedState. All of it is called by the
 // worker's thread alone, but for swept_version and flows.
@@ -64,6 +66,10 @@ class Pipeline {
   Chooser chooser_;
   Fragments fragments_;
   RewriteState rewrite_;
+
+  // How the packets of the burst before were matched, and since when like that.
+  uint64_t match_digest_ = 0;
+  Ticks matched_since_ = 0;
 
   size_t sweep_line_ = 0;
   uint64_t sweep_version_ = 0;  // of the Snapshot when the sweep under way began

@@ -45,57 +45,60 @@ class Rewriting {
  private:
   bool ToBackend(Packet& p) {
     const ParsedPacket& packet = p.parsed;
-    const EnvelopeFacts envelope = p.target->envelope.facts;
-    const uint32_t outer_size = envelope.outer_size();
-    uint32_t mtu = envelope.mtu;
+    const Adjacency& adjacency = p.per_backend->adjacency;
+    const Envelope& envelope = snapshot_.EnvelopeAt(adjacency.envelope);
+    const EnvelopeFacts facts = envelope.facts;
+    const uint32_t outer_size = facts.outer_size();
+    uint32_t mtu = facts.mtu;
     if (any_path_mtu_ && outer_size != 0) {
-      mtu = path_mtus_.Limit(p.backend()->address, mtu, now_);
+      mtu = path_mtus_.Limit(BackendOf(p).address, mtu, now_);
     }
-    if (packet.ip_length + outer_size > mtu) return DoesNotFit(p, mtu);
+    if (packet.ip_length + outer_size > mtu) return DoesNotFit(p, envelope, mtu);
 
     Frame& frame = p.frame;
     if (outer_size == 0) {
-      if (p.service->forwarding == Forwarding::kNat) {
-        TranslateToBackend(*p.backend(), p.quote, packet, p.key, Bytes(p));
+      if (facts.forwarding == Forwarding::kNat) {
+        TranslateToBackend(BackendOf(p), p.quote, packet, p.key, Bytes(p));
       }
-      std::memcpy(frame.data, p.target->envelope.bytes.data(), Tags::kAddresses);
-      frame.interface = envelope.interface;
+      std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
+      std::memcpy(frame.data, &adjacency.mac, sizeof(adjacency.mac));
+      frame.interface = facts.interface;
       return p.Finish(Verdict::kForward);
     }
-    if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p);
+    if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p, envelope);
     const IpBytes outer = IntoTunnel(p, envelope, !packet.dont_fragment);
     frame.data = outer.data - Envelope::kEthernetSize;
     frame.length = outer.length + Envelope::kEthernetSize;
-    frame.interface = envelope.interface;
+    frame.interface = facts.interface;
     return p.Finish(Verdict::kForward);
   }
 
-  [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p) {
+  [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p, const Envelope& envelope) {
     const Tags tags(p.frame, p.parsed);
-    const IpBytes outer = IntoTunnel(p, p.target->envelope.facts, !p.parsed.dont_fragment);
-    return Send(p, Verdict::kForward, p.backend()->next_hop, tags, outer);
+    const IpBytes outer = IntoTunnel(p, envelope, !p.parsed.dont_fragment);
+    return Send(p, Verdict::kForward, BackendOf(p).next_hop, tags, outer);
   }
 
-  [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, const EnvelopeFacts facts,
+  [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, const Envelope& envelope,
                                             bool may_be_fragmented) {
-    if (facts.is_ipv6) return EncapsulateInIpv6(p, facts, Bytes(p));
+    if (envelope.facts.is_ipv6) return EncapsulateInIpv6(snapshot_, p, envelope, Bytes(p));
     return EncapsulateInIpv4(
-        p, facts, may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented,
-        Bytes(p));
+        snapshot_, p, envelope,
+        may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented, Bytes(p));
   }
 
   // Or has no way at all: its MTU is 0.
-  [[gnu::noinline]] bool DoesNotFit(Packet& p, uint32_t mtu) {
+  [[gnu::noinline]] bool DoesNotFit(Packet& p, const Envelope& envelope, uint32_t mtu) {
     const ParsedPacket& packet = p.parsed;
-    const Backend& backend = *p.backend();
-    const uint32_t outer_size = p.target->envelope.facts.outer_size();
+    const Backend& backend = BackendOf(p);
+    const uint32_t outer_size = envelope.facts.outer_size();
     if (!backend.next_hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (!MayBeFragmented(p, outer_size)) return TooBig(p, mtu - outer_size);
     const Tags tags(p.frame, packet);
     IpBytes bytes = Bytes(p);
     if (outer_size != 0) {
-      bytes = IntoTunnel(p, p.target->envelope.facts, true);
-    } else if (p.service->forwarding == Forwarding::kNat) {
+      bytes = IntoTunnel(p, envelope, true);
+    } else if (envelope.facts.forwarding == Forwarding::kNat) {
       TranslateToBackend(backend, p.quote, packet, p.key, bytes);
     }
     return SendSplit(p, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
@@ -107,7 +110,8 @@ class Rewriting {
     if (!hop.is_known()) return p.Drop(Reason::kNoNextHop);
     if (packet.ip_length > hop.mtu && !MayBeFragmented(p, 0)) return TooBig(p, hop.mtu);
     const IpBytes bytes = Bytes(p);
-    TranslateFromBackend(*p.service, *p.backend(), p.quote, packet, p.key, bytes);
+    TranslateFromBackend(snapshot_.ServiceOf(p.service), BackendOf(p), p.quote, packet, p.key,
+                         bytes);
     return SendSplit(p, Verdict::kForward, hop, hop.mtu, Tags(p.frame, packet), bytes);
   }
 
@@ -171,6 +175,8 @@ class Rewriting {
     if (p.key.version == 4) return !packet.dont_fragment;
     return outer_size != 0 && packet.ip_length <= kLeastIpv6Mtu;
   }
+
+  const Backend& BackendOf(const Packet& p) const { return *snapshot_.FindBackend(p.backend); }
 
   bool IsError(Packet& p) const {
     const ParsedPacket& packet = p.parsed;

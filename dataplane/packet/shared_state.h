@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "dataplane/packet/flow_table.h"
@@ -31,10 +32,14 @@ class SharedState {
     }
   }
 
-  // To be called before workers use a Snapshot: the memory that its packets will count in.
+  // To be called before workers use a Snapshot: the memory that its packets will count in, and
+  // whose they are. By the thread that asks for counts.
   void Prepare(const Snapshot& snapshot) {
     for (const auto& counters : counters_) {
       counters->Prepare(snapshot.service_ids(), snapshot.backend_ids());
+    }
+    for (const auto& service : snapshot.services()) {
+      for (const Backend& backend : service->backends) GiveTo(service->id, backend.id);
     }
   }
 
@@ -43,6 +48,23 @@ class SharedState {
   const WorkerCounters& counters(size_t worker) const { return *counters_[worker]; }
   FlowTable& flows(size_t worker) { return *flows_[worker]; }
   const FlowTable& flows(size_t worker) const { return *flows_[worker]; }
+
+  // Of all workers together. They count what a service's backends got by backend, so a service's is
+  // the sum: over those that it has, and those that have left it and whose ids nobody else got yet.
+  ServiceCounts service_counts(ServiceId id) const {
+    ServiceCounts sum;
+    if (id < members_.size()) {
+      sum = members_[id].past;
+      for (BackendId backend : members_[id].backends) sum += ServiceCountsOfBackend(backend);
+    }
+    for (const auto& counters : counters_) sum += counters->service_counts(id);
+    return sum;
+  }
+  BackendCounts backend_counts(BackendId id) const {
+    BackendCounts sum;
+    for (const auto& counters : counters_) sum += counters->backend_counts(id);
+    return sum;
+  }
 
   // Connections that a backend has, all workers together.
   uint64_t LiveConnections(BackendId id) const {
@@ -55,9 +77,38 @@ class SharedState {
   PathMtus& path_mtus() { return path_mtus_; }
 
  private:
+  struct Members {
+    std::vector<BackendId> backends;
+    // Of ids that somebody else has now, less what its own had counted before they were its own.
+    ServiceCounts past;
+  };
+
+  ServiceCounts ServiceCountsOfBackend(BackendId id) const {
+    ServiceCounts sum;
+    for (const auto& counters : counters_) sum += counters->service_counts_of_backend(id);
+    return sum;
+  }
+  // An id whose service is another one now: nobody counts for the one before any more (Snapshot,
+  // «Identity»).
+  void GiveTo(ServiceId service, BackendId backend) {
+    if (backend >= service_of_.size()) service_of_.resize(backend + 1, kNoService);
+    if (service_of_[backend] == service) return;
+    const ServiceId before = std::exchange(service_of_[backend], service);
+    const ServiceCounts counted = ServiceCountsOfBackend(backend);
+    if (before != kNoService) {
+      members_[before].past += counted;
+      std::erase(members_[before].backends, backend);
+    }
+    if (service >= members_.size()) members_.resize(service + 1);
+    members_[service].past -= counted;
+    members_[service].backends.push_back(backend);
+  }
+
   std::vector<std::unique_ptr<WorkerCounters>> counters_;
   std::vector<std::unique_ptr<FlowTable>> flows_;
-  PageArray<RateLimit> new_flows_;  // by ServiceId
+  std::vector<ServiceId> service_of_;  // by BackendId
+  std::vector<Members> members_;       // by ServiceId
+  PageArray<RateLimit> new_flows_;     // by ServiceId
   PathMtus path_mtus_;
 };
 

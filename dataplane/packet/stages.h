@@ -17,30 +17,38 @@
 namespace guideway {
 
 // Starts a burst over: finds the headers of its packets and judges them.
-//   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; cuts off padding
-//   behind the IP packet; prefetches the VIPs.
+//   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; the hash of what
+//   names its connection, for which it prefetches the flow table; cuts off padding behind the IP
+//   packet.
 //   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
-void Parse(const Snapshot& snapshot, Burst& burst);
+void Parse(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 
 // Leaves fragments to the worker that owns them, by a hash of what they have in common: RSS knows
 // no ports of theirs, so that a sender's fragments all come to one worker.
 //   Reads: parsed, key. Writes: owner. Verdicts: none.
 void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
 
-// Finds out what a packet has to do with us: the service that it is for, or the nat backend that it
-// comes from; and hashes its connection.
-//   Reads: parsed, key. Writes: direction, service, service_id, hash, to_choose, quote; the key of
-//   ICMP errors; target and lookup of kFromBackend; prefetches the flow table. Verdicts: kPunt for
-//   what is neither; to a VIP, in this order: kDrop/kMalformed for what comes from the VIP itself,
-//   and for ICMP with a wrong checksum or a mutilated quote; kAccessDenied; kPortNotServed.
-void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
+// Looks for each connection where nine of ten are that the flow table has. These need no Match: the
+// packet before had it.
+//   Reads: hash. Writes: entry, all_known. Prefetches what is known of the backend that an entry
+//   names, and the VIPs of packets without one. Verdicts: none.
+void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
+
+// Finds out what a packet that has no entry has to do with us: the service that it is for, or the
+// nat backend that it comes from.
+//   Reads: parsed, key, entry. Writes: direction, service, to_choose, quote; hash and key of ICMP
+//   errors; backend and lookup of kFromBackend. Verdicts: kPunt for what is neither; to a VIP, in
+//   this order: kDrop/kMalformed for what comes from the VIP itself, and for ICMP with a wrong
+//   checksum or a mutilated quote; kAccessDenied; kPortNotServed.
+void Match(const Snapshot& snapshot, Burst& burst);
 
 // Finds the backend of each packet from a client: the one that its QUIC connection id names, else
 // the one its connection has, else the one the service's scheduler chooses. Later fragments are
 // left to Follow.
-//   Reads: parsed, key, service, hash, to_choose, quote; flow tables and live connections of all
-//   workers. Writes: target, lookup, opened, entry, by_hash; the flow table, the chooser's turns,
-//   the counters. Verdicts: kDrop/kNoBackend, kRateLimited.
+//   Reads: parsed, key, service, hash, entry, to_choose, quote; flow tables and live connections of
+//   all workers. Writes: backend, per_backend, lookup, opened, by_hash; the flow table, the
+//   chooser's turns, the counters; of packets with an entry what Match writes. Verdicts:
+//   kDrop/kNoBackend, kRateLimited; of packets with an entry those of Match.
 //
 // A connection keeps its backend through drain, and is chosen anew if its backend is down or has
 // left the service. A client that starts over (SYN) keeps a backend that takes new connections; a
@@ -48,21 +56,24 @@ void Match(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
 // and for packets in the middle of one it does not know, the hash decides, whatever the scheduler:
 // it is what all balancers, and this one after a restart, agree on. An ICMP error follows its
 // connection and changes nothing about it.
-void Choose(const Snapshot& snapshot, Nanoseconds now, SharedState& shared, FlowTable& flows,
-            Chooser& chooser, WorkerCounters& counters, Burst& burst);
+//
+// A connection with an entry is matched again only if something about it changes, or may have: if
+// its last packet came before `matched_since`, the last moment at which Match changed its mind.
+void Choose(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, SharedState& shared,
+            FlowTable& flows, Chooser& chooser, WorkerCounters& counters, Burst& burst);
 
 // Sends later fragments where their first one went.
-//   Reads: parsed, key, the verdict of first fragments. Writes: target, service, service_id, hash,
-//   lookup of kFromBackend; holds later fragments whose first did not come yet. Verdicts: those
-//   that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt else.
-void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments, Burst& burst);
+//   Reads: parsed, key, the verdict of first fragments. Writes: backend, per_backend, service,
+//   hash, lookup of kFromBackend; holds later fragments whose first did not come yet. Verdicts:
+//   those that the first fragment had so far; kDrop/kFragmentUnknown, to a VIP; kPunt else.
+void Follow(const Snapshot& snapshot, Nanoseconds now, Fragments& fragments,
+            WorkerCounters& counters, Burst& burst);
 
 // Makes the packets what they leave as: tunnelled, translated, addressed to the next hop, in
 // fragments if they do not fit; or answers them (rewrite.h).
-//   Reads: parsed, key, direction, service, hash, quote, target. Writes: frame, extras; what
-//   `path_mtus` knows.
-//   Verdicts: kForward; kReply; kPunt for what told of a path MTU; kDrop/kNoNextHop, kTooBig,
-//   kRateLimited (answers), kTransmitFull (no room for fragments).
+//   Reads: parsed, key, direction, service, hash, quote, backend, per_backend. Writes: frame,
+//   extras; what `path_mtus` knows. Verdicts: kForward; kReply; kPunt for what told of a path MTU;
+//   kDrop/kNoNextHop, kTooBig, kRateLimited (answers), kTransmitFull (no room for fragments).
 void Rewrite(const Snapshot& snapshot, Nanoseconds now, PathMtus& path_mtus, RewriteState& state,
              Burst& burst);
 

@@ -14,11 +14,22 @@ namespace guideway {
 
 class WorkerCounters {
  public:
+  // Of packets that matched a service and were not sent to a backend: those that were are counted
+  // by the backend alone.
   struct PerService {
     Counter packets, bytes, forwarded, dropped;
   };
-  struct PerBackend {
-    Counter packets, bytes, new_flows, active_flows;
+  // What was sent to a backend: packets, bytes as sent, bytes as received. Beside it the way there:
+  // what a packet of a known connection needs of its backend is this one line of cache.
+  struct alignas(64) PerBackend {
+    Counter packets, bytes, received_bytes;
+    Counter active_flows;
+    Adjacency adjacency;  // the worker's own
+  };
+  // What few packets touch, so it lies apart: connections opened; of the active ones, those that
+  // are closing.
+  struct FlowsOfBackend {
+    Counter opened, closing;
   };
 
   WorkerCounters() = default;
@@ -30,7 +41,7 @@ class WorkerCounters {
   void Prepare(size_t services, size_t backends) {
     services_.Populate(services);
     backends_.Populate(backends);
-    closing_flows_.Populate(backends);
+    flows_of_backends_.Populate(backends);
   }
 
   // The worker's side.
@@ -45,8 +56,15 @@ class WorkerCounters {
   Counter& idle_time() { return idle_time_; }
   PerService& service(ServiceId id) { return services_[id]; }
   PerBackend& backend(BackendId id) { return backends_[id]; }
-  // Of its `active_flows`, those that are closing. Apart: most packets do not touch it.
-  Counter& closing_flows(BackendId id) { return closing_flows_[id]; }
+  // With its adjacency as it is now. Of a backend that the Snapshot does not have, none.
+  PerBackend& BackendIn(const Snapshot& snapshot, BackendId id) {
+    PerBackend& b = backends_[id];
+    if (b.adjacency.snapshot != snapshot.serial()) [[unlikely]] {
+      b.adjacency = snapshot.TargetOf(id).adjacency;
+    }
+    return b;
+  }
+  FlowsOfBackend& flows_of_backend(BackendId id) { return flows_of_backends_[id]; }
 
   // The readers' side. Each number is exact; numbers read while the worker runs may be of
   // different bursts.
@@ -62,15 +80,23 @@ class WorkerCounters {
   uint64_t flows_evicted_count() const { return flows_evicted_.Get(); }
   uint64_t busy_nanoseconds() const { return busy_time_.Get(); }
   uint64_t idle_nanoseconds() const { return idle_time_.Get(); }
+  // Without what its backends got.
   ServiceCounts service_counts(ServiceId id) const {
     const PerService& s = services_[id];
     return {s.packets.Get(), s.bytes.Get(), s.forwarded.Get(), s.dropped.Get()};
   }
+  // What the service of a backend got that was sent to the backend.
+  ServiceCounts service_counts_of_backend(BackendId id) const {
+    const PerBackend& b = backends_[id];
+    const uint64_t packets = b.packets.Get();
+    return {packets, b.received_bytes.Get(), packets, 0};
+  }
   uint64_t active_flows(BackendId id) const { return backends_[id].active_flows.Get(); }
   BackendCounts backend_counts(BackendId id) const {
     const PerBackend& b = backends_[id];
-    return {b.packets.Get(), b.bytes.Get(), b.new_flows.Get(), b.active_flows.Get(),
-            closing_flows_[id].Get()};
+    const FlowsOfBackend& flows = flows_of_backends_[id];
+    return {b.packets.Get(), b.bytes.Get(), flows.opened.Get(), b.active_flows.Get(),
+            flows.closing.Get()};
   }
 
  private:
@@ -83,7 +109,7 @@ class WorkerCounters {
   Counter busy_time_, idle_time_;
   alignas(64) PageArray<PerService> services_{kMaxServices, PageSize::kLazy};
   PageArray<PerBackend> backends_{kMaxBackends, PageSize::kLazy};
-  PageArray<Counter> closing_flows_{kMaxBackends, PageSize::kLazy};
+  PageArray<FlowsOfBackend> flows_of_backends_{kMaxBackends, PageSize::kLazy};
 };
 
 }  // namespace guideway

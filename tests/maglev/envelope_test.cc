@@ -84,7 +84,7 @@ TEST(Envelope, AdaptsToTheOtherVersion) {
       const Envelope envelope = MakeEnvelope(service, is_v6 ? V6() : V4());
       Envelope adapted = envelope;
       uint8_t* ip = adapted.bytes.data() + sizeof(EthernetHeader);
-      const uint32_t difference = AdaptEnvelope(service, envelope.facts, is_v6 ? 4 : 6, ip);
+      const uint32_t difference = AdaptEnvelope(envelope.facts, is_v6 ? 4 : 6, ip);
       EXPECT_NE(BytesOf(adapted), BytesOf(envelope));
       // What a checksum covers: of IPv4 its header, of UDP over IPv6 all behind the outer header.
       const size_t first = is_v6 ? sizeof(Ipv6Header) : 0;

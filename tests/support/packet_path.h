@@ -49,7 +49,9 @@ class Path {
                 size_t workers = 1)
       : shared_(workers, flow_entries, PageSize::kLazy),
         snapshot_(std::move(snapshot)),
-        pipeline_(shared_, 0) {}
+        pipeline_(shared_, 0) {
+    shared_.Prepare(*snapshot_);
+  }
 
   // Sends the frames as one burst. Held fragments that come again because of it are in released().
   std::vector<Outcome> Send(const std::vector<Bytes>& frames, bool ip_checksum_good = false) {
@@ -91,7 +93,10 @@ class Path {
   // Of held packets, by the number of the packet (from 0, over all that was sent).
   std::map<uint64_t, Outcome>& released() { return released_; }
 
-  void Use(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
+  void Use(std::shared_ptr<const Snapshot> snapshot) {
+    snapshot_ = std::move(snapshot);
+    shared_.Prepare(*snapshot_);
+  }
   void Sweep(size_t lines) { pipeline_.Sweep(*snapshot_, now_ns(), lines); }
   void SweepAll() { Sweep(pipeline_.flows().lines()); }
 
@@ -117,8 +122,10 @@ class Path {
       outcome.verdict = burst.packets[i].verdict;
       outcome.reason = burst.packets[i].reason;
       outcome.lookup = burst.packets[i].lookup;
-      if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
-      if (burst.packets[i].backend() != nullptr) outcome.backend = burst.packets[i].backend()->name;
+      const Service* service = burst.ServiceOf(burst.packets[i]);
+      if (service != nullptr) outcome.service = service->name;
+      const Backend* backend = burst.BackendOf(burst.packets[i]);
+      if (backend != nullptr) outcome.backend = backend->name;
       if (burst.packets[i].IsSent()) {
         const Frame& frame = burst.packets[i].frame;
         outcome.frames.emplace_back(frame.data, frame.data + frame.length);

@@ -865,8 +865,10 @@ void RealPath::Run(const Snapshot& snapshot, uint64_t now, Outcomes& outcomes) {
         ++state_->counts.reasons[static_cast<size_t>(outcome.reason)];
       }
       outcome.flow = burst.packets[i].lookup;
-      if (burst.packets[i].service != nullptr) outcome.service = burst.packets[i].service->name;
-      if (burst.packets[i].backend() != nullptr) outcome.backend = burst.packets[i].backend()->name;
+      const Service* service = burst.ServiceOf(burst.packets[i]);
+      if (service != nullptr) outcome.service = service->name;
+      const Backend* backend = burst.BackendOf(burst.packets[i]);
+      if (backend != nullptr) outcome.backend = backend->name;
     }
     if (burst.packets[i].IsSent()) {
       const Frame& frame = burst.packets[i].frame;

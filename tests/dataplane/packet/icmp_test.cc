@@ -176,7 +176,7 @@ TEST(IcmpErrors, OfAConnectionOfAnotherWorkers) {
     burst->packets[0].frame = {.data = buffer.data() + Frame::kHeadroom,
                                .length = static_cast<uint32_t>(buffer.size() - Frame::kHeadroom)};
     other.Process(*snapshot, path.now_ns(), *burst);
-    const std::string backend = burst->packets[0].backend()->name;
+    const std::string backend = burst->BackendOf(burst->packets[0])->name;
     const Outcome outcome = path.Send(Error4(3, port));
     EXPECT_EQ(outcome.backend, backend);
     EXPECT_EQ(outcome.flow(), "hit");

@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "maglev/headers.h"
 #include "tests/support/packet_builder.h"
@@ -426,6 +427,72 @@ TEST(Connections, OfAnotherServiceWithTheSameIdAreNotMistaken) {
   EXPECT_EQ(path.Send(TcpFrame(5, kTcpAck)).backend, "new-1");
 }
 
+// What is known of a connection stands for what Match would say, until Match says another thing.
+TEST(Connections, OfAServiceThatChangesAreMatchedAgain) {
+  const TestBackend old_backend = {.name = "a", .address = "10.0.0.1", .id = 0};
+  const TestBackend new_backend = {.name = "b", .address = "10.0.0.2", .id = 1};
+  const TestService web = {.name = "web", .backends = {old_backend}};
+  const TestService other = {.name = "other", .vips = {"192.0.2.80"}, .backends = {new_backend}};
+  const auto with = [](TestService service, std::vector<std::string> vips,
+                       std::vector<PortRange> ports = {{80, 80}}) {
+    service.vips = std::move(vips);
+    service.ports = std::move(ports);
+    return service;
+  };
+  const std::vector<std::string> here = {"198.51.100.10"}, nowhere = {"192.0.2.81"},
+                                 around = {"198.51.100.0/24"};
+  struct {
+    const char* what;
+    std::vector<TestService> services;
+    TestOptions options;
+    const char* expected;
+  } const rows[] = {
+      {"nothing", {web, other}, {}, "web a hit"},
+      {"another port as well", {with(web, here, {{80, 81}}), other}, {}, "web a hit"},
+      {"its address is the other's", {with(web, nowhere), with(other, here)}, {}, "other b new"},
+      {"the other has a prefix around it", {web, with(other, around)}, {}, "web a hit"},
+      {"it has a prefix, the other the address",
+       {with(web, around), with(other, here)},
+       {},
+       "other b new"},
+      {"its port is the other's",
+       {with(web, here, {{81, 81}}), with(other, here)},
+       {},
+       "other b new"},
+      {"its port is nobody's", {with(web, here, {{81, 90}}), other}, {}, "drop port_not_served"},
+      {"its address is nobody's", {with(web, nowhere), other}, {}, "punt"},
+      {"its client is denied",
+       {web, other},
+       {.access = {{"203.0.113.0/24", Access::kDeny}}},
+       "drop access_denied"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.what);
+    Path path(MakeSnapshot({web, other}));
+    const Bytes packet = TcpFrame(1, kTcpAck);
+    const auto send = [&] {
+      const Outcome outcome = path.Send(packet);
+      if (outcome.verdict != Verdict::kForward) return outcome.text();
+      return absl::StrCat(outcome.service, " ", outcome.backend, " ", outcome.flow());
+    };
+    EXPECT_EQ(send(), "web a new");
+    for (int n = 0; n < 3; ++n) {
+      path.now += kTicksPerSecond;
+      EXPECT_EQ(send(), "web a hit");
+    }
+    // In the same tick as the last packet, and later.
+    path.Use(MakeSnapshot(row.services, row.options));
+    EXPECT_EQ(send(), row.expected);
+    path.now += kTicksPerSecond;
+    if (!absl::EndsWith(row.expected, "new")) {
+      EXPECT_EQ(send(), row.expected);
+    }
+    // And back, while its entry is still there.
+    path.Use(MakeSnapshot({web, other}));
+    EXPECT_TRUE(absl::StartsWith(send(), "web a "));
+  }
+}
+
 TEST(Connections, AreCountedUntilSweptAway) {
   Path path(Web(ThreeBackends(kUp, kUp)));
   for (uint16_t port = 1; port <= 90; ++port) path.Send(TcpFrame(port, kTcpSyn));
@@ -683,17 +750,50 @@ TEST(Accounting, ByServiceAndBackend) {
   const Bytes frame = TcpFrame(1, kTcpSyn);
   path.Send({frame, frame, Ethernet{}.Around(Ipv4{.destination = "198.51.100.98"}.Around(kTcp)),
              Ethernet{.type = 0x0806}.Around({})});
-  const ServiceCounts web = path.counters().service_counts(0);
+  const ServiceCounts web = path.shared().service_counts(0);
   EXPECT_EQ(web.packets, 2u);
   EXPECT_EQ(web.bytes, 2 * frame.size());
   EXPECT_EQ(web.forwarded, 2u);
   EXPECT_EQ(web.dropped, 0u);
-  EXPECT_EQ(path.counters().service_counts(3).dropped, 1u);
+  EXPECT_EQ(path.shared().service_counts(3).dropped, 1u);
   const BackendCounts backend = path.counters().backend_counts(0);
   EXPECT_EQ(backend.packets, 2u);
   EXPECT_EQ(backend.bytes, 2 * (frame.size() + 20));
   EXPECT_EQ(backend.new_flows, 1u);
   EXPECT_EQ(backend.active_flows, 1u);
+}
+
+// A service's counts are those of its backends, added up; ids of backends serve again.
+TEST(Accounting, OfAServiceGoesOnWhateverBackendsItHas) {
+  const auto with = [](const char* web_backend, BackendId web_id, BackendId other_id) {
+    return MakeSnapshot(
+        {{.backends = {{.name = web_backend, .address = "10.0.0.11", .id = web_id}}},
+         {.name = "other",
+          .vips = {"198.51.100.11"},
+          .backends = {{.name = "o", .address = "10.0.0.12", .id = other_id}}}});
+  };
+  Path path(with("a", 0, 1));
+  const Bytes to_web = TcpFrame(1, kTcpAck);
+  const Bytes to_other =
+      Ethernet{}.Around(Ipv4{.destination = "198.51.100.11"}.Around(Tcp{}.Around({1})));
+  const auto packets = [&](ServiceId id) { return path.shared().service_counts(id).packets; };
+  path.Send({to_web, to_web, to_other});
+  EXPECT_EQ(packets(0), 2u);
+  EXPECT_EQ(packets(1), 1u);
+  path.Use(with("b", 2, 1));  // another backend
+  path.Send({to_web});
+  EXPECT_EQ(packets(0), 3u);
+  EXPECT_EQ(packets(1), 1u);
+  path.Use(with("b", 2, 0));  // whose id the other service gets
+  path.Send({to_web, to_other, to_other});
+  EXPECT_EQ(packets(0), 4u);
+  EXPECT_EQ(packets(1), 3u);
+  EXPECT_EQ(path.shared().service_counts(1).bytes, 3 * to_other.size());
+  path.Use(with("b", 2, 1));  // and gives back
+  path.Send({to_web, to_other});
+  EXPECT_EQ(packets(0), 5u);
+  EXPECT_EQ(packets(1), 4u);
+  EXPECT_EQ(path.shared().service_counts(1).forwarded, 4u);
 }
 
 }  // namespace
