@@ -493,6 +493,51 @@ TEST(Connections, OfAServiceThatChangesAreMatchedAgain) {
   }
 }
 
+// What a worker keeps of a backend goes by the Snapshot in force.
+TEST(Connections, OfABackendThatChangesGoByWhatItIsNow) {
+  const TestBackend a = {.name = "a", .address = "10.0.0.1", .id = 0};
+  const TestBackend b = {
+      .name = "b", .address = "10.0.0.2", .state = BackendState::kDrain, .id = 1};
+  const TestBackend up_b = {.name = "b", .address = "10.0.0.2", .id = 1};
+  const auto as = [&](BackendState state) {
+    TestBackend changed = a;
+    changed.state = state;
+    return changed;
+  };
+  TestBackend moved = a;
+  moved.address = "10.0.0.3";
+  struct {
+    const char* what;
+    std::vector<TestBackend> backends;
+    const char* expected;
+    const char* address;
+  } const rows[] = {
+      {"nothing", {a, b}, "a hit", "10.0.0.1"},
+      {"its address", {moved, b}, "a hit", "10.0.0.3"},
+      {"drains", {as(BackendState::kDrain), up_b}, "a hit", "10.0.0.1"},
+      {"is down", {as(BackendState::kDown), up_b}, "b new", "10.0.0.2"},
+      {"is gone", {up_b}, "b new", "10.0.0.2"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.what);
+    Path path(Web({a, b}));
+    const Bytes packet = TcpFrame(1, kTcpAck);
+    const auto expect = [&](const char* expected, const char* address) {
+      const Outcome outcome = path.Send(packet);
+      EXPECT_EQ(absl::StrCat(outcome.backend, " ", outcome.flow()), expected);
+      const Bytes destination = Slice(outcome.frame(), 14 + 16, 4);
+      EXPECT_EQ(IpAddress::V4(destination.data()).ToString(), address);
+    };
+    expect("a new", "10.0.0.1");
+    for (int n = 0; n < 3; ++n) {
+      path.now += kTicksPerSecond;
+      expect("a hit", "10.0.0.1");
+    }
+    path.Use(Web(row.backends));
+    expect(row.expected, row.address);
+  }
+}
+
 TEST(Connections, AreCountedUntilSweptAway) {
   Path path(Web(ThreeBackends(kUp, kUp)));
   for (uint16_t port = 1; port <= 90; ++port) path.Send(TcpFrame(port, kTcpSyn));
