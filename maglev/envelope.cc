@@ -118,9 +118,11 @@ Adjacency Adjacency::TakeFrom(Envelope& envelope) {
   take(&own.mac, offsetof(EthernetHeader, destination), sizeof(own.mac));
   if (!IsTunnel(envelope.facts.forwarding)) return own;
   if (envelope.facts.is_ipv6) {
-    take(own.address, kAddressV6, sizeof(own.address));
+    take(own.address, sizeof(EthernetHeader) + offsetof(Ipv6Header, destination),
+         sizeof(own.address));
   } else {
-    take(own.address, kAddressV4, sizeof(Ipv4Header::destination));
+    take(own.address, sizeof(EthernetHeader) + offsetof(Ipv4Header, destination),
+         sizeof(Ipv4Header::destination));
   }
   return own;
 }

@@ -14,9 +14,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <utility>
 
-#include "maglev/headers.h"
+#include "maglev/net.h"
 
 namespace guideway {
 
@@ -50,6 +50,7 @@ struct EnvelopeFacts {
 struct Envelope {
   // Ethernet, IPv6, UDP, VXLAN, Ethernet.
   static constexpr size_t kMaxSize = 84;
+  static constexpr size_t kMaxShim = 30;  // of it, UDP, VXLAN, Ethernet
   static constexpr uint8_t kEthernetSize = EnvelopeFacts::kEthernetSize;
 
   EnvelopeFacts facts;
@@ -78,21 +79,6 @@ struct Adjacency {
 
   // Takes it out of an envelope, and leaves zeros.
   static Adjacency TakeFrom(Envelope& envelope);
-  // Puts it into a copy of the rest, of a tunnel.
-  void PutInto(const EnvelopeFacts& facts, uint8_t* ethernet) const {
-    std::memcpy(ethernet, &mac, sizeof(mac));
-    if (facts.is_ipv6) {
-      std::memcpy(ethernet + kAddressV6, address, sizeof(address));
-    } else {
-      std::memcpy(ethernet + kAddressV4, address, sizeof(Ipv4Header::destination));
-    }
-  }
-
- private:
-  static constexpr size_t kAddressV4 =
-      EnvelopeFacts::kEthernetSize + offsetof(Ipv4Header, destination);
-  static constexpr size_t kAddressV6 =
-      EnvelopeFacts::kEthernetSize + offsetof(Ipv6Header, destination);
 };
 static_assert(sizeof(Adjacency) == 32);
 

@@ -23,9 +23,17 @@ FlowHash FlowHasher::HashPortably(const FlowKey& key) const {
     for (size_t i = 0; i < size; ++i) state[i] ^= bytes[i];
     for (int round = 0; round < kRounds; ++round) state = AesRound(state, round_key_);
   };
-  take_in(key.source, sizeof(key.source));
-  take_in(key.destination, sizeof(key.destination));
-  take_in(&key.source_port, sizeof(uint64_t));
+  if (key.version == 4) {
+    uint8_t block[16];
+    std::memcpy(block, key.source, 4);
+    std::memcpy(block + 4, key.destination, 4);
+    std::memcpy(block + 8, &key.source_port, sizeof(uint64_t));
+    take_in(block, sizeof(block));
+  } else {
+    take_in(key.source, sizeof(key.source));
+    take_in(key.destination, sizeof(key.destination));
+    take_in(&key.source_port, sizeof(uint64_t));
+  }
   uint64_t halves[2];
   std::memcpy(halves, state.data(), sizeof(halves));
   return Halves(halves[0], halves[1]);

@@ -1,4 +1,4 @@
-// A burst: up to 32 packets that go through the pipeline together. Each stage writes its part of
+// A burst: up to 64 packets that go through the pipeline together. Each stage writes its part of
 // the packets that are still undecided and reads those of the stages before.
 //
 // A Burst belongs to one worker and is used again and again; nothing in it outlives the burst. It
@@ -87,7 +87,7 @@ struct alignas(32) Decision {
   static constexpr uint16_t kNobody = 0xffff;
   static constexpr Verdict kNoVerdict = Verdict{0xff};
 
-  // Choose, Follow: of `backend`, if that is where it goes; else null.
+  // Choose, Follow: of `backend`, if that is where it goes. Recall: of the one that an entry names.
   WorkerCounters::PerBackend* per_backend = nullptr;
   BackendId backend = kNoBackend;  // Choose; Match for kFromBackend; none: no backend chosen
   // Match. Of a connection that Choose knew, none: its backend's.
@@ -117,8 +117,9 @@ struct Packet : Decision {
   alignas(16) FlowKey key;
   ParsedPacket parsed;        // Parse
   alignas(16) FlowHash hash;  // Parse; Match for ICMP
-  FlowTable::Entry entry;     // Recall: where it saw the connection; none: it did not
-  const Backend* by_hash;     // Choose: with no entry, what the lookup table says; may be null
+  // Parse: where the connection may be. Recall: where it saw it; none: it did not.
+  FlowTable::Entry entry;
+  const Backend* by_hash;  // Choose: with no entry, what the lookup table says; may be null
 
   // The IP packet as it was received, until Rewrite.
   const uint8_t* ip() const { return frame.data + parsed.ip_offset; }
@@ -157,7 +158,7 @@ struct Packet : Decision {
 static_assert(sizeof(Packet) == 160, "and 16 bytes of a key or hash never in two cache lines");
 
 struct Burst {
-  static constexpr uint32_t kSize = 32;
+  static constexpr uint32_t kSize = 64;
 
   uint32_t size = 0;  // packets in it, in order of arrival
   std::array<Packet, kSize> packets;

@@ -275,10 +275,15 @@ class Choosing {
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst) {
   const Vips* const vips = snapshot.vips().are_many() ? &snapshot.vips() : nullptr;
   burst.all_known = true;
+  // A processor may drop a prefetch, but no load; nobody waits here for what it loads.
+  for (const Packet& p : burst.all()) {
+    if (p.entry) static_cast<void>(p.entry.fingerprint());
+  }
   for (Packet& p : burst.all()) {
-    p.entry = p.is_hashed ? flows.Glance(p.hash) : FlowTable::Entry::None();
+    if (p.entry) p.entry = flows.Glance(p.entry, p.hash);
     if (p.entry) {
-      __builtin_prefetch(&counters.backend(p.entry.flow().backend), 1, 2);
+      p.per_backend = &counters.backend(p.entry.flow().backend);
+      __builtin_prefetch(p.per_backend, 1, 2);
     } else {
       burst.all_known = false;
       if (vips != nullptr) vips->Prefetch(p.key.destination_address());
@@ -291,6 +296,10 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, Shar
   Choosing choosing(snapshot, now, matched_since, shared, flows, chooser, counters);
   if (!burst.all_known) {
     for (Packet& p : burst.all()) choosing.LookAhead(p);
+  }
+  // As in Recall.
+  for (const Packet& p : burst.all()) {
+    if (p.per_backend != nullptr) static_cast<void>(p.per_backend->packets.Get());
   }
   burst.ForUndecided([&](Packet& p) { return choosing.Choose(p); });
 }

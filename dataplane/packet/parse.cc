@@ -310,7 +310,7 @@ bool NamesConnection(const Packet& p) { return !IsIcmp(p.key) && !p.parsed.is_la
 
 // `hash`: by which of its two ways the FlowHasher is to hash.
 template <auto hash>
-[[gnu::always_inline]] inline void ParseBurst(const FlowHasher& hasher, const FlowTable& flows,
+[[gnu::always_inline]] inline void ParseBurst(const FlowHasher& hasher, FlowTable& flows,
                                               Burst& burst) {
   burst.has_fragments = false;
   burst.extras = {};
@@ -322,25 +322,26 @@ template <auto hash>
     if (ahead < end) PrefetchFrame((ahead++)->frame);
     p.StartOver();
     if (!ParsePlain(p.frame, p.parsed, p.key)) {
+      p.entry = FlowTable::Entry::None();
       p.undecided = ParseAny(p, burst.has_fragments);
       if (!p.undecided || !NamesConnection(p)) continue;
     }
     p.hash = (hasher.*hash)(p.key);
     p.is_hashed = true;
-    flows.Prefetch(p.hash);
+    p.entry = flows.Expect(p.hash);
   }
 }
-[[gnu::target("aes")]] void ParseByInstructions(const FlowHasher& hasher, const FlowTable& flows,
+[[gnu::target("aes")]] void ParseByInstructions(const FlowHasher& hasher, FlowTable& flows,
                                                 Burst& burst) {
   ParseBurst<&FlowHasher::HashByInstructions>(hasher, flows, burst);
 }
-void ParsePortably(const FlowHasher& hasher, const FlowTable& flows, Burst& burst) {
+void ParsePortably(const FlowHasher& hasher, FlowTable& flows, Burst& burst) {
   ParseBurst<&FlowHasher::HashPortably>(hasher, flows, burst);
 }
 
 }  // namespace
 
-void Parse(const Snapshot& snapshot, const FlowTable& flows, Burst& burst) {
+void Parse(const Snapshot& snapshot, FlowTable& flows, Burst& burst) {
   (HasAesInstructions() ? ParseByInstructions : ParsePortably)(snapshot.flow_hasher(), flows,
                                                                burst);
 }

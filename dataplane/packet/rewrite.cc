@@ -66,7 +66,7 @@ class Rewriting {
       return p.Finish(Verdict::kForward);
     }
     if (packet.ip_offset != Envelope::kEthernetSize) return IntoTunnelWithTags(p, envelope);
-    const IpBytes outer = IntoTunnel(p, envelope, !packet.dont_fragment);
+    const IpBytes outer = IntoTunnel(p, envelope, facts, !packet.dont_fragment);
     frame.data = outer.data - Envelope::kEthernetSize;
     frame.length = outer.length + Envelope::kEthernetSize;
     frame.interface = facts.interface;
@@ -75,15 +75,15 @@ class Rewriting {
 
   [[gnu::noinline]] bool IntoTunnelWithTags(Packet& p, const Envelope& envelope) {
     const Tags tags(p.frame, p.parsed);
-    const IpBytes outer = IntoTunnel(p, envelope, !p.parsed.dont_fragment);
+    const IpBytes outer = IntoTunnel(p, envelope, envelope.facts, !p.parsed.dont_fragment);
     return Send(p, Verdict::kForward, BackendOf(p).next_hop, tags, outer);
   }
 
   [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, const Envelope& envelope,
-                                            bool may_be_fragmented) {
-    if (envelope.facts.is_ipv6) return EncapsulateInIpv6(snapshot_, p, envelope, Bytes(p));
+                                            const EnvelopeFacts facts, bool may_be_fragmented) {
+    if (facts.is_ipv6) return EncapsulateInIpv6(snapshot_, p, envelope, Bytes(p));
     return EncapsulateInIpv4(
-        snapshot_, p, envelope,
+        snapshot_, p, envelope, facts, p.key.version,
         may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented, Bytes(p));
   }
 
@@ -97,7 +97,7 @@ class Rewriting {
     const Tags tags(p.frame, packet);
     IpBytes bytes = Bytes(p);
     if (outer_size != 0) {
-      bytes = IntoTunnel(p, envelope, true);
+      bytes = IntoTunnel(p, envelope, envelope.facts, true);
     } else if (envelope.facts.forwarding == Forwarding::kNat) {
       TranslateToBackend(backend, p.quote, packet, p.key, bytes);
     }

@@ -74,9 +74,9 @@ class RewriteState {
   std::span<const ExtraFrame> extras() const { return {extras_.data(), count_}; }
 
  private:
-  // 32 packets of 9600 bytes cut to fit 576, and more than enough for 1500.
+  // A burst of packets of 9600 bytes cut to fit 576, and more than enough for 1500.
   static constexpr size_t kMemory = size_t{1} << 20;
-  static constexpr size_t kMaxExtras = 1024;
+  static constexpr size_t kMaxExtras = 2048;
 
   const uint32_t step_;
   uint32_t identification_;

@@ -17,11 +17,10 @@
 namespace guideway {
 
 // Starts a burst over: finds the headers of its packets and judges them.
-//   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; the hash of what
-//   names its connection, for which it prefetches the flow table; cuts off padding behind the IP
-//   packet.
-//   Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
-void Parse(const Snapshot& snapshot, const FlowTable& flows, Burst& burst);
+//   Reads: frame. Writes: the whole Decision, parsed, key, has_fragments, extras; of what names its
+//   connection hash and entry, for which it prefetches the flow table; cuts off padding behind the
+//   IP packet. Verdicts: kDrop/kMalformed; kPunt for what is neither IPv4 nor IPv6.
+void Parse(const Snapshot& snapshot, FlowTable& flows, Burst& burst);
 
 // Leaves fragments to the worker that owns them, by a hash of what they have in common: RSS knows
 // no ports of theirs, so that a sender's fragments all come to one worker.
@@ -30,8 +29,8 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
 
 // Looks for each connection where nine of ten are that the flow table has. These need no Match: the
 // packet before had it.
-//   Reads: hash. Writes: entry, all_known. Prefetches what is known of the backend that an entry
-//   names, and the VIPs of packets without one. Verdicts: none.
+//   Reads: hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of the
+//   backend that an entry names, and the VIPs of packets without one. Verdicts: none.
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
 
 // Finds out what a packet that has no entry has to do with us: the service that it is for, or the
