@@ -72,7 +72,9 @@ struct Adjacency {
   uint32_t envelope : 24 = 0;  // Snapshot::EnvelopeAt: the rest
   // Connections stay with the backend, whatever their packets say: it is up, and its service reads
   // no QUIC connection ids.
-  uint32_t keeps_all : 8 = false;
+  uint32_t keeps_all : 1 = false;
+  // The outer headers need more than the line of cache in front of a packet.
+  uint32_t is_large : 1 = false;
   uint16_t sum = 0;          // Envelope::sum
   MacAddress mac;            // destination of the frame
   uint8_t address[16] = {};  // destination of the outer packet; IPv4: the first 4

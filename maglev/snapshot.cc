@@ -136,6 +136,7 @@ void Snapshot::AddBackend(const Service& service, const Backend& backend) {
             .backend = &backend};
   target.adjacency.snapshot = serial_;
   target.adjacency.envelope = IndexOf(envelope) & 0xffffff;
+  target.adjacency.is_large = IsTunnel(service.forwarding) && envelope.facts.outer_size() > 64;
   target.adjacency.keeps_all = backend.state == BackendState::kUp && service.quic == nullptr;
   if (IsTunnel(service.forwarding)) {
     tunnel_ends_.insert(backend.address);

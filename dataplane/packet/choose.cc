@@ -113,6 +113,7 @@ class Choosing {
                            backend.adjacency.keeps_all;
     if (!is_steady) return false;
     if (flow.touched != clock_.now && !flow.unconfirmed) entry.Touch(clock_.now);
+    if (backend.adjacency.is_large) __builtin_prefetch(p.frame.data - 128, 1);
     p.SendTo(flow.backend, backend);
     p.lookup = FlowLookup::kHit;
     return true;
