@@ -1,16 +1,16 @@
 // The one hash of a packet, from which everything that has to be decided about its connection is
 // taken: the slot of the lookup table, the two lines of the flow table, the fingerprint.
 //
-// A function of the key and the fleet's seed alone, the same on every machine and in every build:
-// all balancers that share a seed agree.
+// A function of the key and the fleet's seed alone, the same on every machine: all balancers of one
+// version that share a seed agree.
 //
 // A connection is hashed by rounds of AES, for which processors have an instruction: the blocks of
 // its key one after the other into a state of 128 bits, four rounds after each, as Pelican does
 // (Daemen and Rijmen, «The Pelican MAC Function», 2005). Of IPv4 all is one block, of IPv6 each
 // address is one and the rest another. Two keys that differ come to the same state never if each is
-// one block, else with a chance below 2^-110 if the round keys are not known; those come from a seed
-// of 64 bits, which is what a stranger has to guess. It is no message authentication code: what
-// Pelican does before and after is left out, since nobody gets to see the state.
+// one block, else with a chance below 2^-110 if the round keys are not known; those come from a
+// seed of 64 bits, which is what a stranger has to guess. It is no message authentication code:
+// what Pelican does before and after is left out, since nobody gets to see the state.
 #ifndef GUIDEWAY_MAGLEV_FLOW_HASH_H_
 #define GUIDEWAY_MAGLEV_FLOW_HASH_H_
 

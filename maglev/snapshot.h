@@ -198,9 +198,9 @@ struct SnapshotParts {
   std::vector<IpAddress> own_addresses = {};  // of this host: what comes for them is the kernel's
 };
 
-// What a packet needs to know of the backend that it goes to: a cache line, side by side by
-// BackendId. Where there are many backends, the rest of what is known of them would be as many
-// pages again.
+// What there is to know of the backend that a packet goes to: a cache line, side by side by
+// BackendId, of which each worker keeps the first half (WorkerCounters::PerBackend). Where there
+// are many backends, the rest of what is known of them would be as many pages again.
 struct alignas(64) Target {
   Adjacency adjacency;
   BackendId id = kNoBackend;

@@ -20,13 +20,13 @@ absl::StatusOr<Vips> Vips::Build(absl::Span<const std::shared_ptr<const Service>
       std::vector<Vip::Served>& served = by_prefix[prefix];
       if (served.empty()) hosts += prefix.is_host();
       if (service->protocol == Protocol::kAny) {
-        served.push_back({0, Vip::Place(0xff, 0xffff), service->id, service.get()});
+        served.push_back({0, Vip::Place(0xff, 0xffff), service->id});
         continue;
       }
       const auto protocol = static_cast<uint8_t>(service->protocol);
       for (const PortRange& ports : service->ports) {
-        served.push_back({Vip::Place(protocol, ports.first), Vip::Place(protocol, ports.last),
-                          service->id, service.get()});
+        served.push_back(
+            {Vip::Place(protocol, ports.first), Vip::Place(protocol, ports.last), service->id});
       }
     }
   }

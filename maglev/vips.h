@@ -28,7 +28,6 @@ class alignas(64) Vip {
   struct Served {
     uint64_t first : 24, last : 24;  // as Place numbers them
     uint64_t id : 16;                // of the service
-    const Service* service;
   };
 
   // What is served at this protocol (of the IP header) and port (host order), or null.
@@ -45,7 +44,7 @@ class alignas(64) Vip {
 
  private:
   friend class Vips;
-  static constexpr size_t kInside = 2;
+  static constexpr size_t kInside = 5;
   // Protocol and port as one number. kAny takes all of them.
   static constexpr uint32_t Place(uint8_t protocol, uint16_t port) {
     return uint32_t{protocol} << 16 | port;

@@ -15,6 +15,15 @@ bool OpensConnection(const ParsedPacket& packet) {
   return (packet.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
 }
 
+// TCP flags of packets that change their connection's state.
+constexpr uint8_t kBeginOrEnd = kTcpSyn | kTcpFin | kTcpRst;
+
+// Whether a packet of a connection in that state may change it.
+bool BeginsOrEnds(FlowState state, const ParsedPacket& packet) {
+  return state == FlowState::kTcpHandshake || state == FlowState::kTcpClosing ||
+         (packet.tcp_flags & kBeginOrEnd) != 0;
+}
+
 // Whether this packet may still go to the backend of its connection's entry.
 bool Keeps(const Flow& flow, const Snapshot& snapshot, ServiceId service,
            const ParsedPacket& packet) {
@@ -109,8 +118,7 @@ class Choosing {
     const Flow flow = entry.flow();
     WorkerCounters::PerBackend& backend = counters_.BackendIn(snapshot_, flow.backend);
     const bool is_steady = steady_.Has(flow, clock_.now) &&
-                           (p.parsed.tcp_flags & (kTcpSyn | kTcpFin | kTcpRst)) == 0 &&
-                           backend.adjacency.keeps_all;
+                           (p.parsed.tcp_flags & kBeginOrEnd) == 0 && backend.adjacency.keeps_all;
     if (!is_steady) return false;
     if (flow.touched != clock_.now && !flow.unconfirmed) entry.Touch(clock_.now);
     if (backend.adjacency.is_large) __builtin_prefetch(p.frame.data - 128, 1);
@@ -282,13 +290,16 @@ void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters
   }
   for (Packet& p : burst.all()) {
     if (p.entry) p.entry = flows.Glance(p.entry, p.hash);
+    bool will_be_matched = true;
     if (p.entry) {
-      p.per_backend = &counters.backend(p.entry.flow().backend);
+      const Flow flow = p.entry.flow();
+      p.per_backend = &counters.backend(flow.backend);
       __builtin_prefetch(p.per_backend, 1, 2);
+      will_be_matched = BeginsOrEnds(flow.state, p.parsed);
     } else {
       burst.all_known = false;
-      if (vips != nullptr) vips->Prefetch(p.key.destination_address());
     }
+    if (vips != nullptr && will_be_matched) vips->Prefetch(p.key.destination_address());
   }
 }
 

@@ -73,10 +73,6 @@ struct Flow {
   bool IsTimedOut(const FlowClock& clock) const {
     return clock.now - touched > clock.timeout[static_cast<size_t>(state)];
   }
-  // Was seen again, and its end was not.
-  bool IsConfirmedAndOpen() const {
-    return !unconfirmed && (state == FlowState::kTcpEstablished || state == FlowState::kUdp);
-  }
   friend bool operator==(const Flow&, const Flow&) = default;
 };
 static_assert(sizeof(Flow) == 8 && std::has_unique_object_representations_v<Flow>);

@@ -1,7 +1,8 @@
 // What the workers of one dataplane know of each other. A worker writes its own counters and its
 // own flow table, and reads those of the others where it must: least_connections adds up, and what
-// RSS brings to the wrong worker (fragments, ICMP errors) is looked up in every table. The rest is
-// written by all: limits that hold for all workers together, and what routers say of paths.
+// RSS brings to the wrong worker (fragments, ICMP errors) is looked up in every table. All write
+// the limits that hold for all workers together, and what routers say of paths. Which service has
+// which backends is the business of the one thread that prepares and asks for counts.
 //
 // Everything is allocated at construction; it outlives the Pipelines.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_SHARED_STATE_H_
@@ -38,8 +39,18 @@ class SharedState {
     for (const auto& counters : counters_) {
       counters->Prepare(snapshot.service_ids(), snapshot.backend_ids());
     }
+    // Most services are those of the Snapshot before.
+    std::vector<std::shared_ptr<const Service>> services(snapshot.service_ids());
+    std::vector<ServiceId> bereft;
     for (const auto& service : snapshot.services()) {
-      for (const Backend& backend : service->backends) GiveTo(service->id, backend.id);
+      const ServiceId id = service->id;
+      services[id] = service;
+      if (id < services_.size() && services_[id] == service) continue;
+      for (const Backend& backend : service->backends) GiveTo(id, backend.id, bereft);
+    }
+    services_ = std::move(services);
+    for (ServiceId id : bereft) {
+      std::erase_if(members_[id].backends, [&](BackendId b) { return service_of_[b] != id; });
     }
   }
 
@@ -89,15 +100,15 @@ class SharedState {
     return sum;
   }
   // An id whose service is another one now: nobody counts for the one before any more (Snapshot,
-  // «Identity»).
-  void GiveTo(ServiceId service, BackendId backend) {
+  // «Identity»). That one is added to `bereft`, its members are left to whoever calls.
+  void GiveTo(ServiceId service, BackendId backend, std::vector<ServiceId>& bereft) {
     if (backend >= service_of_.size()) service_of_.resize(backend + 1, kNoService);
     if (service_of_[backend] == service) return;
     const ServiceId before = std::exchange(service_of_[backend], service);
     const ServiceCounts counted = ServiceCountsOfBackend(backend);
     if (before != kNoService) {
       members_[before].past += counted;
-      std::erase(members_[before].backends, backend);
+      if (bereft.empty() || bereft.back() != before) bereft.push_back(before);
     }
     if (service >= members_.size()) members_.resize(service + 1);
     members_[service].past -= counted;
@@ -106,9 +117,10 @@ class SharedState {
 
   std::vector<std::unique_ptr<WorkerCounters>> counters_;
   std::vector<std::unique_ptr<FlowTable>> flows_;
-  std::vector<ServiceId> service_of_;  // by BackendId
-  std::vector<Members> members_;       // by ServiceId
-  PageArray<RateLimit> new_flows_;     // by ServiceId
+  std::vector<std::shared_ptr<const Service>> services_;  // of the last Snapshot, by ServiceId
+  std::vector<ServiceId> service_of_;                     // by BackendId
+  std::vector<Members> members_;                          // by ServiceId
+  PageArray<RateLimit> new_flows_;                        // by ServiceId
   PathMtus path_mtus_;
 };
 

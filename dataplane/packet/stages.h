@@ -27,18 +27,18 @@ void Parse(const Snapshot& snapshot, FlowTable& flows, Burst& burst);
 //   Reads: parsed, key. Writes: owner. Verdicts: none.
 void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
 
-// Looks for each connection where nine of ten are that the flow table has. These need no Match: the
-// packet before had it.
+// Looks for each connection where nine of ten are that the flow table has. Most of these need no
+// Match: the packet before had it.
 //   Reads: hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of the
 //   backend that an entry names, and the VIPs of packets without one. Verdicts: none.
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
 
 // Finds out what a packet that has no entry has to do with us: the service that it is for, or the
 // nat backend that it comes from.
-//   Reads: parsed, key, entry. Writes: direction, service, to_choose, quote; hash and key of ICMP
-//   errors; backend and lookup of kFromBackend. Verdicts: kPunt for what is neither; to a VIP, in
-//   this order: kDrop/kMalformed for what comes from the VIP itself, and for ICMP with a wrong
-//   checksum or a mutilated quote; kAccessDenied; kPortNotServed.
+//   Reads: parsed, key, entry. Writes: direction, service, to_choose, quote; is_hashed and hash of
+//   ICMP, of errors the key, too; backend and lookup of kFromBackend. Verdicts: kPunt for what is
+//   neither; to a VIP, in this order: kDrop/kMalformed for what comes from the VIP itself, and for
+//   ICMP with a wrong checksum or a mutilated quote; kAccessDenied; kPortNotServed.
 void Match(const Snapshot& snapshot, Burst& burst);
 
 // Finds the backend of each packet from a client: the one that its QUIC connection id names, else
@@ -57,7 +57,7 @@ void Match(const Snapshot& snapshot, Burst& burst);
 // connection and changes nothing about it.
 //
 // A connection with an entry is matched again only if something about it changes, or may have: if
-// its last packet came before `matched_since`, the last moment at which Match changed its mind.
+// its entry was last touched by `matched_since`, the last moment at which Match changed its mind.
 void Choose(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, SharedState& shared,
             FlowTable& flows, Chooser& chooser, WorkerCounters& counters, Burst& burst);
 

@@ -1,5 +1,5 @@
-// All that one worker counts. It alone writes; anyone may read at any time. Counts only grow, but
-// for `active_flows` and `closing_flows`, and start at 0 with the process.
+// All that one worker counts. It alone writes; anyone may read counts at any time. They only grow,
+// but for those of connections that are there now, and start at 0 with the process.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
 #define GUIDEWAY_DATAPLANE_PACKET_WORKER_COUNTERS_H_
 
@@ -24,7 +24,7 @@ class WorkerCounters {
   struct alignas(64) PerBackend {
     Counter packets, bytes, received_bytes;
     Counter active_flows;
-    Adjacency adjacency;  // the worker's own
+    Adjacency adjacency;  // nobody else reads it
   };
   // What few packets touch, so it lies apart: connections opened; of the active ones, those that
   // are closing.

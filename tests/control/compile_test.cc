@@ -88,7 +88,7 @@ services:
   EXPECT_EQ(web.forwarding, Forwarding::kIpip);
   const IpAddress vip = IpAddress::Parse("198.51.100.11").value();
   ASSERT_NE(snapshot->vips().Find(vip), nullptr);
-  EXPECT_EQ(snapshot->vips().Find(vip)->Find(17, 8001)->service, &web);
+  EXPECT_EQ(snapshot->vips().Find(vip)->Find(17, 8001)->id, web.id);
   EXPECT_EQ(snapshot->vips().Find(vip)->Find(6, 8001), nullptr);
 
   ASSERT_EQ(web.backends.size(), 4u);
@@ -312,7 +312,7 @@ TEST(Compile, FillsInWhatComesIn) {
   for (const char* vip : {"198.51.100.111", "2001:db8:1::5", "2001:db8:2::1"}) {
     const Vip* found = snapshot->vips().Find(IpAddress::Parse(vip).value());
     ASSERT_NE(found, nullptr) << vip;
-    EXPECT_EQ(found->Find(47, 0)->service, &service);
+    EXPECT_EQ(found->Find(47, 0)->id, service.id);
   }
   EXPECT_EQ(snapshot->vips().Find(IpAddress::Parse("198.51.100.112").value()), nullptr);
   EXPECT_EQ(MustCompile(Input(Parts().Text()))->replies_per_second(), 1000u);

@@ -462,6 +462,7 @@ TEST(FlowHash, DependsOnEveryFieldAndSpreads) {
   for (int n : slots) EXPECT_NEAR(n, 1000, 150);
 }
 
+// Of IPv4 and IPv6 in turn.
 FlowKey SomeKey(uint32_t seed) {
   std::mt19937 random(seed);
   FlowKey key;
@@ -469,6 +470,11 @@ FlowKey SomeKey(uint32_t seed) {
        ++byte) {
     *byte = static_cast<uint8_t>(random());
   }
+  key.version = seed % 2 == 0 ? 4 : 6;
+  key.zero = 0;
+  if (key.version == 6) return key;
+  std::memset(key.source + 4, 0, 12);
+  std::memset(key.destination + 4, 0, 12);
   return key;
 }
 
@@ -484,23 +490,26 @@ TEST(FlowHash, IsTheSameWithAndWithoutInstructions) {
 // Balancers of different builds have to agree: these may not change.
 TEST(FlowHash, IsAFormat) {
   const FlowHasher hasher(11400714819323198485u);
-  const FlowHash hash = hasher.Hash(SomeKey(1));
-  EXPECT_EQ(hash.slot, 4658692852421826702u);
-  EXPECT_EQ(hash.flow, 114659025587820254u);
-  const FlowHash none = hasher.Hash(FlowKey{});
-  EXPECT_EQ(none.slot, 3079401375321098645u);
-  EXPECT_EQ(none.flow, 5617414276566267769u);
+  const FlowHash v6 = hasher.Hash(SomeKey(1));
+  EXPECT_EQ(v6.slot, 4963022182625163942u);
+  EXPECT_EQ(v6.flow, 487007237717144737u);
+  const FlowHash v4 = hasher.Hash(SomeKey(2));
+  EXPECT_EQ(v4.slot, 6806958959517771886u);
+  EXPECT_EQ(v4.flow, 13390669782438369535u);
 }
 
 // Each bit of a key changes each bit of the hash for half of all keys.
 TEST(FlowHash, SpreadsEveryBitOverAll) {
   const FlowHasher hasher(7);
-  for (size_t bit = 0; bit < 8 * sizeof(FlowKey); ++bit) {
+  for (size_t bit = 0; bit < 2 * 8 * sizeof(FlowKey); ++bit) {
+    const bool is_v4 = bit % 2 == 0;
+    const size_t byte = bit / 16;
+    if (is_v4 && byte < 32 && byte % 16 >= 4) continue;  // it has no such bytes
     std::array<int, 128> changed = {};
-    for (uint32_t seed = 0; seed < 400; ++seed) {
-      FlowKey key = SomeKey(seed);
+    for (uint32_t n = 0; n < 400; ++n) {
+      FlowKey key = SomeKey(2 * n + (is_v4 ? 0 : 1));
       const FlowHash before = hasher.Hash(key);
-      reinterpret_cast<uint8_t*>(&key)[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+      reinterpret_cast<uint8_t*>(&key)[byte] ^= static_cast<uint8_t>(1 << bit / 2 % 8);
       const FlowHash after = hasher.Hash(key);
       for (size_t i = 0; i < 64; ++i) {
         changed[i] += static_cast<int>((before.slot ^ after.slot) >> i & 1);
@@ -509,7 +518,7 @@ TEST(FlowHash, SpreadsEveryBitOverAll) {
     }
     for (size_t i = 0; i < changed.size(); ++i) {
       EXPECT_NEAR(changed[i], 200, 65)
-          << "bit " << bit << " of the key, bit " << i << " of the hash";
+          << "bit " << bit / 2 << " of the key, bit " << i << " of the hash";
     }
   }
 }

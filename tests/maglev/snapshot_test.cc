@@ -22,7 +22,7 @@ TEST(Snapshot, FindsServicesByAddressProtocolAndPort) {
                      .ports = {{80, 80}}}});
   const auto find = [&](const char* vip, uint8_t protocol, uint16_t port) -> std::string {
     const Vip::Served* served = snapshot->vips().Find(Address(vip))->Find(protocol, port);
-    return served == nullptr ? "-" : served->service->name;
+    return served == nullptr ? "-" : snapshot->ServiceOf(static_cast<ServiceId>(served->id)).name;
   };
   EXPECT_EQ(find("198.51.100.10", 6, 80), "web");
   EXPECT_EQ(find("198.51.100.11", 6, 443), "web");
@@ -49,7 +49,7 @@ TEST(Snapshot, TheLongestVipPrefixWins) {
     const Vip* found = snapshot->vips().Find(Address(vip));
     if (found == nullptr) return "no VIP";
     const Vip::Served* served = found->Find(protocol, port);
-    return served == nullptr ? "-" : served->service->name;
+    return served == nullptr ? "-" : snapshot->ServiceOf(static_cast<ServiceId>(served->id)).name;
   };
   EXPECT_EQ(find("198.51.100.63", 6, 81), "wide");
   EXPECT_EQ(find("198.51.100.64", 6, 80), "narrow");

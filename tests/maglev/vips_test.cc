@@ -36,7 +36,7 @@ TEST(Vips, FindTheServiceOfEveryAddressAndPort) {
       std::memcpy(bytes + 12, &i, sizeof(i));
       const IpAddress vip = i % 3 == 0 ? IpAddress::V6(bytes) : V4(0x0a000000 + i * 256);
       addresses.push_back(vip);
-      const uint32_t ports = 1 + random() % 6;
+      const uint32_t ports = 1 + random() % 9;
       for (uint32_t n = 0; n < ports; ++n) {
         const auto first = static_cast<uint16_t>(1000 + n * 10);
         const auto id = static_cast<ServiceId>(services.size());
@@ -53,7 +53,6 @@ TEST(Vips, FindTheServiceOfEveryAddressAndPort) {
         ASSERT_EQ(served != nullptr, found != expected.end()) << vip.ToString() << " " << port;
         if (served == nullptr) continue;
         EXPECT_EQ(served->id, found->second);
-        EXPECT_EQ(served->service, services[found->second].get());
       }
     }
     for (uint32_t i = 0; i < 1000; ++i) EXPECT_EQ(vips.Find(V4(0x0b000000 + i)), nullptr);

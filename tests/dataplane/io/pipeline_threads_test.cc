@@ -31,7 +31,12 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
                         .state = version % 2 ? BackendState::kUp : BackendState::kDown}}}},
         {.version = version});
   };
-  publisher.Publish(snapshot(1));
+  const auto publish = [&](uint64_t version) {
+    auto next = snapshot(version);
+    shared.Prepare(*next);
+    publisher.Publish(std::move(next));
+  };
+  publish(1);
 
   std::atomic<bool> stop = false;
   std::thread worker([&] {
@@ -57,9 +62,12 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
     reader.Offline();
   });
 
-  uint64_t last = 0;
+  uint64_t last = 0, last_of_service = 0;
   for (uint64_t version = 2; version <= kSnapshots; ++version) {
-    publisher.Publish(snapshot(version));
+    publish(version);
+    const uint64_t of_service = shared.service_counts(0).packets;
+    EXPECT_GE(of_service, last_of_service);
+    last_of_service = of_service;
     const uint64_t received = counters.packet_counts().received;
     EXPECT_GE(received, last);
     last = received;
@@ -72,6 +80,7 @@ TEST(PipelineThreads, SnapshotsAndCountersCrossWithoutARace) {
 
   EXPECT_EQ(publisher.Reclaim(), 0u);
   EXPECT_TRUE(counters.packet_counts().AddUp());
+  EXPECT_EQ(shared.service_counts(0).packets, counters.packet_counts().received);
   uint64_t active = 0;
   for (BackendId id : {0, 1}) active += counters.backend_counts(id).active_flows;
   EXPECT_EQ(active, counters.flow_count());
