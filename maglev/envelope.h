@@ -75,9 +75,13 @@ struct Adjacency {
   uint32_t keeps_all : 1 = false;
   // The outer headers need more than the line of cache in front of a packet.
   uint32_t is_large : 1 = false;
-  uint16_t sum = 0;          // Envelope::sum
-  MacAddress mac;            // destination of the frame
-  uint8_t address[16] = {};  // destination of the outer packet; IPv4: the first 4
+  union {
+    uint16_t sum = 0;  // of a tunnel: Envelope::sum
+    uint16_t port;     // with nat: Backend::port
+  };
+  MacAddress mac;  // destination of the frame
+  // Destination of the packet, the outer one of a tunnel; of IPv4 the first 4. Not with direct.
+  uint8_t address[16] = {};
 
   // Takes it out of an envelope, and leaves zeros.
   static Adjacency TakeFrom(Envelope& envelope);

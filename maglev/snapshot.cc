@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <utility>
 
@@ -134,6 +135,10 @@ void Snapshot::AddBackend(const Service& service, const Backend& backend) {
             .service = service.id,
             .state = backend.state,
             .backend = &backend};
+  if (service.forwarding == Forwarding::kNat) {
+    std::memcpy(target.adjacency.address, backend.address.bytes(), 16);
+    target.adjacency.port = backend.port;
+  }
   target.adjacency.snapshot = serial_;
   target.adjacency.envelope = IndexOf(envelope) & 0xffffff;
   target.adjacency.is_large = IsTunnel(service.forwarding) && envelope.facts.outer_size() > 64;

@@ -58,7 +58,7 @@ class Rewriting {
     Frame& frame = p.frame;
     if (outer_size == 0) {
       if (facts.forwarding == Forwarding::kNat) {
-        TranslateToBackend(BackendOf(p), p.quote, packet, p.key, Bytes(p));
+        TranslateToBackend(adjacency, p.quote, packet, p.key, Bytes(p));
       }
       std::memcpy(frame.data, envelope.bytes.data(), Tags::kAddresses);
       std::memcpy(frame.data, &adjacency.mac, sizeof(adjacency.mac));
@@ -99,7 +99,7 @@ class Rewriting {
     if (outer_size != 0) {
       bytes = IntoTunnel(p, envelope, envelope.facts, true);
     } else if (envelope.facts.forwarding == Forwarding::kNat) {
-      TranslateToBackend(backend, p.quote, packet, p.key, bytes);
+      TranslateToBackend(p.per_backend->adjacency, p.quote, packet, p.key, bytes);
     }
     return SendSplit(p, Verdict::kForward, backend.next_hop, mtu, tags, bytes);
   }

@@ -90,7 +90,7 @@ class RewriteState {
 
 // The destination becomes the backend's, in the packet or, of an ICMP error (`quote` is not 0), in
 // the quoted answer, whose source it is.
-void TranslateToBackend(const Backend& backend, uint16_t quote, const ParsedPacket& packet,
+void TranslateToBackend(const Adjacency& backend, uint16_t quote, const ParsedPacket& packet,
                         const FlowKey& key, IpBytes bytes);
 // The source becomes the VIP's, in the answer or, of an ICMP error, in the quoted request, whose
 // destination it is. The error itself comes from the VIP, then (RFC 5508, section 4.2).

@@ -89,9 +89,11 @@ void PutBoth(End end, uint16_t quote, const ParsedPacket& packet, const FlowKey&
 
 }  // namespace
 
-void TranslateToBackend(const Backend& backend, uint16_t quote, const ParsedPacket& packet,
+void TranslateToBackend(const Adjacency& backend, uint16_t quote, const ParsedPacket& packet,
                         const FlowKey& key, IpBytes bytes) {
-  PutBoth({.is_source = false, .address = backend.address, .port = NetworkOrder(backend.port)},
+  PutBoth({.is_source = false,
+           .address = IpAddress::OfVersion(bytes.version(), backend.address),
+           .port = NetworkOrder(backend.port)},
           quote, packet, key, bytes);
 }
 
