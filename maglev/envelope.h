@@ -68,6 +68,8 @@ struct Envelope {
 
 // What of an envelope is its backend's alone. The rest it has in common with others.
 struct Adjacency {
+  static constexpr uint32_t kLine = 64;  // bytes, of cache
+
   uint32_t snapshot = 0;       // Snapshot::serial of the one that it is of
   uint32_t envelope : 24 = 0;  // Snapshot::EnvelopeAt: the rest
   // Connections stay with the backend, whatever their packets say: it is up, and its service reads

@@ -125,6 +125,7 @@ absl::StatusOr<PrefixMap> PrefixMap::Build(absl::Span<const std::pair<Prefix, ui
   PrefixMap map;
   map.v4_.Build(absl::MakeConstSpan(sorted).first(v4_count));
   map.v6_.Build(absl::MakeConstSpan(sorted).subspan(v4_count));
+  map.digest_ = map.v6_.Digest(map.v4_.Digest(0));
   return map;
 }
 

@@ -50,7 +50,7 @@ class PrefixMap {
   // The same value for every address.
   friend bool operator==(const PrefixMap&, const PrefixMap&) = default;
   // Of equal maps the same, of others most likely not.
-  uint64_t Digest() const { return v6_.Digest(v4_.Digest(0)); }
+  uint64_t digest() const { return digest_; }
 
  private:
   // One family's. Key: an address as a number.
@@ -75,6 +75,7 @@ class PrefixMap {
 
   Ranges<uint32_t> v4_;
   Ranges<unsigned __int128> v6_;
+  uint64_t digest_ = 0;
 };
 
 }  // namespace guideway

@@ -65,7 +65,7 @@ uint32_t NextSerial() {
 }
 
 uint64_t MatchDigest(const SnapshotParts& parts) {
-  uint64_t digest = parts.access == nullptr ? 0 : parts.access->Digest();
+  uint64_t digest = parts.access == nullptr ? 0 : parts.access->digest();
   const auto take_in = [&](uint64_t value) {
     digest = XXH3_64bits_withSeed(&value, sizeof(value), digest);
   };
@@ -92,14 +92,14 @@ Snapshot::Snapshot(SnapshotParts parts)
   if (parts_.routes == nullptr) parts_.routes = std::make_shared<const Routes>();
   own_.insert(parts_.own_addresses.begin(), parts_.own_addresses.end());
   for (BackendId id = 0; id <= target_count_; ++id) targets_[id] = Target();
-  for (const auto& service : parts_.services) AddService(*service);
+  EnvelopeIndices indices;
+  for (const auto& service : parts_.services) AddService(*service, indices);
   absl::StatusOr<Vips> vips = Vips::Build(parts_.services);
   Require(vips.ok(), vips.status().ToString().c_str());
   vips_ = *std::move(vips);
-  envelope_indices_ = {};
 }
 
-void Snapshot::AddService(const Service& service) {
+void Snapshot::AddService(const Service& service, EnvelopeIndices& indices) {
   Require(service.id < kMaxServices, "service ids are below their bound");
   if (service.id >= services_.size()) services_.resize(service.id + 1, nullptr);
   Require(services_[service.id] == nullptr, "service ids are unique");
@@ -110,21 +110,22 @@ void Snapshot::AddService(const Service& service) {
     Require(pool.stand_in < service.pools.size(), "a pool has a stand-in");
   }
   Require(service.default_region < service.pools.size(), "a service has its default pool");
-  for (const Backend& backend : service.backends) AddBackend(service, backend);
+  for (const Backend& backend : service.backends) AddBackend(service, backend, indices);
 }
 
-uint32_t Snapshot::IndexOf(const Envelope& envelope) {
+uint32_t Snapshot::IndexOf(const Envelope& envelope, EnvelopeIndices& indices) {
   // Most likely that of the backend before.
   if (envelopes_.empty() || envelopes_.back().envelope != envelope) {
     const auto next = static_cast<uint32_t>(envelopes_.size());
-    const auto [at, is_new] = envelope_indices_.try_emplace(envelope, next);
+    const auto [at, is_new] = indices.try_emplace(envelope, next);
     if (!is_new) return at->second;
     envelopes_.push_back({envelope});
   }
   return static_cast<uint32_t>(envelopes_.size() - 1);
 }
 
-void Snapshot::AddBackend(const Service& service, const Backend& backend) {
+void Snapshot::AddBackend(const Service& service, const Backend& backend,
+                          EnvelopeIndices& indices) {
   Require(backend.service == service.id, "a backend names its service");
   Require(backend.envelope.facts.size != 0, "a backend has its envelope");
   Target& target = targets_[backend.id];
@@ -140,8 +141,9 @@ void Snapshot::AddBackend(const Service& service, const Backend& backend) {
     target.adjacency.port = backend.port;
   }
   target.adjacency.snapshot = serial_;
-  target.adjacency.envelope = IndexOf(envelope) & 0xffffff;
-  target.adjacency.is_large = IsTunnel(service.forwarding) && envelope.facts.outer_size() > 64;
+  target.adjacency.envelope = IndexOf(envelope, indices) & 0xffffff;
+  target.adjacency.is_large =
+      IsTunnel(service.forwarding) && envelope.facts.outer_size() > Adjacency::kLine;
   target.adjacency.keeps_all = backend.state == BackendState::kUp && service.quic == nullptr;
   if (IsTunnel(service.forwarding)) {
     tunnel_ends_.insert(backend.address);

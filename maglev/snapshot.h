@@ -284,9 +284,11 @@ class Snapshot {
     Envelope envelope;
   };
 
-  void AddService(const Service& service);
-  uint32_t IndexOf(const Envelope& envelope);
-  void AddBackend(const Service& service, const Backend& backend);
+  using EnvelopeIndices = absl::flat_hash_map<Envelope, uint32_t>;
+
+  void AddService(const Service& service, EnvelopeIndices& indices);
+  void AddBackend(const Service& service, const Backend& backend, EnvelopeIndices& indices);
+  uint32_t IndexOf(const Envelope& envelope, EnvelopeIndices& indices);
 
   SnapshotParts parts_;
   const uint32_t serial_;
@@ -297,7 +299,6 @@ class Snapshot {
   PageArray<Target> targets_;             // by id; behind them, one for ids that nobody has
   std::vector<const Service*> services_;  // by id
   std::vector<SharedEnvelope> envelopes_;
-  absl::flat_hash_map<Envelope, uint32_t> envelope_indices_;   // while it is made
   absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
   absl::flat_hash_set<IpAddress> own_;
   absl::flat_hash_set<IpAddress> tunnel_ends_;

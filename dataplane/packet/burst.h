@@ -99,7 +99,6 @@ struct alignas(32) Decision {
   uint16_t owner = kNobody;
   Direction direction = Direction::kToBackend;  // Match
   FlowLookup lookup = FlowLookup::kNone;        // Choose; Match for kFromBackend
-  bool is_hashed = false;                       // Parse, Match: the hash of its connection is known
   bool to_choose = false;                       // Match: Choose is to find a backend
   bool opened = false;                          // Choose: it opened a connection
   bool held = false;             // Follow: without a verdict as yet; a copy of it will come again
@@ -163,7 +162,7 @@ struct Burst {
   uint32_t size = 0;  // packets in it, in order of arrival
   std::array<Packet, kSize> packets;
 
-  const Snapshot* snapshot = nullptr;  // Process: what decides
+  const Snapshot* snapshot = nullptr;  // Process: what decides. Until the burst is accounted for
 
   bool has_fragments;  // Parse: any of the packets is one
   bool all_known;      // Recall: the connections of all packets have entries

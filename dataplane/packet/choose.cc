@@ -121,7 +121,7 @@ class Choosing {
                            (p.parsed.tcp_flags & kBeginOrEnd) == 0 && backend.adjacency.keeps_all;
     if (!is_steady) return false;
     if (flow.touched != clock_.now && !flow.unconfirmed) entry.Touch(clock_.now);
-    if (backend.adjacency.is_large) __builtin_prefetch(p.frame.data - 128, 1);
+    if (backend.adjacency.is_large) __builtin_prefetch(p.frame.data - 2 * Adjacency::kLine, 1);
     p.SendTo(flow.backend, backend);
     p.lookup = FlowLookup::kHit;
     return true;

@@ -85,8 +85,6 @@ bool Matcher::GiveTo(Packet& p, const Vip::Served* served) const {
   if (served == nullptr) return p.Drop(Reason::kPortNotServed);
   p.service = static_cast<ServiceId>(served->id);
   p.to_choose = true;
-  if (!p.is_hashed) p.hash = snapshot_.flow_hasher().Hash(p.key);
-  p.is_hashed = true;
   return true;
 }
 
@@ -124,8 +122,10 @@ bool Matcher::MatchErrorToVip(Packet& p, const Vip& vip, const Quote& quote) con
   return MatchService(p, vip);
 }
 
+// Of ICMP, which Parse did not hash.
 bool Matcher::MatchService(Packet& p, const Vip& vip) const {
   const FlowKey& key = p.key;
+  p.hash = snapshot_.flow_hasher().Hash(key);
   return GiveTo(p, vip.Find(key.protocol, NetworkOrder(key.destination_port)));
 }
 

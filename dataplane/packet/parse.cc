@@ -327,7 +327,6 @@ template <auto hash>
       if (!p.undecided || !NamesConnection(p)) continue;
     }
     p.hash = (hasher.*hash)(p.key);
-    p.is_hashed = true;
     p.entry = flows.Expect(p.hash);
   }
 }

@@ -4,7 +4,7 @@
 // the limits that hold for all workers together, and what routers say of paths. Which service has
 // which backends is the business of the one thread that prepares and asks for counts.
 //
-// Everything is allocated at construction; it outlives the Pipelines.
+// All that packets touch is allocated at construction; it outlives the Pipelines.
 #ifndef GUIDEWAY_DATAPLANE_PACKET_SHARED_STATE_H_
 #define GUIDEWAY_DATAPLANE_PACKET_SHARED_STATE_H_
 

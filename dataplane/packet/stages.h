@@ -35,7 +35,7 @@ void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters
 
 // Finds out what a packet that has no entry has to do with us: the service that it is for, or the
 // nat backend that it comes from.
-//   Reads: parsed, key, entry. Writes: direction, service, to_choose, quote; is_hashed and hash of
+//   Reads: parsed, key, entry. Writes: direction, service, to_choose, quote; the hash of
 //   ICMP, of errors the key, too; backend and lookup of kFromBackend. Verdicts: kPunt for what is
 //   neither; to a VIP, in this order: kDrop/kMalformed for what comes from the VIP itself, and for
 //   ICMP with a wrong checksum or a mutilated quote; kAccessDenied; kPortNotServed.
