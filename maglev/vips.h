@@ -81,7 +81,7 @@ class Vips {
   // closer before it is looked for.
   bool are_many() const { return mask_ >= 512; }
   void Prefetch(const IpAddress& address) const {
-    __builtin_prefetch(&hosts_[address.QuickHash() & mask_], 0, 2);
+    __builtin_prefetch(&hosts_[address.QuickHash() & mask_]);
   }
 
  private:

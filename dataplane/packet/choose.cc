@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <span>
 
 #include "dataplane/packet/match.h"
 #include "dataplane/packet/stages.h"
@@ -244,26 +246,28 @@ class Choosing {
     if (backend == nullptr) return p.Drop(Reason::kNoBackend);
     if (!MayOpen(p)) return p.Drop(Reason::kRateLimited);
     const FlowState state = FirstState(p.parsed, p.key.protocol);
-    const FlowTable::Inserted inserted =
+    const std::optional<Flow> gone =
         flows_.Insert(p.hash, Flow::Of(backend->id, state, true, clock_.now), clock_);
-    if (inserted.stored) {
-      p.opened = true;
-      p.lookup = FlowLookup::kNew;
-      counters_.backend(backend->id).active_flows.Add(1);
-      if (state == FlowState::kTcpClosing) counters_.flows_of_backend(backend->id).closing.Add(1);
-      if (inserted.evicted == kNoBackend) counters_.flows().Add(1);
-    } else {
+    if (!gone.has_value()) {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
       backend = ByHash(p);
       if (backend == nullptr) return p.Drop(Reason::kNoBackend);
       // Every packet of such a connection comes here; its first one counts.
       p.opened = OpensConnection(p.parsed);
       if (p.opened) counters_.flows_not_stored().Add(1);
+      return SendTo(p, backend);
     }
-    if (inserted.evicted != kNoBackend) {
-      counters_.backend(inserted.evicted).active_flows.Sub(1);
-      if (inserted.was_closing) counters_.flows_of_backend(inserted.evicted).closing.Sub(1);
-      if (inserted.was_live) counters_.flows_evicted().Add(1);
+    p.opened = true;
+    p.lookup = FlowLookup::kNew;
+    counters_.backend(backend->id).active_flows.Add(1);
+    if (state == FlowState::kTcpClosing) counters_.flows_of_backend(backend->id).closing.Add(1);
+    if (gone->backend == kNoBackend) {
+      counters_.flows().Add(1);
+    } else {
+      counters_.backend(gone->backend).active_flows.Sub(1);
+      if (gone->state == FlowState::kTcpClosing)
+        counters_.flows_of_backend(gone->backend).closing.Sub(1);
+      if (!gone->IsTimedOut(clock_)) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);
   }
@@ -283,23 +287,40 @@ class Choosing {
 
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst) {
   const Vips* const vips = snapshot.vips().are_many() ? &snapshot.vips() : nullptr;
+  const auto prefetch_vip = [&](const Packet& p) {
+    if (vips != nullptr) vips->Prefetch(p.key.destination_address());
+  };
+  // Looks for the connection in the line where it is expected.
+  const auto look = [&](Packet& p) {
+    const FlowTable::Entry entry = FlowTable::Glance(p.entry, p.hash);
+    if (!entry) return false;
+    p.entry = entry;
+    const Flow flow = entry.flow();
+    p.per_backend = &counters.backend(flow.backend);
+    __builtin_prefetch(p.per_backend);
+    if (BeginsOrEnds(flow.state, p.parsed)) prefetch_vip(p);
+    return true;
+  };
+  const auto is_unknown = [&](Packet& p) {
+    p.entry = FlowTable::Entry::None();
+    burst.all_known = false;
+  };
   burst.all_known = true;
-  // A processor may drop a prefetch, but no load; nobody waits here for what it loads.
-  for (const Packet& p : burst.all()) {
-    if (p.entry) static_cast<void>(p.entry.fingerprint());
-  }
+  std::array<Packet*, Burst::kSize> others;  // that are not in their first line
+  size_t others_size = 0;
   for (Packet& p : burst.all()) {
-    if (p.entry) p.entry = flows.Glance(p.entry, p.hash);
-    bool will_be_matched = true;
-    if (p.entry) {
-      const Flow flow = p.entry.flow();
-      p.per_backend = &counters.backend(flow.backend);
-      __builtin_prefetch(p.per_backend, 1, 2);
-      will_be_matched = BeginsOrEnds(flow.state, p.parsed);
+    if (p.entry && look(p)) continue;
+    prefetch_vip(p);
+    if (p.entry) p.entry = flows.ExpectOther(p.hash);
+    // One that opens its connection is hardly in the other line. Should it be, Choose finds it.
+    if (p.entry && !OpensConnection(p.parsed)) {
+      others[others_size++] = &p;
     } else {
-      burst.all_known = false;
+      is_unknown(p);
     }
-    if (vips != nullptr && will_be_matched) vips->Prefetch(p.key.destination_address());
+  }
+  for (Packet* p : std::span(others).first(others_size)) {
+    if (!look(*p)) is_unknown(*p);
   }
 }
 
@@ -308,10 +329,6 @@ void Choose(const Snapshot& snapshot, Nanoseconds now, Ticks matched_since, Shar
   Choosing choosing(snapshot, now, matched_since, shared, flows, chooser, counters);
   if (!burst.all_known) {
     for (Packet& p : burst.all()) choosing.LookAhead(p);
-  }
-  // As in Recall.
-  for (const Packet& p : burst.all()) {
-    if (p.per_backend != nullptr) static_cast<void>(p.per_backend->packets.Get());
   }
   burst.ForUndecided([&](Packet& p) { return choosing.Choose(p); });
 }

@@ -65,22 +65,9 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
           static_cast<uint32_t>(_mm_cvtsi128_si32(highest))};
 }
 
-// Gives the place up to that connection, if it is in use.
-[[gnu::always_inline]] inline FlowTable::Inserted FlowTable::Put(Entry entry, uint64_t fingerprint,
-                                                                 Flow flow) {
-  const bool was_free = entry.is_free();
-  const Flow evicted = entry.flow();
-  used_ += was_free ? 1 : 0;
-  entry.Set(fingerprint, flow);
-  if (was_free) return {.stored = true, .evicted = kNoBackend};
-  return {.stored = true,
-          .evicted = evicted.backend,
-          .was_closing = evicted.state == FlowState::kTcpClosing};
-}
-
-// Moves a neighbour to its other line, if there is room.
-[[gnu::noinline]] std::optional<FlowTable::Inserted> FlowTable::MoveOneAndPut(
-    const std::array<Line*, 2>& lines, uint64_t fingerprint, Flow flow, const FlowClock& clock) {
+// Moves a neighbour to its other line if there is room, and what was there to its place.
+[[gnu::noinline]] FlowTable::Entry FlowTable::MoveOne(const std::array<Line*, 2>& lines,
+                                                      const FlowClock& clock) {
   for (Line* from : lines) {
     for (size_t way = 0; way < kWays; ++way) {
       Entry entry(*from, way);
@@ -88,35 +75,32 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
       Line& to = lines_[OtherLine(at, entry.fingerprint())];
       const Candidate room = BestOf(to, clock);
       if (room.rank < kTimedOut) continue;
-      const Inserted inserted = Put(Entry(to, room.way), entry.fingerprint(), entry.flow());
+      Entry other(to, room.way);
+      const uint64_t fingerprint = other.fingerprint();
+      const Flow flow = other.flow();
+      other.Set(entry.fingerprint(), entry.flow());
       entry.Set(fingerprint, flow);
-      return inserted;
+      return entry;
     }
   }
-  return std::nullopt;
+  return Entry::None();
 }
 
-FlowTable::Inserted FlowTable::Insert(const FlowHash& hash, Flow flow, const FlowClock& clock) {
-  const uint64_t fingerprint = hash.flow;
+FlowTable::Entry FlowTable::FindPlace(const FlowHash& hash, const FlowClock& clock) {
   const size_t first = FirstLine(hash);
   Line& line = lines_[first];
   const Candidate here = BestOf(line, clock);
-  if (here.rank >= kTimedOut) return Put(Entry(line, here.way), fingerprint, flow);
-  Line& other_line = lines_[OtherLine(first, fingerprint)];
+  if (here.rank >= kTimedOut) return Entry(line, here.way);
+  Line& other_line = lines_[OtherLine(first, hash.flow)];
   const Candidate there = BestOf(other_line, clock);
-  if (there.rank >= kTimedOut) return Put(Entry(other_line, there.way), fingerprint, flow);
-  const bool is_there_older = there.rank > here.rank;
+  if (there.rank >= kTimedOut) return Entry(other_line, there.way);
   const bool is_one_unconfirmed = (here.rank | there.rank) != 0;
   const bool is_nearly_full = used_ > capacity() - capacity() / 16;
   if (!is_nearly_full || !is_one_unconfirmed) {
-    const auto inserted = MoveOneAndPut({&line, &other_line}, fingerprint, flow, clock);
-    if (inserted.has_value()) return *inserted;
+    if (const Entry place = MoveOne({&line, &other_line}, clock)) return place;
   }
-  if (!is_one_unconfirmed) return {.stored = false, .evicted = kNoBackend};
-  Inserted inserted =
-      Put(is_there_older ? Entry(other_line, there.way) : Entry(line, here.way), fingerprint, flow);
-  inserted.was_live = true;
-  return inserted;
+  if (!is_one_unconfirmed) return Entry::None();
+  return there.rank > here.rank ? Entry(other_line, there.way) : Entry(line, here.way);
 }
 
 }  // namespace guideway

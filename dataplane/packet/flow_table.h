@@ -11,8 +11,8 @@
 // that neither line is taken from: a lookup compares at most 8, so a new connection is taken for
 // another with a chance below 2^-61. It is never 0, which marks a free entry.
 //
-// Insert puts an entry where one is free or timed out, else moves one neighbour to its other line,
-// else evicts an unconfirmed one. It can fail, and then nothing is lost but the memory of the
+// FindRoom finds a place that is free or timed out, else moves one neighbour to its other line,
+// else names an unconfirmed one. It can fail, and then nothing is lost but the memory of the
 // connection: its packets go where the lookup table says. In a table that is nearly full, a
 // neighbour's other line is most likely full as well, and eight cache misses far: there it goes
 // straight to the unconfirmed one, if there is one.
@@ -125,22 +125,15 @@ class FlowTable {
   // Room for `entries`, rounded up to a power of two, at least 8.
   FlowTable(size_t entries, PageSize page_size);
 
-  // Where the line begins in which nine of ten connections are. Brings it closer.
-  Entry Expect(const FlowHash& hash) {
-    Line& line = lines_[FirstLine(hash)];
-    __builtin_prefetch(&line, 0, 2);
-    return Entry(line, 0);
-  }
-  // The entry of this connection if it is in the line that Expect said. Else brings its other line
-  // closer.
-  Entry Glance(const Entry& expected, const FlowHash& hash) {
-    const uint64_t fingerprint = hash.flow;
+  // Where each of the two lines begins in which the connection may be; most are in the first.
+  // Brings it closer.
+  Entry ExpectFirst(const FlowHash& hash) { return Expect(FirstLine(hash)); }
+  Entry ExpectOther(const FlowHash& hash) { return Expect(OtherLine(FirstLine(hash), hash.flow)); }
+  // The entry of this connection if it is in the line that was expected.
+  static Entry Glance(const Entry& expected, const FlowHash& hash) {
     auto& line = reinterpret_cast<Line&>(*expected.word_);
-    if (const unsigned ways = WaysOf(line, fingerprint); ways != 0) {
-      return Entry(line, FirstOf(ways));
-    }
-    __builtin_prefetch(&lines_[OtherLine(FirstLine(hash), fingerprint)]);
-    return Entry(nullptr);
+    const unsigned ways = WaysOf(line, hash.flow);
+    return ways == 0 ? Entry(nullptr) : Entry(line, FirstOf(ways));
   }
 
   // The entry of this connection, timed out or not, or none.
@@ -176,14 +169,18 @@ class FlowTable {
     }
   }
 
-  struct Inserted {
-    bool stored;
-    BackendId evicted;  // whose connection had to go, timed out or unconfirmed; or kNoBackend
-    bool was_closing = false;  // the evicted one
-    bool was_live = false;     // the evicted one had not timed out
-  };
-  // Adds a connection that Find did not find.
-  Inserted Insert(const FlowHash& hash, Flow flow, const FlowClock& clock);
+  // Adds a connection that Find did not find. Returns whom that place was of until now, timed out
+  // or unconfirmed, or a Flow of kNoBackend if it was free; nothing if there was no place to be
+  // had.
+  std::optional<Flow> Insert(const FlowHash& hash, Flow flow, const FlowClock& clock) {
+    Entry place = FindPlace(hash, clock);
+    if (!place) return std::nullopt;
+    const bool was_free = place.is_free();
+    const Flow before = was_free ? Flow{} : place.flow();
+    used_ += was_free ? 1 : 0;
+    place.Set(hash.flow, flow);
+    return before;
+  }
 
   // Frees the entries of one line for which `keep` is false, after telling `freed` of each.
   template <typename Keep, typename Freed>
@@ -204,6 +201,10 @@ class FlowTable {
   bool uses_huge_pages() const { return lines_.is_huge(); }
 
  private:
+  Entry Expect(size_t line) {
+    __builtin_prefetch(&lines_[line]);
+    return Entry(lines_[line], 0);
+  }
   size_t FirstLine(const FlowHash& hash) const { return hash.slot & mask_; }
   size_t OtherLine(size_t line, uint64_t fingerprint) const {
     return line ^ (((fingerprint >> 32) | 1) & mask_);
@@ -226,9 +227,9 @@ class FlowTable {
     uint64_t rank;
   };
   static Candidate BestOf(const Line& line, const FlowClock& clock);
-  Inserted Put(Entry entry, uint64_t fingerprint, Flow flow);
-  std::optional<Inserted> MoveOneAndPut(const std::array<Line*, 2>& lines, uint64_t fingerprint,
-                                        Flow flow, const FlowClock& clock);
+  // For a connection that Find did not find, or none.
+  Entry FindPlace(const FlowHash& hash, const FlowClock& clock);
+  Entry MoveOne(const std::array<Line*, 2>& lines, const FlowClock& clock);
 
   PageArray<Line> lines_;
   size_t mask_;

@@ -281,8 +281,8 @@ void PrefetchFrame(const Frame& frame) {
   __builtin_prefetch(frame.data - kCacheLine, 1);
   if (frame.length > kCacheLine) __builtin_prefetch(frame.data + kCacheLine);
 }
-// How many packets ahead: as many as a core fetches at a time.
-constexpr uint32_t kAhead = 12;
+// How many packets ahead: with a line or two each, as many lines as a core fetches at a time.
+constexpr uint32_t kAhead = 24;
 
 }  // namespace
 
@@ -327,7 +327,7 @@ template <auto hash>
       if (!p.undecided || !NamesConnection(p)) continue;
     }
     p.hash = (hasher.*hash)(p.key);
-    p.entry = flows.Expect(p.hash);
+    p.entry = flows.ExpectFirst(p.hash);
   }
 }
 [[gnu::target("aes")]] void ParseByInstructions(const FlowHasher& hasher, FlowTable& flows,

@@ -27,9 +27,9 @@ void Parse(const Snapshot& snapshot, FlowTable& flows, Burst& burst);
 //   Reads: parsed, key. Writes: owner. Verdicts: none.
 void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
 
-// Looks for each connection where nine of ten are that the flow table has. Most of these need no
-// Match: the packet before had it.
-//   Reads: hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of the
+// Looks each connection up in the flow table. Most that are there need no Match: the packet before
+// had it.
+//   Reads: parsed, hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of the
 //   backend that an entry names, and the VIPs of packets without one. Verdicts: none.
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
 

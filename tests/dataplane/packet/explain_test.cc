@@ -64,7 +64,8 @@ class ExplainTest : public ::testing::Test {
   // Lets a worker know the packet's connection.
   void Know(const std::string& packet, const Flow& flow, size_t worker = 0) {
     const FlowHash hash = FlowHasher(kTestSeed).Hash(PacketText::Parse(packet)->Key());
-    ASSERT_TRUE(shared_.flows(worker).Insert(hash, flow, {now_, snapshot_->timeouts()}).stored);
+    ASSERT_TRUE(
+        shared_.flows(worker).Insert(hash, flow, {now_, snapshot_->timeouts()}).has_value());
   }
   Flow Established(BackendId backend, Ticks ago) const {
     return FlowOf(backend, FlowState::kTcpEstablished, false, now_ - ago);
@@ -188,7 +189,7 @@ TEST_F(ExplainTest, SaysWhyAConnectionIsNotKept) {
     path.now = now_;
     const FlowHash hash = FlowHasher(kTestSeed).Hash(PacketText::Parse(kAck)->Key());
     ASSERT_TRUE(
-        path.shared().flows(0).Insert(hash, row.flow, {now_, snapshot_->timeouts()}).stored);
+        path.shared().flows(0).Insert(hash, row.flow, {now_, snapshot_->timeouts()}).has_value());
     const std::vector<uint8_t> frame = PacketText::Parse(row.packet)->Frame();
     const Outcome outcome = path.Send(Bytes(frame.begin(), frame.end()));
     EXPECT_EQ(outcome.backend, live.backend) << row.step;

@@ -34,9 +34,10 @@ TEST(FlowReader, AgreesWithAPlainModel) {
   const FlowClock clock(100, FlowTimeouts());
   std::map<BackendId, int> model;
   for (uint32_t i = 0; i < 2000; ++i) {
-    const FlowTable::Inserted inserted = table.Insert(Hash(i), Of(i, 100 - i % 50), clock);
-    if (inserted.stored) ++model[i % 1000];
-    if (inserted.evicted != kNoBackend) --model[inserted.evicted];
+    const std::optional<Flow> gone = table.Insert(Hash(i), Of(i, 100 - i % 50), clock);
+    if (!gone.has_value()) continue;
+    ++model[i % 1000];
+    if (gone->backend != kNoBackend) --model[gone->backend];
   }
   // Some go again.
   for (size_t line = 0; line < table.lines(); line += 3) {

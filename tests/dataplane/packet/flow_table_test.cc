@@ -35,7 +35,7 @@ TEST(FlowTable, KeepsWhatItIsGiven) {
     const Flow flow{.backend = 0xfffffe, .state = state, .unconfirmed = true, .touched = ~0u};
     const FlowHash hash = Hash(static_cast<uint64_t>(state));
     EXPECT_FALSE(table.Find(hash));
-    EXPECT_TRUE(table.Insert(hash, flow, clock).stored);
+    EXPECT_TRUE(table.Insert(hash, flow, clock).has_value());
     ASSERT_TRUE(table.Find(hash));
     EXPECT_EQ(table.Find(hash).flow(), flow);
   }
@@ -47,7 +47,7 @@ TEST(FlowTable, StoresNineThousandNineHundredAndNinetyNineOfTenThousandAtALoadOf
   const uint64_t flows = table.capacity() * 6 / 10;
   uint64_t stored = 0;
   for (uint64_t i = 0; i < flows; ++i)
-    stored += table.Insert(Hash(i), Established(1, 0), clock).stored;
+    stored += table.Insert(Hash(i), Established(1, 0), clock).has_value();
   EXPECT_GE(stored, flows - flows / 10000);
   for (uint64_t i = 0; i < flows; ++i) stored -= static_cast<bool>(table.Find(Hash(i)));
   EXPECT_EQ(stored, 0u) << "every stored one is found";
@@ -83,15 +83,16 @@ TEST(FlowTable, AgreesWithAPlainModel) {
                     .state = static_cast<FlowState>(random() % kFlowStates),
                     .unconfirmed = random() % 2 == 0,
                     .touched = now};
-    const FlowTable::Inserted inserted = table.Insert(Hash(i), flow, clock);
-    if (inserted.stored) model[i] = flow;
-    if (inserted.evicted != kNoBackend) {
-      ASSERT_TRUE(model.contains(inserted.evicted)) << "backend numbers name the connections here";
-      const Flow gone = model[inserted.evicted];
-      EXPECT_TRUE(gone.unconfirmed || gone.IsTimedOut(clock)) << "step " << step;
-      model.erase(inserted.evicted);
-      if (inserted.evicted == i) model[i] = flow;
+    const std::optional<Flow> gone = table.Insert(Hash(i), flow, clock);
+    if (!gone.has_value()) continue;
+    if (gone->backend != kNoBackend) {
+      // Backend numbers name the connections here.
+      ASSERT_TRUE(model.contains(gone->backend)) << "step " << step;
+      EXPECT_EQ(model[gone->backend], *gone) << "step " << step;
+      EXPECT_TRUE(gone->unconfirmed || gone->IsTimedOut(clock)) << "step " << step;
+      model.erase(gone->backend);
     }
+    model[i] = flow;
   }
   // The sweep meets exactly what the model holds.
   size_t swept = 0;
@@ -116,14 +117,14 @@ TEST(FlowTable, EvictsNobodyAtALoadOfSixTenths) {
   for (int round = 0; round < 3; ++round) {
     const uint64_t first = next;
     for (; next < first + table.capacity() * 6 / 10; ++next) {
-      const FlowTable::Inserted inserted = table.Insert(Hash(next), Established(1, 0, true), clock);
-      ASSERT_TRUE(inserted.stored && inserted.evicted == kNoBackend) << "round " << round;
+      const std::optional<Flow> gone = table.Insert(Hash(next), Established(1, 0, true), clock);
+      ASSERT_EQ(gone, Flow{}) << "round " << round;
     }
     uint64_t evicted = 0;
     for (; next < first + 3 * table.capacity(); ++next) {
-      const FlowTable::Inserted inserted = table.Insert(Hash(next), Established(1, 0, true), clock);
-      ASSERT_TRUE(inserted.stored);
-      evicted += inserted.evicted != kNoBackend;
+      const std::optional<Flow> gone = table.Insert(Hash(next), Established(1, 0, true), clock);
+      ASSERT_TRUE(gone.has_value());
+      evicted += gone->backend != kNoBackend;
     }
     EXPECT_GE(evicted, 2 * table.capacity());
     const auto keep_none = [](const Flow&) { return false; };
@@ -139,9 +140,10 @@ TEST(FlowTable, MovesNeighboursUpToTheLast) {
   const FlowClock clock(0, kTimeouts);
   uint64_t stored = 0;
   for (uint64_t i = 0; i < table.capacity() * 11 / 10; ++i) {
-    const FlowTable::Inserted inserted = table.Insert(Hash(i), Established(1, 0), clock);
-    EXPECT_EQ(inserted.evicted, kNoBackend);
-    stored += inserted.stored;
+    const std::optional<Flow> gone = table.Insert(Hash(i), Established(1, 0), clock);
+    if (!gone.has_value()) continue;
+    EXPECT_EQ(*gone, Flow{});
+    ++stored;
   }
   EXPECT_GT(stored, table.capacity() * 98 / 100);
 }
@@ -151,7 +153,7 @@ TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
   const FlowClock clock(50, kTimeouts);
   std::vector<uint64_t> confirmed;
   for (uint64_t i = 0; i < 600; ++i) {
-    if (table.Insert(Hash(i), Established(1, 50), clock).stored) confirmed.push_back(i);
+    if (table.Insert(Hash(i), Established(1, 50), clock).has_value()) confirmed.push_back(i);
   }
   ASSERT_GT(confirmed.size(), 590u);
   Flow syn;
@@ -170,14 +172,12 @@ TEST(FlowTable, FullOfConfirmedConnectionsStoresNoMore) {
   FlowTable table(8, PageSize::kLazy);
   const FlowClock clock(50, kTimeouts);
   uint64_t i = 0;
-  for (; table.Insert(Hash(i), Established(1, 50), clock).stored; ++i) ASSERT_LT(i, 9u);
+  for (; table.Insert(Hash(i), Established(1, 50), clock).has_value(); ++i) ASSERT_LT(i, 9u);
   EXPECT_EQ(i, 8u) << "two lines of four";
-  EXPECT_FALSE(table.Insert(Hash(99), Established(1, 50), clock).stored);
+  EXPECT_FALSE(table.Insert(Hash(99), Established(1, 50), clock).has_value());
   // Time makes room.
   const FlowClock later(50 + 900 * kTicksPerSecond + 1, kTimeouts);
-  const auto inserted = table.Insert(Hash(99), Established(3, later.now), later);
-  EXPECT_TRUE(inserted.stored);
-  EXPECT_EQ(inserted.evicted, 1u);
+  EXPECT_EQ(table.Insert(Hash(99), Established(3, later.now), later), Established(1, 50));
 }
 
 TEST(FlowTable, RoundsUp) {
