@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -68,7 +69,16 @@ struct Shape {
   bool is_ipv6 = false;
   uint32_t services = 1;
   uint64_t flows = 1000000;
+  bool are_answers = false;  // what is sent: by nat backends to their clients
 };
+
+uint32_t BackendsPerService(const Shape& shape) { return shape.services == 1 ? 1000 : 10; }
+
+// Of backend `b` of service `s`.
+std::string BackendAddress(const Shape& shape, uint32_t s, uint32_t b) {
+  return shape.is_ipv6 ? absl::StrFormat("2001:db8:3:%x::%x", s, b + 1)
+                       : absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250);
+}
 
 // The moment at which all that comes before is done, stores included, and nothing after it has
 // begun.
@@ -97,7 +107,12 @@ void LeaveAsNic(const uint8_t* line) {
 // The buffers, and bursts of TCP frames in them, as a NIC leaves them.
 class Traffic {
  public:
-  explicit Traffic(const Shape& shape) : shape_(shape) {}
+  explicit Traffic(const Shape& shape) : shape_(shape) {
+    if (!shape.are_answers) return;
+    for (uint32_t b = 0; b < BackendsPerService(shape); ++b) {
+      backends_.push_back(*IpAddress::Parse(BackendAddress(shape, 0, b)));
+    }
+  }
 
   bool uses_huge_pages() const { return memory_.is_huge(); }
 
@@ -150,20 +165,38 @@ class Traffic {
       Write(ip_at, ip);
       tcp_at = ip_at + sizeof(ip);
     }
-    Write(tcp_at, TcpHeader{.source_port = static_cast<uint16_t>(flow >> 24),
-                            .destination_port = NetworkOrder(80),
+    if (shape_.are_answers) TurnAround(ip_at, backends_[flow % backends_.size()]);
+    const uint16_t ports[2] = {static_cast<uint16_t>(flow >> 24), NetworkOrder(80)};
+    Write(tcp_at, TcpHeader{.source_port = ports[shape_.are_answers ? 1 : 0],
+                            .destination_port = ports[shape_.are_answers ? 0 : 1],
                             .data_offset = 0x50,
                             .flags = tcp_flags});
   }
+  // Makes of a client's packet one to it.
+  void TurnAround(uint8_t* ip, const IpAddress& backend) const {
+    if (shape_.is_ipv6) {
+      auto header = Read<Ipv6Header>(ip);
+      std::memcpy(header.destination, header.source, sizeof(header.source));
+      std::memcpy(header.source, backend.bytes(), sizeof(header.source));
+      Write(ip, header);
+      return;
+    }
+    auto header = Read<Ipv4Header>(ip);
+    std::memcpy(header.destination, header.source, sizeof(header.source));
+    std::memcpy(header.source, backend.bytes(), sizeof(header.source));
+    header.checksum = 0;
+    header.checksum = InternetChecksum(&header, sizeof(header));
+    Write(ip, header);
+  }
 
   const Shape shape_;
+  std::vector<IpAddress> backends_;  // that answer
   uint32_t next_buffer_ = 0;
   PageArray<uint8_t> memory_{kBuffers * kBufferSize, PageSize::kHuge};
 };
 
 // One service has 1000 backends, of many each has 10. Inner and outer addresses are of one family.
 std::shared_ptr<const Snapshot> SnapshotOf(const Shape& shape, uint64_t version = 1) {
-  const uint32_t backends = shape.services == 1 ? 1000 : 10;
   std::vector<testing::TestService> all;
   for (uint32_t s = 0; s < shape.services; ++s) {
     testing::TestService service{
@@ -173,11 +206,8 @@ std::shared_ptr<const Snapshot> SnapshotOf(const Shape& shape, uint64_t version 
         .backends = {},
         .table_size = shape.services == 1 ? 65537u : 1021u,
         .forwarding = shape.forwarding};
-    for (uint32_t b = 0; b < backends; ++b) {
-      service.backends.push_back(
-          {absl::StrCat("backend-", b),
-           shape.is_ipv6 ? absl::StrFormat("2001:db8:3:%x::%x", s, b + 1)
-                         : absl::StrCat("10.", s % 200, ".", b / 250, ".", 1 + b % 250)});
+    for (uint32_t b = 0; b < BackendsPerService(shape); ++b) {
+      service.backends.push_back({absl::StrCat("backend-", b), BackendAddress(shape, s, b)});
     }
     all.push_back(std::move(service));
   }
@@ -417,6 +447,11 @@ void Register() {
   for (uint32_t services : {1, 100, 10000}) {
     benchmark::RegisterBenchmark(absl::StrCat(ipip, "services:", services).c_str(), Established,
                                  Shape{.services = services});
+  }
+  for (bool is_ipv6 : {false, true}) {
+    benchmark::RegisterBenchmark(
+        absl::StrCat("Pipeline/nat/", is_ipv6 ? "ipv6" : "ipv4", "/answers").c_str(), Established,
+        Shape{.forwarding = Forwarding::kNat, .is_ipv6 = is_ipv6, .are_answers = true});
   }
   benchmark::RegisterBenchmark((ipip + "swaps").c_str(), Swaps);
   benchmark::RegisterBenchmark((ipip + "flows:1000000").c_str(), TwoThreads)

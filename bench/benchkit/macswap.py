@@ -28,6 +28,7 @@ _FRAME_BYTES = 60  # 64 on the wire, where the frame check sequence follows
 _BUFFERS = 6144  # as many as guidewayd takes for one interface and one worker
 _HUGE_PAGES = 192  # 384 MiB: either program takes less
 _WARM_PACKETS = 1000 * FLOWS
+_WARM_SECONDS = 2  # by then no connection is new: one is unconfirmed for a second
 
 
 @dataclasses.dataclass
@@ -79,8 +80,12 @@ def measure(build, repetitions, seconds, progress):
 
 
 def _run(program, seconds):
-    """Measures it once it is warm: every flow has been seen many times."""
-    program.wait(lambda: program.packets()[1] >= _WARM_PACKETS, "to become warm")
+    """Measures it once it is warm: every flow has been seen many times, for long enough."""
+    earliest = time.monotonic() + _WARM_SECONDS
+    program.wait(
+        lambda: program.packets()[1] >= _WARM_PACKETS and time.monotonic() >= earliest,
+        "to become warm",
+    )
     began, received, sent = program.packets()
     time.sleep(seconds)  # the window
     ended, received_then, sent_then = program.packets()

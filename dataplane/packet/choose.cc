@@ -246,9 +246,8 @@ class Choosing {
     if (backend == nullptr) return p.Drop(Reason::kNoBackend);
     if (!MayOpen(p)) return p.Drop(Reason::kRateLimited);
     const FlowState state = FirstState(p.parsed, p.key.protocol);
-    const std::optional<Flow> gone =
-        flows_.Insert(p.hash, Flow::Of(backend->id, state, true, clock_.now), clock_);
-    if (!gone.has_value()) {
+    const FlowTable::Entry place = flows_.FindPlace(p.hash, clock_);
+    if (!place) {
       // Nobody will remember what the scheduler chose; the hash needs no memory.
       backend = ByHash(p);
       if (backend == nullptr) return p.Drop(Reason::kNoBackend);
@@ -257,17 +256,18 @@ class Choosing {
       if (p.opened) counters_.flows_not_stored().Add(1);
       return SendTo(p, backend);
     }
+    const Flow gone = flows_.Put(place, p.hash, Flow::Of(backend->id, state, true, clock_.now));
     p.opened = true;
     p.lookup = FlowLookup::kNew;
     counters_.backend(backend->id).active_flows.Add(1);
     if (state == FlowState::kTcpClosing) counters_.flows_of_backend(backend->id).closing.Add(1);
-    if (gone->backend == kNoBackend) {
+    if (gone.backend == kNoBackend) {
       counters_.flows().Add(1);
     } else {
-      counters_.backend(gone->backend).active_flows.Sub(1);
-      if (gone->state == FlowState::kTcpClosing)
-        counters_.flows_of_backend(gone->backend).closing.Sub(1);
-      if (!gone->IsTimedOut(clock_)) counters_.flows_evicted().Add(1);
+      counters_.backend(gone.backend).active_flows.Sub(1);
+      if (gone.state == FlowState::kTcpClosing)
+        counters_.flows_of_backend(gone.backend).closing.Sub(1);
+      if (!gone.IsTimedOut(clock_)) counters_.flows_evicted().Add(1);
     }
     return SendTo(p, backend);
   }

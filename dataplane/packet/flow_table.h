@@ -86,7 +86,7 @@ class FlowTable {
   static_assert(sizeof(Line) == 64, "one line of the table, one of cache");
 
  public:
-  // A place in the table, or none. What is in it may be read and changed until Insert.
+  // A place in the table, or none. What is in it may be read and changed until FindPlace.
   class Entry {
    public:
     Entry() = default;  // any place: to be assigned to
@@ -169,17 +169,23 @@ class FlowTable {
     }
   }
 
-  // Adds a connection that Find did not find. Returns whom that place was of until now, timed out
-  // or unconfirmed, or a Flow of kNoBackend if it was free; nothing if there was no place to be
-  // had.
-  std::optional<Flow> Insert(const FlowHash& hash, Flow flow, const FlowClock& clock) {
-    Entry place = FindPlace(hash, clock);
-    if (!place) return std::nullopt;
+  // A place for a connection that Find did not find: a free one, or one of a connection that has
+  // timed out or is unconfirmed; or none.
+  Entry FindPlace(const FlowHash& hash, const FlowClock& clock);
+  // Gives the place to the connection. Returns what was said there of the one before; of
+  // kNoBackend, if the place was free.
+  Flow Put(Entry place, const FlowHash& hash, Flow flow) {
     const bool was_free = place.is_free();
-    const Flow before = was_free ? Flow{} : place.flow();
+    // As one word, as in Flow::Of.
+    const auto before = std::bit_cast<uint64_t>(was_free ? Flow{} : place.flow());
     used_ += was_free ? 1 : 0;
     place.Set(hash.flow, flow);
-    return before;
+    return std::bit_cast<Flow>(before);
+  }
+  // Both. Nothing, if there is no place.
+  std::optional<Flow> Insert(const FlowHash& hash, Flow flow, const FlowClock& clock) {
+    const Entry place = FindPlace(hash, clock);
+    return place ? std::optional(Put(place, hash, flow)) : std::nullopt;
   }
 
   // Frees the entries of one line for which `keep` is false, after telling `freed` of each.
@@ -227,8 +233,6 @@ class FlowTable {
     uint64_t rank;
   };
   static Candidate BestOf(const Line& line, const FlowClock& clock);
-  // For a connection that Find did not find, or none.
-  Entry FindPlace(const FlowHash& hash, const FlowClock& clock);
   Entry MoveOne(const std::array<Line*, 2>& lines, const FlowClock& clock);
 
   PageArray<Line> lines_;

@@ -142,11 +142,11 @@ bool Matcher::MatchService(Packet& p, const Vip& vip) const {
   if (IsIcmpError(key, packet.icmp_type) && !packet.is_later_fragment) {
     return MatchErrorAboutOurs(p);
   }
+  if (snapshot_.IsOwn(to)) return p.Finish(Verdict::kPunt);
   const IpAddress from = key.source_address();
-  if (!snapshot_.IsNatBackend(from) || snapshot_.IsOwn(to)) {
-    return p.Finish(Verdict::kPunt);
+  if (packet.is_later_fragment) {
+    return snapshot_.IsNatBackend(from) || p.Finish(Verdict::kPunt);
   }
-  if (packet.is_later_fragment) return true;
   return Answer(p, snapshot_.FindNatBackend(from, key.protocol, NetworkOrder(key.source_port)));
 }
 
