@@ -74,10 +74,18 @@ inline void WriteEnvelopeV6(const Envelope& envelope, const Adjacency& adjacency
   copy16(adjacency.address, kIp + offsetof(Ipv6Header, destination));
 }
 
-// The sum of the client's packet. Of a whole TCP, UDP or ICMP packet with a checksum only the IP
-// header is read: with it, the transport part and its pseudo header sum to all ones, which is
-// nothing.
-inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
+// That of an IPv6 packet whose transport part has a checksum, if that is right: transport part and
+// pseudo header sum to all ones, which is nothing. The addresses are in the header and, taken away,
+// in the pseudo header.
+inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol, uint32_t length) {
+  const uint32_t pseudo =
+      uint32_t{NetworkOrder(static_cast<uint16_t>(length))} + NetworkOrder(uint16_t{protocol});
+  return uint64_t{Read<uint32_t>(ip)} + Read<uint32_t>(ip + 4) + (2 * 0xffff - pseudo);
+}
+
+// The sum of any client packet, whatever its key says: of what has no checksum, byte by byte.
+[[gnu::noinline]] inline uint64_t SumOfAny(const ParsedPacket& packet, const FlowKey& key,
+                                           IpBytes inner) {
   const uint8_t* transport = inner.data + packet.transport_offset;
   const uint32_t length = packet.transport_length();
   bool is_summed = false, has_pseudo_header = true;
@@ -105,12 +113,17 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
         FoldedSum(PseudoHeaderSum(source, source + kAddress, kAddress, key.protocol, length));
     return header + static_cast<uint16_t>(~pseudo);
   }
-  const uint8_t protocol = packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol;
-  // The addresses are in the header and, taken away, in the pseudo header.
-  const uint32_t pseudo =
-      uint32_t{NetworkOrder(static_cast<uint16_t>(length))} + NetworkOrder(uint16_t{protocol});
-  return uint64_t{Read<uint32_t>(inner.data)} + Read<uint32_t>(inner.data + 4) +
-         (2 * 0xffff - pseudo);
+  return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol,
+                              length);
+}
+
+// The same. Of nearly all packets, TCP over IPv6 without extensions, only the IP header is read.
+inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
+  if (key.protocol != kProtocolTcp || key.version != 6 || packet.icmp_type != 0 ||
+      packet.is_fragment || packet.transport_offset != sizeof(Ipv6Header)) {
+    return SumOfAny(packet, key, inner);
+  }
+  return SumOfChecksummedIpv6(inner.data, kProtocolTcp, inner.length - sizeof(Ipv6Header));
 }
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
@@ -132,6 +145,14 @@ inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
   return FoldedSum(SumOf(bits, sizeof(bits)));
 }
 
+// Writes the whole UDP header behind an IP header of that size: the envelope has its other port.
+inline void WriteUdp(const Envelope& envelope, size_t ip_size, uint16_t source_port,
+                     uint16_t length, uint16_t checksum, uint8_t* ip) {
+  static_assert(offsetof(UdpHeader, source_port) == 0 && offsetof(UdpHeader, length) == 4 &&
+                offsetof(UdpHeader, checksum) == 6 && sizeof(UdpHeader) == 8);
+  const auto bytes = Read<uint64_t>(&envelope.bytes[Envelope::kEthernetSize + ip_size]);
+  Write(ip + ip_size, bytes | source_port | uint64_t{length} << 32 | uint64_t{checksum} << 48);
+}
 inline uint16_t TunnelPort(const FlowHash& hash) {
   return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
 }
@@ -180,8 +201,8 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
   }
   return {ip, length};
 }
-inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
-                                 const Envelope& envelope, IpBytes inner) {
+[[gnu::noinline]] inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
+                                                   const Envelope& envelope, IpBytes inner) {
   const EnvelopeFacts facts = envelope.facts;
   const Adjacency& adjacency = p.per_backend->adjacency;
   const uint32_t outer_size = facts.outer_size();
@@ -206,15 +227,13 @@ inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
     sum += SpreadSourceV6(snapshot.FindBackend(p.backend)->tunnel_source, p.hash, outer.source);
   }
   if (facts.has_udp) {
-    auto& udp = HeaderAt<UdpHeader>(ip + sizeof(outer));
     const uint16_t port = TunnelPort(p.hash);
-    udp.source_port = port;
-    udp.length = payload_length;
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen. The length is in
     // the header and in the pseudo header.
     sum += port + 2 * uint32_t{payload_length};
     const auto checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(p.parsed, p.key, inner) + sum));
-    udp.checksum = checksum == 0 ? uint16_t{0xffff} : checksum;
+    WriteUdp(envelope, sizeof(outer), port, payload_length,
+             checksum == 0 ? uint16_t{0xffff} : checksum, ip);
   }
   return {ip, length};
 }
