@@ -33,6 +33,25 @@ ProbeQuestion::Http HttpQuestion(const Probe& probe) {
 
 }  // namespace
 
+void Revision::AddBackend(const Backend& backend, const std::optional<HealthTarget>& target) {
+  std::vector<Backend>& backends = services.back().backends;
+  const Place place = {static_cast<int>(services.size() - 1), static_cast<int>(backends.size())};
+  Backend& added = backends.emplace_back(backend);
+  by_name_.insert(place);
+  if (!target) return;
+  const auto asker = askers.try_emplace(*target).first;
+  added.target = &asker->first;
+  asker->second.push_back(place);
+}
+
+std::optional<Revision::Place> Revision::PlaceOf(absl::string_view name) const {
+  const size_t slash = name.find('/');  // in no name
+  if (slash == absl::string_view::npos) return std::nullopt;
+  const auto found = by_name_.find(Names(name.substr(0, slash), name.substr(slash + 1)));
+  if (found == by_name_.end()) return std::nullopt;
+  return *found;
+}
+
 absl::Status Revision::NoSuchBackend(const std::string& service, const std::string& backend) const {
   std::vector<std::string> names;
   for (const config::Service& s : config().services()) {

@@ -37,20 +37,21 @@ BackendState StateOf(const BackendCondition& backend, Standing standing, bool he
 
 // Puts those to work who wait while nobody would serve some region's clients.
 void FillGaps(absl::Span<const BackendCondition> backends,
-              absl::Span<const std::vector<uint16_t>> ways, ServiceHealth* service) {
+              absl::Span<const std::vector<uint16_t>> ways, Judgement* service) {
   std::vector<bool> serves(ways.size());  // by region
   for (size_t i = 0; i < backends.size(); ++i) {
     if (backends[i].weight > 0 && service->states[i] == BackendState::kUp) {
       serves[backends[i].region] = true;
     }
   }
-  const std::vector<Standing> standings = service->standings;  // before anybody is put to work
+  const std::vector<Standing> standings =
+      service->health.standings;  // before anybody is put to work
   const auto put_to_work = [&](uint16_t region, Standing who) {
     bool any = false;
     for (size_t i = 0; i < backends.size(); ++i) {
       if (backends[i].region != region || backends[i].weight == 0) continue;
       if (standings[i] != who) continue;
-      if (who == Standing::kHeld) service->standings[i] = Standing::kUp;
+      if (who == Standing::kHeld) service->health.standings[i] = Standing::kUp;
       service->states[i] = BackendState::kUp;
       any = true;
     }
@@ -83,9 +84,11 @@ absl::string_view StandingName(Standing standing) {
   return "";
 }
 
-ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double min_healthy,
-                           bool before, absl::Span<const std::vector<uint16_t>> ways) {
-  ServiceHealth service;
+Judgement JudgeService(absl::Span<const BackendCondition> backends, double min_healthy, bool before,
+                       absl::Span<const std::vector<uint16_t>> ways) {
+  Judgement judgement;
+  ServiceHealth& service = judgement.health;
+  service.standings.reserve(backends.size());
   uint64_t all = 0, healthy = 0, held = 0;  // weights
   for (const BackendCondition& backend : backends) {
     service.standings.push_back(StandingOf(backend));
@@ -111,10 +114,10 @@ ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double m
                  Standing::kUp);
   }
   for (size_t i = 0; i < backends.size(); ++i) {
-    service.states.push_back(StateOf(backends[i], service.standings[i], service.health_ignored));
+    judgement.states.push_back(StateOf(backends[i], service.standings[i], service.health_ignored));
   }
-  FillGaps(backends, ways, &service);
-  return service;
+  FillGaps(backends, ways, &judgement);
+  return judgement;
 }
 
 std::vector<std::string> WhatChanged(absl::string_view service, double min_healthy,
