@@ -116,8 +116,10 @@ struct Round {
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const ConfigSource> source;  // of a revision that is new
   CompileInput input;
-  std::vector<ServiceHealth> health;  // that `input` goes by
-  Conditions conditions;              // that `health` comes from
+  // That `input` goes by, as in InForce.
+  std::vector<ServiceHealth> health;
+  std::vector<BackendCondition> conditions;
+  std::vector<Standing> standings;
   // For a plan: `input` with the health of the moment, backends that are new being up, and without
   // what is wanted by hand and not in force yet; what is in force, and how many connections its
   // backends have open.
@@ -615,14 +617,11 @@ absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
     revision->home = loaded.source->home;
   }
   absl::Status status;
-  revision->services.reserve(static_cast<size_t>(revision->config().services_size()));
   for (const config::Service& service : revision->config().services()) {
     const auto service_id = service_ids_.Acquire(service.name());
     if (status.Update(service_id.status()); !status.ok()) break;
     if (service_id->is_new) counts_.BeginService(service_id->value);
-    Revision::Service& planned = revision->services.emplace_back();
-    planned.id = service_id->value;
-    planned.backends.reserve(static_cast<size_t>(service.backends_size()));
+    revision->AddService(service_id->value);
     for (const config::Backend& backend : service.backends()) {
       const auto id = AcquireId(service, backend);
       if (status.Update(id.status()); !status.ok()) break;
@@ -679,38 +678,41 @@ void Controller::Impl::FillInput(Round& round) const {
   input.previous = now_.snapshot;
   const auto before = HealthByService(now_);
   round.health.reserve(revision.services.size());
-  round.conditions.reserve(revision.services.size());
+  round.conditions.reserve(revision.backend_count());
+  round.standings.reserve(revision.backend_count());
   for (size_t s = 0; s < revision.services.size(); ++s) {
     const config::Service& service = revision.config().services(static_cast<int>(s));
     ServiceFacts& facts = input.services.emplace_back();
     facts.id = revision.services[s].id;
-    std::vector<BackendCondition> conditions;
-    conditions.reserve(revision.services[s].backends.size());
+    const size_t first = round.conditions.size();
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       const Override override = OverrideOf(*round.overrides, revision.NameOf(place));
       const config::Backend& backend = revision.BackendAt(place);
       const Backend* in_force =
           now_.snapshot == nullptr ? nullptr : now_.snapshot->FindBackend(revision.at(place).id);
-      conditions.push_back({.weight = override.weight.value_or(backend.weight()),
-                            .health = HealthOf(revision, place).health,
-                            .drained = IsDrained(revision, place, override),
-                            .held = HeldFor(revision, place) > absl::ZeroDuration(),
-                            .in_use = in_force != nullptr && in_force->state == BackendState::kUp &&
-                                      in_force->address == revision.at(place).address,
-                            .region = RegionIndex(service, backend.region()).value_or(0)});
+      round.conditions.push_back({.weight = override.weight.value_or(backend.weight()),
+                                  .health = HealthOf(revision, place).health,
+                                  .drained = IsDrained(revision, place, override),
+                                  .held = HeldFor(revision, place) > absl::ZeroDuration(),
+                                  .in_use = in_force != nullptr &&
+                                            in_force->state == BackendState::kUp &&
+                                            in_force->address == revision.at(place).address,
+                                  .region = RegionIndex(service, backend.region()).value_or(0)});
     }
+    const auto conditions = absl::MakeConstSpan(round.conditions).subspan(first);
     const auto was = before.find(facts.id);
-    Judgement judgement =
+    const Judgement judgement =
         JudgeService(conditions, MinHealthyOf(service),
                      was != before.end() && was->second->health_ignored, WaysOf(service));
-    const ServiceHealth& health = round.health.emplace_back(std::move(judgement.health));
+    const ServiceHealth& health = round.health.emplace_back(judgement.health);
     for (size_t b = 0; b < conditions.size(); ++b) {
       facts.backends.push_back({.id = revision.services[s].backends[b].id,
                                 .state = judgement.states[b],
                                 .weight = conditions[b].weight});
     }
-    round.conditions.push_back(std::move(conditions));
+    round.standings.insert(round.standings.end(), judgement.standings.begin(),
+                           judgement.standings.end());
     slow_start_.SetShares(service, loop_->Now(), &facts);
     // The others are to take load off those that are left, and at once.
     for (BackendFacts& backend : facts.backends) {
@@ -726,10 +728,13 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
   const Revision& revision = *round.revision;
   CompileInput& input = round.plan_input.emplace(round.input);
   const auto health_before = HealthByService(now_);
+  size_t done = 0;  // backends
   for (size_t s = 0; s < revision.services.size(); ++s) {
     const config::Service& service = revision.config().services(static_cast<int>(s));
-    std::vector<BackendCondition> conditions = round.conditions[s];
     std::vector<BackendFacts>& facts = input.services[s].backends;
+    const BackendCondition* const first = round.conditions.data() + done;
+    std::vector<BackendCondition> conditions(first, first + facts.size());
+    done += facts.size();
     for (size_t b = 0; b < conditions.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       const Override override = OverrideOf(overrides, revision.NameOf(place));
@@ -769,7 +774,7 @@ const BackendCondition* Controller::Impl::InForceCondition(const Revision& revis
                                                            const Revision::Place& place) const {
   const auto now = now_.revision->PlaceOf(revision.NameOf(place));
   if (!now || now_.revision->at(*now).id != revision.at(place).id) return nullptr;
-  return &now_.conditions[now->service][now->backend];
+  return &now_.conditions[now_.revision->IndexOf(*now)];
 }
 
 void Controller::Impl::Commit(Round& round) {
@@ -792,9 +797,9 @@ void Controller::Impl::Commit(Round& round) {
     round.overrides =
         std::make_shared<const Overrides>(FitTo(*round.revision, *round.overrides).standing);
   }
-  const InForce before =
-      std::exchange(now_, {round.revision, *round.snapshot, std::move(round.health),
-                           std::move(round.conditions), round.overrides});
+  const InForce before = std::exchange(
+      now_, {round.revision, *round.snapshot, std::move(round.health), std::move(round.conditions),
+             std::move(round.standings), round.overrides});
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
   ArmStepTimer();
@@ -932,10 +937,11 @@ void Controller::Impl::ArmStepTimer() {
 
 void Controller::Impl::ArmHoldTimer() {
   absl::Duration next = absl::InfiniteDuration();
-  for (size_t s = 0; s < now_.health.size(); ++s) {
-    for (size_t b = 0; b < now_.health[s].standings.size(); ++b) {
-      if (now_.health[s].standings[b] != Standing::kHeld) continue;
-      next = std::min(next, HeldFor(*now_.revision, {static_cast<int>(s), static_cast<int>(b)}));
+  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
+    for (size_t b = 0; b < now_.revision->services[s].backends.size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      if (now_.StandingOf(place) != Standing::kHeld) continue;
+      next = std::min(next, HeldFor(*now_.revision, place));
     }
   }
   if (next == absl::InfiniteDuration()) return hold_timer_->Cancel();
@@ -968,11 +974,12 @@ void Controller::Impl::TellOfHealth(const InForce& before) {
       events_.Add(std::move(text));
     }
     if (before.revision != now_.revision || is.holds_ignored) continue;
-    for (size_t b = 0; b < is.standings.size(); ++b) {
-      if (was.standings[b] != Standing::kHeld || is.standings[b] != Standing::kUp) continue;
-      events_.Add(absl::StrCat("backend ", service.name(), "/",
-                               service.backends(static_cast<int>(b)).name(),
-                               " is not held any longer"));
+    for (int b = 0; b < service.backends_size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), b};
+      if (before.StandingOf(place) != Standing::kHeld) continue;
+      if (now_.StandingOf(place) != Standing::kUp) continue;
+      events_.Add(
+          absl::StrCat("backend ", now_.revision->NameOf(place), " is not held any longer"));
     }
   }
 }

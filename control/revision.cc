@@ -33,10 +33,20 @@ ProbeQuestion::Http HttpQuestion(const Probe& probe) {
 
 }  // namespace
 
+Revision::Revision(std::shared_ptr<const LoadedConfig> config) : loaded(std::move(config)) {
+  size_t backends = 0;
+  for (const config::Service& service : loaded->config.services()) {
+    backends += static_cast<size_t>(service.backends_size());
+  }
+  backends_.reserve(backends);
+  services.reserve(static_cast<size_t>(loaded->config.services_size()));
+}
+
 void Revision::AddBackend(const Backend& backend, const std::optional<HealthTarget>& target) {
-  std::vector<Backend>& backends = services.back().backends;
-  const Place place = {static_cast<int>(services.size() - 1), static_cast<int>(backends.size())};
-  Backend& added = backends.emplace_back(backend);
+  absl::Span<const Backend>& of_service = services.back().backends;
+  const Place place = {static_cast<int>(services.size() - 1), static_cast<int>(of_service.size())};
+  Backend& added = backends_.emplace_back(backend);
+  of_service = absl::MakeConstSpan(&added - of_service.size(), of_service.size() + 1);
   by_name_.insert(place);
   if (!target) return;
   const auto asker = askers.try_emplace(*target).first;

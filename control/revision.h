@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "control/config/config.h"
 #include "control/flap_damper.h"
 #include "control/health.h"
@@ -34,14 +35,14 @@ struct Revision {
   };
   struct Service {
     ServiceId id;
-    std::vector<Backend> backends;
+    absl::Span<const Backend> backends;
   };
   struct Place {
     int service;
     int backend;
   };
 
-  explicit Revision(std::shared_ptr<const LoadedConfig> config) : loaded(std::move(config)) {}
+  explicit Revision(std::shared_ptr<const LoadedConfig> config);
 
   const std::shared_ptr<const LoadedConfig> loaded;
   // As of its ConfigSource; null: out of nowhere, for tests.
@@ -50,11 +51,14 @@ struct Revision {
   std::vector<Service> services;
   absl::node_hash_map<HealthTarget, std::vector<Place>> askers;
 
-  // Adds a backend of the last of `services`, the next in the order of the file.
+  // Adds the next service, and the next of its backends, in the order of the file.
+  void AddService(ServiceId id) { services.push_back({id, {}}); }
   void AddBackend(const Backend& backend, const std::optional<HealthTarget>& target);
 
   const config::Config& config() const { return loaded->config; }
-  size_t backend_count() const { return by_name_.size(); }
+  size_t backend_count() const { return backends_.size(); }
+  // Among all backends.
+  size_t IndexOf(const Place& p) const { return static_cast<size_t>(&at(p) - backends_.data()); }
   // Of «service/backend»; nothing if there is none.
   std::optional<Place> PlaceOf(absl::string_view name) const;
   const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
@@ -85,6 +89,7 @@ struct Revision {
     const config::Config* config;
   };
 
+  std::vector<Backend> backends_;  // of all services; with room for all of the configuration
   absl::flat_hash_set<Place, ByName, ByName> by_name_{0, ByName{&loaded->config},
                                                       ByName{&loaded->config}};
 };

@@ -44,14 +44,13 @@ void FillGaps(absl::Span<const BackendCondition> backends,
       serves[backends[i].region] = true;
     }
   }
-  const std::vector<Standing> standings =
-      service->health.standings;  // before anybody is put to work
+  const std::vector<Standing> standings = service->standings;  // before anybody is put to work
   const auto put_to_work = [&](uint16_t region, Standing who) {
     bool any = false;
     for (size_t i = 0; i < backends.size(); ++i) {
       if (backends[i].region != region || backends[i].weight == 0) continue;
       if (standings[i] != who) continue;
-      if (who == Standing::kHeld) service->health.standings[i] = Standing::kUp;
+      if (who == Standing::kHeld) service->standings[i] = Standing::kUp;
       service->states[i] = BackendState::kUp;
       any = true;
     }
@@ -88,10 +87,10 @@ Judgement JudgeService(absl::Span<const BackendCondition> backends, double min_h
                        absl::Span<const std::vector<uint16_t>> ways) {
   Judgement judgement;
   ServiceHealth& service = judgement.health;
-  service.standings.reserve(backends.size());
+  judgement.standings.reserve(backends.size());
   uint64_t all = 0, healthy = 0, held = 0;  // weights
   for (const BackendCondition& backend : backends) {
-    service.standings.push_back(StandingOf(backend));
+    judgement.standings.push_back(StandingOf(backend));
     if (backend.weight == 0 || backend.drained || backend.health == Health::kChecking) continue;
     ++service.counted;
     all += backend.weight;
@@ -110,11 +109,12 @@ Judgement JudgeService(absl::Span<const BackendCondition> backends, double min_h
       held > 0 && !service.health_ignored &&
       ((healthy - held) * 2 < healthy || LessThan(healthy - held, all, threshold));
   if (service.holds_ignored) {
-    std::replace(service.standings.begin(), service.standings.end(), Standing::kHeld,
+    std::replace(judgement.standings.begin(), judgement.standings.end(), Standing::kHeld,
                  Standing::kUp);
   }
   for (size_t i = 0; i < backends.size(); ++i) {
-    judgement.states.push_back(StateOf(backends[i], service.standings[i], service.health_ignored));
+    judgement.states.push_back(
+        StateOf(backends[i], judgement.standings[i], service.health_ignored));
   }
   FillGaps(backends, ways, &judgement);
   return judgement;

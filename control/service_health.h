@@ -60,13 +60,13 @@ struct ServiceHealth {
   uint32_t healthy = 0;
   uint32_t counted = 0;
   double healthy_share = 1;  // by weight; 1 where nothing counts
-  // Of each backend, in the order that was given. Who need not wait any more is not kHeld.
-  std::vector<Standing> standings;
 };
 
+// Lists are of the backends, in the order that was given.
 struct Judgement {
   ServiceHealth health;
-  // What the workers are to do with each: one that waits keeps what it has and gets no more.
+  std::vector<Standing> standings;  // who need not wait any more is not kHeld
+  // What the workers are to do with it: one that waits keeps what it has and gets no more.
   std::vector<BackendState> states;
 };
 

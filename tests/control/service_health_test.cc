@@ -98,8 +98,8 @@ TEST(ServiceHealth, CountsByWeight) {
 }
 
 TEST(ServiceHealth, StandingsAreWhatTheProbesSay) {
-  const ServiceHealth service = Judge("udcUDd", 0.5, false).health;
-  EXPECT_TRUE(service.health_ignored);
+  const Judgement service = Judge("udcUDd", 0.5, false);
+  EXPECT_TRUE(service.health.health_ignored);
   EXPECT_THAT(service.standings, ElementsAre(Standing::kUp, Standing::kDown, Standing::kChecking,
                                              Standing::kDrain, Standing::kDrain, Standing::kDown))
       << "who is drained is that first";
@@ -124,8 +124,8 @@ TEST(ServiceHealth, HoldsAreNeverAtTheServicesCost) {
   for (const auto& row : rows) {
     EXPECT_EQ(ToBe(row.backends, row.min_healthy), row.to_be) << row.backends << ": " << row.why;
   }
-  EXPECT_EQ(Judge("uhh", 0, false).health.standings[1], Standing::kUp);
-  EXPECT_EQ(Judge("uuh", 0, false).health.standings[2], Standing::kHeld);
+  EXPECT_EQ(Judge("uhh", 0, false).standings[1], Standing::kUp);
+  EXPECT_EQ(Judge("uuh", 0, false).standings[2], Standing::kHeld);
 }
 
 TEST(ServiceHealth, WhoIsBeingCheckedTakesConnectionsWhereNobodyElseWould) {
@@ -150,7 +150,7 @@ TEST(ServiceHealth, WhoIsBeingCheckedTakesConnectionsWhereNobodyElseWould) {
   for (const auto& row : rows) {
     EXPECT_EQ(ToBe(row.backends, 0), row.to_be) << row.backends << ": " << row.why;
   }
-  EXPECT_THAT(Judge("cc", 0, false).health.standings,
+  EXPECT_THAT(Judge("cc", 0, false).standings,
               ElementsAre(Standing::kChecking, Standing::kChecking))
       << "and it shows";
 }
@@ -188,7 +188,7 @@ TEST(ServiceHealth, NobodyWaitsWhereARegionWouldBeWithoutAnybody) {
   }
   std::vector<BackendCondition> backends = Backends("uuuh");
   backends[3].region = 1;
-  EXPECT_EQ(JudgeService(backends, 0, false, alone).health.standings[3], Standing::kUp)
+  EXPECT_EQ(JudgeService(backends, 0, false, alone).standings[3], Standing::kUp)
       << "not held any longer";
 }
 
