@@ -153,6 +153,7 @@ Service Compiler::Draft(int index) const {
   draft.pools = DraftPools(config);
 
   CHECK_EQ(facts.backends.size(), static_cast<size_t>(config.backends_size()));
+  draft.backends.reserve(facts.backends.size());
   size_t begun = 0;  // pools
   for (const int i : BackendOrder(config)) {
     const config::Backend& backend = config.backends(i);
@@ -169,7 +170,6 @@ Service Compiler::Draft(int index) const {
                                      .next_hop = routes_->Find(address),
                                      .weight = facts.backends[i].weight.value_or(backend.weight()),
                                      .name = backend.name()});
-    draft.backends.back().envelope = MakeEnvelope(draft, draft.backends.back());
   }
   while (begun < draft.pools.size()) {
     draft.pools[begun++].first = static_cast<uint32_t>(draft.backends.size());
@@ -300,6 +300,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Compiler::Run() {
   RememberPrevious();
   CHECK_EQ(in_.services.size(), static_cast<size_t>(config_.services_size()));
   std::vector<std::shared_ptr<const Service>> services;
+  services.reserve(in_.services.size());
   for (int i = 0; i < config_.services_size(); ++i) {
     const config::Service& service = config_.services(i);
     const uint32_t table_size =

@@ -103,10 +103,8 @@ bool IsDrained(const Revision& revision, const Revision::Place& place, const Ove
 
 PlanSide SideOf(const Revision& revision, const Snapshot& snapshot) {
   PlanSide side = {.config = &revision.config(), .snapshot = &snapshot};
-  if (revision.source != nullptr) {
-    side.files = &revision.source->files;
-    side.home = revision.source->home;
-  }
+  side.files = revision.files.get();
+  side.home = revision.home;
   return side;
 }
 
@@ -116,9 +114,12 @@ struct Round {
   std::vector<Waiting> waiting;  // for what is wanted to be in force
   bool was_dirty = false;        // there is such
   std::shared_ptr<const Revision> revision;
+  std::shared_ptr<const ConfigSource> source;  // of a revision that is new
   CompileInput input;
-  std::vector<ServiceHealth> health;  // that `input` goes by
-  Conditions conditions;              // that `health` comes from
+  // That `input` goes by, as in InForce.
+  std::vector<ServiceHealth> health;
+  std::vector<BackendCondition> conditions;
+  std::vector<Standing> standings;
   // For a plan: `input` with the health of the moment, backends that are new being up, and without
   // what is wanted by hand and not in force yet; what is in force, and how many connections its
   // backends have open.
@@ -227,7 +228,8 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
   void Compiled(std::shared_ptr<Round> round);
 
   absl::StatusOr<std::shared_ptr<const Revision>> MakeRevision(LoadedSource loaded);
-  std::string IdName(const config::Service& service, const config::Backend& backend) const;
+  absl::StatusOr<IdAllocator::Id> AcquireId(const config::Service& service,
+                                            const config::Backend& backend);
   Overrides TakeOverrides(Round& round);
   void FillInput(Round& round) const;
   void FillPlanInput(Round& round, const Overrides& overrides) const;
@@ -333,6 +335,7 @@ class Controller::Impl : public std::enable_shared_from_this<Impl> {
 absl::Status Controller::Impl::Start() {
   for (const std::string& warning : history_->warnings()) LOG(WARNING) << warning;
   Round round;
+  round.source = first_.what.source;
   auto revision = MakeRevision(std::move(first_.what));
   if (!revision.ok()) return revision.status();
   round.revision = *std::move(revision);
@@ -479,6 +482,7 @@ void Controller::Impl::TakeLoaded(std::shared_ptr<Round> round) {
     }
   }
   if (status.ok()) {
+    round->source = round->loaded->source;
     auto revision = MakeRevision(*std::move(round->loaded));
     status = revision.status();
     if (revision.ok()) round->revision = *std::move(revision);
@@ -589,52 +593,43 @@ Overrides Controller::Impl::TakeOverrides(Round& round) {
 // Connections go by ids: a backend keeps its id for as long as they find their server by it, and
 // one that is another server is another backend to them. Should it become the one it was again,
 // soon, those that are left go on.
-std::string Controller::Impl::IdName(const config::Service& service,
-                                     const config::Backend& backend) const {
+absl::StatusOr<IdAllocator::Id> Controller::Impl::AcquireId(const config::Service& service,
+                                                            const config::Backend& backend) {
   const std::string name = absl::StrCat(service.name(), "/", backend.name());
   if (now_.revision != nullptr) {
-    const auto place = now_.revision->places.find(name);
-    if (place != now_.revision->places.end() &&
-        IsSameServer(now_.revision->config().services(place->second.service),
-                     now_.revision->BackendAt(place->second), service, backend)) {
-      return now_.revision->at(place->second).id_name;
+    const auto place = now_.revision->PlaceOf(name);
+    if (place && IsSameServer(now_.revision->config().services(place->service),
+                              now_.revision->BackendAt(*place), service, backend)) {
+      return backend_ids_.AcquireAgain(now_.revision->at(*place).id);
     }
   }
-  return absl::StrCat(
+  return backend_ids_.Acquire(absl::StrCat(
       name, " ", AddressOf(backend).ToString(),
-      ForwardingOf(service) == Forwarding::kNat ? absl::StrCat(" nat ", backend.port()) : "");
+      ForwardingOf(service) == Forwarding::kNat ? absl::StrCat(" nat ", backend.port()) : ""));
 }
 
 absl::StatusOr<std::shared_ptr<const Revision>> Controller::Impl::MakeRevision(
     LoadedSource loaded) {
-  auto revision = std::make_shared<Revision>();
-  revision->loaded = std::make_shared<const LoadedConfig>(std::move(loaded.config));
-  revision->source = std::move(loaded.source);
+  const auto revision =
+      std::make_shared<Revision>(std::make_shared<const LoadedConfig>(std::move(loaded.config)));
+  if (loaded.source != nullptr) {
+    revision->files = loaded.source->files;
+    revision->home = loaded.source->home;
+  }
   absl::Status status;
-  for (int s = 0; status.ok() && s < revision->config().services_size(); ++s) {
-    const config::Service& service = revision->config().services(s);
+  for (const config::Service& service : revision->config().services()) {
     const auto service_id = service_ids_.Acquire(service.name());
     if (status.Update(service_id.status()); !status.ok()) break;
     if (service_id->is_new) counts_.BeginService(service_id->value);
-    Revision::Service& planned = revision->services.emplace_back();
-    planned.id = service_id->value;
-    for (int b = 0; b < service.backends_size(); ++b) {
-      const config::Backend& backend = service.backends(b);
-      const Revision::Place place = {s, b};
-      const std::string name = revision->NameOf(place);
-      const std::string id_name = IdName(service, backend);
-      const auto id = backend_ids_.Acquire(id_name);
-      status.Update(id.status());
-      if (!status.ok()) break;
+    revision->AddService(service_id->value);
+    for (const config::Backend& backend : service.backends()) {
+      const auto id = AcquireId(service, backend);
+      if (status.Update(id.status()); !status.ok()) break;
       if (id->is_new) counts_.BeginBackend(id->value);
-      Revision::Backend& to_be = planned.backends.emplace_back();
-      to_be.id = id->value;
-      to_be.id_name = id_name;
-      to_be.address = AddressOf(backend);
-      to_be.target = TargetOf(service, backend);
-      revision->places.emplace(name, place);
-      if (to_be.target) revision->askers[*to_be.target].push_back(place);
+      revision->AddBackend({.id = id->value, .address = AddressOf(backend)},
+                           TargetOf(service, backend));
     }
+    if (!status.ok()) break;
   }
   if (!status.ok()) {
     service_ids_.Abort();
@@ -657,12 +652,9 @@ HealthReport Controller::Impl::HealthOf(const Revision& revision,
   // question presumes the same: it will have one answer.
   Health presumed = Health::kChecking;
   for (const Revision::Place& asker : revision.askers.at(*backend.target)) {
-    auto before = now_.revision->places.find(revision.NameOf(asker));
-    if (before == now_.revision->places.end() ||
-        now_.revision->at(before->second).id != revision.at(asker).id) {
-      continue;
-    }
-    const Health was = HealthOf(*now_.revision, before->second).health;
+    const auto before = now_.revision->PlaceOf(revision.NameOf(asker));
+    if (!before || now_.revision->at(*before).id != revision.at(asker).id) continue;
+    const Health was = HealthOf(*now_.revision, *before).health;
     if (presumed != Health::kUp && was != Health::kChecking) presumed = was;
   }
   return {presumed, ""};
@@ -685,35 +677,42 @@ void Controller::Impl::FillInput(Round& round) const {
   input.routes = StaticRoutes(revision.config(), dataplane_->interfaces());
   input.previous = now_.snapshot;
   const auto before = HealthByService(now_);
+  round.health.reserve(revision.services.size());
+  round.conditions.reserve(revision.backend_count());
+  round.standings.reserve(revision.backend_count());
   for (size_t s = 0; s < revision.services.size(); ++s) {
     const config::Service& service = revision.config().services(static_cast<int>(s));
     ServiceFacts& facts = input.services.emplace_back();
     facts.id = revision.services[s].id;
-    std::vector<BackendCondition> conditions;
+    const size_t first = round.conditions.size();
     for (size_t b = 0; b < revision.services[s].backends.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       const Override override = OverrideOf(*round.overrides, revision.NameOf(place));
       const config::Backend& backend = revision.BackendAt(place);
       const Backend* in_force =
           now_.snapshot == nullptr ? nullptr : now_.snapshot->FindBackend(revision.at(place).id);
-      conditions.push_back({.weight = override.weight.value_or(backend.weight()),
-                            .health = HealthOf(revision, place).health,
-                            .drained = IsDrained(revision, place, override),
-                            .held = HeldFor(revision, place) > absl::ZeroDuration(),
-                            .in_use = in_force != nullptr && in_force->state == BackendState::kUp &&
-                                      in_force->address == revision.at(place).address,
-                            .region = RegionIndex(service, backend.region()).value_or(0)});
+      round.conditions.push_back({.weight = override.weight.value_or(backend.weight()),
+                                  .health = HealthOf(revision, place).health,
+                                  .drained = IsDrained(revision, place, override),
+                                  .held = HeldFor(revision, place) > absl::ZeroDuration(),
+                                  .in_use = in_force != nullptr &&
+                                            in_force->state == BackendState::kUp &&
+                                            in_force->address == revision.at(place).address,
+                                  .region = RegionIndex(service, backend.region()).value_or(0)});
     }
+    const auto conditions = absl::MakeConstSpan(round.conditions).subspan(first);
     const auto was = before.find(facts.id);
-    const ServiceHealth& health = round.health.emplace_back(
+    const Judgement judgement =
         JudgeService(conditions, MinHealthyOf(service),
-                     was != before.end() && was->second->health_ignored, WaysOf(service)));
+                     was != before.end() && was->second->health_ignored, WaysOf(service));
+    const ServiceHealth& health = round.health.emplace_back(judgement.health);
     for (size_t b = 0; b < conditions.size(); ++b) {
       facts.backends.push_back({.id = revision.services[s].backends[b].id,
-                                .state = health.states[b],
+                                .state = judgement.states[b],
                                 .weight = conditions[b].weight});
     }
-    round.conditions.push_back(std::move(conditions));
+    round.standings.insert(round.standings.end(), judgement.standings.begin(),
+                           judgement.standings.end());
     slow_start_.SetShares(service, loop_->Now(), &facts);
     // The others are to take load off those that are left, and at once.
     for (BackendFacts& backend : facts.backends) {
@@ -729,17 +728,20 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
   const Revision& revision = *round.revision;
   CompileInput& input = round.plan_input.emplace(round.input);
   const auto health_before = HealthByService(now_);
+  size_t done = 0;  // backends
   for (size_t s = 0; s < revision.services.size(); ++s) {
     const config::Service& service = revision.config().services(static_cast<int>(s));
-    std::vector<BackendCondition> conditions = round.conditions[s];
     std::vector<BackendFacts>& facts = input.services[s].backends;
+    const BackendCondition* const first = round.conditions.data() + done;
+    std::vector<BackendCondition> conditions(first, first + facts.size());
+    done += facts.size();
     for (size_t b = 0; b < conditions.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       const Override override = OverrideOf(overrides, revision.NameOf(place));
       BackendCondition& condition = conditions[b];
       condition.weight = override.weight.value_or(revision.BackendAt(place).weight());
       condition.drained = IsDrained(revision, place, override);
-      const bool is_checked = revision.at(place).target.has_value();
+      const bool is_checked = revision.at(place).target != nullptr;
       const BackendCondition* before = InForceCondition(revision, place);
       condition.health = is_checked && before != nullptr ? before->health : Health::kUp;
       condition.held = is_checked && before != nullptr && before->held;
@@ -750,12 +752,12 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
                                                                                    : kFullShare;
     }
     const auto was = health_before.find(revision.services[s].id);
-    const ServiceHealth health =
+    const Judgement judgement =
         JudgeService(conditions, MinHealthyOf(service),
                      was != health_before.end() && was->second->health_ignored, WaysOf(service));
     for (size_t b = 0; b < conditions.size(); ++b) {
-      facts[b].state = health.states[b];
-      if (health.health_ignored) facts[b].share = kFullShare;
+      facts[b].state = judgement.states[b];
+      if (judgement.health.health_ignored) facts[b].share = kFullShare;
     }
   }
   round.before = now_;
@@ -770,12 +772,9 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
 // Of a backend of another revision, if it is the same as one in force; else null.
 const BackendCondition* Controller::Impl::InForceCondition(const Revision& revision,
                                                            const Revision::Place& place) const {
-  const auto now = now_.revision->places.find(revision.NameOf(place));
-  if (now == now_.revision->places.end() ||
-      now_.revision->at(now->second).id != revision.at(place).id) {
-    return nullptr;
-  }
-  return &now_.conditions[now->second.service][now->second.backend];
+  const auto now = now_.revision->PlaceOf(revision.NameOf(place));
+  if (!now || now_.revision->at(*now).id != revision.at(place).id) return nullptr;
+  return &now_.conditions[now_.revision->IndexOf(*now)];
 }
 
 void Controller::Impl::Commit(Round& round) {
@@ -798,9 +797,9 @@ void Controller::Impl::Commit(Round& round) {
     round.overrides =
         std::make_shared<const Overrides>(FitTo(*round.revision, *round.overrides).standing);
   }
-  const InForce before =
-      std::exchange(now_, {round.revision, *round.snapshot, std::move(round.health),
-                           std::move(round.conditions), round.overrides});
+  const InForce before = std::exchange(
+      now_, {round.revision, *round.snapshot, std::move(round.health), std::move(round.conditions),
+             std::move(round.standings), round.overrides});
   dataplane_->Publish(now_.snapshot);
   slow_start_.Commit(round.input, loop_->Now());
   ArmStepTimer();
@@ -864,8 +863,7 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
   overrides_ = std::make_shared<const Overrides>(std::move(fit.standing));
   std::string who = "start", how = "start";
   const bool is_own = round.change ? round.change->IsReload() : from_ == "file";
-  const std::shared_ptr<const ConfigSource>& source = now_.revision->source;
-  const std::string digest = source == nullptr ? "" : source->digest;
+  const std::string digest = round.source == nullptr ? "" : round.source->digest;
   if (round.change) {
     who = round.change->who;
     how = round.change->how;
@@ -890,12 +888,12 @@ void Controller::Impl::CommitConfiguration(Round& round, const Revision* before)
   if (round.change && !round.change->IsReload()) *result.mutable_plan() = std::move(round.plan);
   events_.Add(
       absl::StrCat("revision ", expected, " in force: services ", now_.revision->services.size(),
-                   ", backends ", now_.revision->places.size(),
+                   ", backends ", now_.revision->backend_count(),
                    round.change && round.change->is_rollback ? absl::StrCat("; ", how, " by ", who)
                    : applied_file_.empty()                   ? ""
                                            : absl::StrCat("; applied from ", applied_file_)));
   ApplyDone done = round.change ? std::move(round.change->done) : nullptr;
-  Keep(who, how, source, is_own, *now_.overrides, [done, result](const absl::Status& kept) {
+  Keep(who, how, round.source, is_own, *now_.overrides, [done, result](const absl::Status& kept) {
     api::ApplyResult answer = result;
     if (!kept.ok()) answer.add_warnings(std::string(kept.message()));
     if (done) done(std::move(answer));
@@ -939,10 +937,11 @@ void Controller::Impl::ArmStepTimer() {
 
 void Controller::Impl::ArmHoldTimer() {
   absl::Duration next = absl::InfiniteDuration();
-  for (size_t s = 0; s < now_.health.size(); ++s) {
-    for (size_t b = 0; b < now_.health[s].standings.size(); ++b) {
-      if (now_.health[s].standings[b] != Standing::kHeld) continue;
-      next = std::min(next, HeldFor(*now_.revision, {static_cast<int>(s), static_cast<int>(b)}));
+  for (size_t s = 0; s < now_.revision->services.size(); ++s) {
+    for (size_t b = 0; b < now_.revision->services[s].backends.size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
+      if (now_.StandingOf(place) != Standing::kHeld) continue;
+      next = std::min(next, HeldFor(*now_.revision, place));
     }
   }
   if (next == absl::InfiniteDuration()) return hold_timer_->Cancel();
@@ -956,9 +955,10 @@ void Controller::Impl::ArmHoldTimer() {
 void Controller::Impl::ForgetDampers() {
   absl::flat_hash_map<BackendId, FlapDamper> before;
   before.swap(dampers_);
-  for (const auto& [name, place] : now_.revision->places) {
-    const BackendId id = now_.revision->at(place).id;
-    if (auto it = before.find(id); it != before.end()) dampers_.insert(*it);
+  for (const Revision::Service& service : now_.revision->services) {
+    for (const Revision::Backend& backend : service.backends) {
+      if (auto it = before.find(backend.id); it != before.end()) dampers_.insert(*it);
+    }
   }
 }
 
@@ -974,11 +974,12 @@ void Controller::Impl::TellOfHealth(const InForce& before) {
       events_.Add(std::move(text));
     }
     if (before.revision != now_.revision || is.holds_ignored) continue;
-    for (size_t b = 0; b < is.standings.size(); ++b) {
-      if (was.standings[b] != Standing::kHeld || is.standings[b] != Standing::kUp) continue;
-      events_.Add(absl::StrCat("backend ", service.name(), "/",
-                               service.backends(static_cast<int>(b)).name(),
-                               " is not held any longer"));
+    for (int b = 0; b < service.backends_size(); ++b) {
+      const Revision::Place place = {static_cast<int>(s), b};
+      if (before.StandingOf(place) != Standing::kHeld) continue;
+      if (now_.StandingOf(place) != Standing::kUp) continue;
+      events_.Add(
+          absl::StrCat("backend ", now_.revision->NameOf(place), " is not held any longer"));
     }
   }
 }
@@ -1072,11 +1073,11 @@ void Controller::Impl::SetByHand(uint64_t arrival, ByHand what, BackendRequest r
   ChangeByHand asked = {arrival, name, what, std::nullopt};
   std::string how, event;
   absl::Status refused;
-  auto place = now_.revision->places.find(name);
-  if (place == now_.revision->places.end()) {
+  const auto place = now_.revision->PlaceOf(name);
+  if (!place) {
     refused = now_.revision->NoSuchBackend(request.service, request.backend);
   } else {
-    const config::Backend& backend = now_.revision->BackendAt(place->second);
+    const config::Backend& backend = now_.revision->BackendAt(*place);
     switch (what) {
       case ByHand::kDrain:
         after.drained = true;
@@ -1120,8 +1121,8 @@ void Controller::Impl::SetByHand(uint64_t arrival, ByHand what, BackendRequest r
   if (changes_with_overrides_ > 0) by_hand_.push_back(std::move(asked));
   // Who puts a backend back by hand knows better than the damper.
   if (what == ByHand::kUndrain) {
-    waiting.changed |= HeldFor(*now_.revision, place->second) > absl::ZeroDuration();
-    dampers_.erase(now_.revision->at(place->second).id);
+    waiting.changed |= HeldFor(*now_.revision, *place) > absl::ZeroDuration();
+    dampers_.erase(now_.revision->at(*place).id);
   }
   waiting_.push_back(std::move(waiting));
   dirty_ = true;
@@ -1208,7 +1209,7 @@ MetricsFacts Controller::Impl::GetMetrics() const {
   facts.snapshot = now_.snapshot;
   facts.workers = dataplane_->workers();
   facts.interfaces = dataplane_->interfaces();
-  facts.backends.reserve(now_.revision->places.size());
+  facts.backends.reserve(now_.revision->backend_count());
   for (size_t s = 0; s < now_.revision->services.size(); ++s) {
     const Revision::Service& service = now_.revision->services[s];
     facts.services.push_back(

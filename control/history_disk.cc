@@ -218,7 +218,7 @@ absl::Status HistoryDisk::MakeDirectories() {
 }
 
 HistoryDisk::OwnFile::OwnFile(const ConfigSource& source) : text_(Sha256(source.text)) {
-  for (const auto& [path, contents] : source.files) paths_.push_back(path);
+  for (const auto& [path, contents] : *source.files) paths_.push_back(path);
 }
 
 std::string HistoryDisk::OwnFile::Digest(const std::string& path) {
@@ -372,17 +372,19 @@ absl::StatusOr<ConfigSource> HistoryDisk::ReadSource(uint64_t number) const {
   absl::StatusOr<std::string> text = ReadText(record->text());
   if (!text.ok()) return text.status();
   source.text = *std::move(text);
+  FileContents files;
   for (const history::NamedFile& file : record->files()) {
     absl::StatusOr<std::string> contents = ReadText(file.digest());
     if (!contents.ok()) return contents.status();
-    source.files[file.path()] = *std::move(contents);
+    files[file.path()] = *std::move(contents);
   }
+  source.files = std::make_shared<const FileContents>(std::move(files));
   return source;
 }
 
 absl::Status HistoryDisk::WriteTexts(const ConfigSource& source) {
   std::vector<const std::string*> texts = {&source.text};
-  for (const auto& [path, contents] : source.files) texts.push_back(&contents);
+  for (const auto& [path, contents] : *source.files) texts.push_back(&contents);
   for (const std::string* text : texts) {
     const std::string digest = Sha256(*text);
     if (ReadText(digest).ok()) continue;
@@ -415,7 +417,7 @@ absl::Status HistoryDisk::Write(const api::Revision& revision,
     last_.set_home(source->home);
     last_.set_text(Sha256(source->text));
     last_.clear_files();
-    for (const auto& [path, contents] : source->files) {
+    for (const auto& [path, contents] : *source->files) {
       history::NamedFile& file = *last_.add_files();
       file.set_path(path);
       file.set_digest(Sha256(contents));

@@ -5,75 +5,73 @@
 namespace guideway {
 
 absl::StatusOr<IdAllocator::Id> IdAllocator::Acquire(const std::string& name) {
-  if (auto it = in_use_.find(name); it != in_use_.end()) {
-    Entry& entry = it->second;
-    const bool again = entry.round == round_;
-    if (!again) entry.before = Before::kInUse;
-    entry.round = round_;
-    return Id{entry.id, again && entry.before == Before::kFree};
-  }
-  if (auto it = resting_.find(name); it != resting_.end()) {
-    Entry entry = it->second;
-    resting_.erase(it);
-    entry.round = round_;
-    entry.before = Before::kResting;
-    in_use_.emplace(name, entry);
-    return Id{entry.id, false};
+  if (const auto it = ids_.find(absl::string_view(name)); it != ids_.end()) {
+    return AcquireAgain(*it);
   }
   uint32_t id;
   if (!free_.empty()) {
     id = *free_.begin();
     free_.erase(free_.begin());
-  } else if (next_ < limit_) {
-    id = next_++;
+  } else if (entries_.size() < limit_) {
+    id = static_cast<uint32_t>(entries_.size());
+    entries_.emplace_back();
   } else {
     return absl::ResourceExhaustedError(absl::StrCat("\"", name, "\" gets no id: of ", limit_,
-                                                     " there are ", in_use_.size(), " in use and ",
-                                                     resting_.size(), " still in flow tables"));
+                                                     " there are ", in_use(), " in use and ",
+                                                     resting(), " still in flow tables"));
   }
-  in_use_.emplace(name, Entry{.id = id, .round = round_, .before = Before::kFree});
+  entries_[id] = {.name = name, .round = round_, .state = State::kInUse};
+  ids_.insert(id);
   return Id{id, true};
 }
 
+IdAllocator::Id IdAllocator::AcquireAgain(uint32_t id) {
+  Entry& entry = entries_[id];
+  if (entry.round != round_) entry.before = entry.state;
+  entry.round = round_;
+  entry.state = State::kInUse;
+  resting_.erase(id);
+  return {id, entry.before == State::kFree};
+}
+
 void IdAllocator::Commit(uint64_t version) {
-  for (auto it = in_use_.begin(); it != in_use_.end();) {
-    if (it->second.round == round_) {
-      ++it;
-      continue;
-    }
-    it->second.resting_since = version;
-    resting_.emplace(it->first, it->second);
-    in_use_.erase(it++);
+  for (const uint32_t id : ids_) {
+    Entry& entry = entries_[id];
+    if (entry.state != State::kInUse || entry.round == round_) continue;
+    entry.state = State::kResting;
+    entry.resting_since = version;
+    resting_.insert(id);
   }
   ++round_;
 }
 
 void IdAllocator::Abort() {
-  for (auto it = in_use_.begin(); it != in_use_.end();) {
-    const Entry& entry = it->second;
-    if (entry.round != round_ || entry.before == Before::kInUse) {
-      ++it;
-      continue;
-    }
-    if (entry.before == Before::kFree) {
-      free_.insert(entry.id);
+  for (uint32_t id = 0; id < entries_.size(); ++id) {
+    Entry& entry = entries_[id];
+    if (entry.round != round_ || entry.before == State::kInUse) continue;
+    if (entry.before == State::kResting) {
+      entry.state = State::kResting;
+      resting_.insert(id);
     } else {
-      resting_.emplace(it->first, entry);
+      Free(id);
     }
-    in_use_.erase(it++);
   }
   ++round_;
 }
 
 void IdAllocator::Reclaim(uint64_t swept_version) {
   for (auto it = resting_.begin(); it != resting_.end();) {
-    if (it->second.resting_since > swept_version) {
-      ++it;
-      continue;
-    }
-    free_.insert(it->second.id);
-    resting_.erase(it++);
+    const uint32_t id = *it++;
+    if (entries_[id].resting_since > swept_version) continue;
+    resting_.erase(id);
+    Free(id);
   }
+}
+
+void IdAllocator::Free(uint32_t id) {
+  ids_.erase(id);
+  entries_[id] = {};
+  free_.insert(id);
 }
 
 }  // namespace guideway

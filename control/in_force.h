@@ -13,18 +13,17 @@
 
 namespace guideway {
 
-// What is known of each backend, by service, in the order of a revision.
-using Conditions = std::vector<std::vector<BackendCondition>>;
-
 struct InForce {
   std::shared_ptr<const Revision> revision;
   std::shared_ptr<const Snapshot> snapshot;
-  std::vector<ServiceHealth> health;  // in the order of the revision
-  Conditions conditions;              // that it comes from
+  // In the order of the revision, of services and of backends. Health comes from the conditions.
+  std::vector<ServiceHealth> health;
+  std::vector<BackendCondition> conditions;
+  std::vector<Standing> standings;
   std::shared_ptr<const Overrides> overrides = std::make_shared<const Overrides>();
 
   Standing StandingOf(const Revision::Place& place) const {
-    return health[place.service].standings[place.backend];
+    return standings[revision->IndexOf(place)];
   }
 };
 

@@ -11,22 +11,25 @@ void NamedCounts::Change(const Revision* before, const Revision& after) {
   }
   carried_new_flows_.clear();
   for (const Revision::Service& service : after.services) {
-    carried_new_flows_[service.id] = counted[service.id] - SumNewFlows(service);
+    const auto was = counted.find(service.id);
+    const uint64_t carried = (was == counted.end() ? 0 : was->second) - SumNewFlows(service);
+    if (carried != 0) carried_new_flows_[service.id] = carried;
   }
 }
 
 ServiceCounts NamedCounts::OfService(ServiceId id) const {
   ServiceCounts counts = dataplane_->service_counts(id);
-  counts -= services_.at(id);
+  if (const auto begin = services_.find(id); begin != services_.end()) counts -= begin->second;
   return counts;
 }
 
 BackendCounts NamedCounts::OfBackend(BackendId id) const {
   BackendCounts counts = dataplane_->backend_counts(id);
-  const BackendCounts& base = backends_.at(id);
-  counts.packets -= base.packets;
-  counts.bytes -= base.bytes;
-  counts.new_flows -= base.new_flows;
+  if (const auto begin = backends_.find(id); begin != backends_.end()) {
+    counts.packets -= begin->second.packets;
+    counts.bytes -= begin->second.bytes;
+    counts.new_flows -= begin->second.new_flows;
+  }
   return counts;
 }
 

@@ -19,8 +19,8 @@ class NamedCounts {
   explicit NamedCounts(const Dataplane* dataplane) : dataplane_(dataplane) {}
 
   // The id has a name from now on, and begins at 0.
-  void BeginService(ServiceId id) { services_[id] = dataplane_->service_counts(id); }
-  void BeginBackend(BackendId id) { backends_[id] = dataplane_->backend_counts(id); }
+  void BeginService(ServiceId id) { Begin(id, dataplane_->service_counts(id), services_); }
+  void BeginBackend(BackendId id) { Begin(id, dataplane_->backend_counts(id), backends_); }
 
   // `after` is in force instead of `before` (null: nothing was): a service's count of connections
   // goes on where it was, whichever backends leave or come back.
@@ -30,18 +30,27 @@ class NamedCounts {
   BackendCounts OfBackend(BackendId id) const;
   // Connections opened. Of a service in force.
   uint64_t NewFlows(const Revision::Service& service) const {
-    return SumNewFlows(service) + carried_new_flows_.at(service.id);
+    const auto carried = carried_new_flows_.find(service.id);
+    return SumNewFlows(service) + (carried == carried_new_flows_.end() ? 0 : carried->second);
   }
 
  private:
+  template <typename Id, typename Counts>
+  static void Begin(Id id, const Counts& counts, absl::flat_hash_map<Id, Counts>& begins) {
+    if (counts == Counts()) {
+      begins.erase(id);
+    } else {
+      begins[id] = counts;
+    }
+  }
   uint64_t SumNewFlows(const Revision::Service& service) const;
 
   const Dataplane* const dataplane_;
-  // When the id was given to its name.
+  // When the id was given to its name. Of most that was nothing, and they are not there.
   absl::flat_hash_map<ServiceId, ServiceCounts> services_;
   absl::flat_hash_map<BackendId, BackendCounts> backends_;
   // Of each service in force: connections opened, less those to the backends that it has now. May
-  // wrap below 0.
+  // wrap below 0. Not there: none.
   absl::flat_hash_map<ServiceId, uint64_t> carried_new_flows_;
 };
 

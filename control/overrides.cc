@@ -115,13 +115,13 @@ std::vector<std::string> OverridesFit::WhatEnds() const {
 OverridesFit FitTo(const Revision& revision, const Overrides& overrides) {
   OverridesFit fit;
   for (const auto& [name, override] : overrides) {
-    const auto place = revision.places.find(name);
-    if (place == revision.places.end()) {
+    const std::optional<Revision::Place> place = revision.PlaceOf(name);
+    if (!place) {
       fit.gone[name] = override;
       continue;
     }
     Override standing = override;
-    if (standing.weight == revision.BackendAt(place->second).weight()) {
+    if (standing.weight == revision.BackendAt(*place).weight()) {
       fit.same[name].weight = std::exchange(standing.weight, std::nullopt);
     }
     SetOverride(&fit.standing, name, standing);
@@ -142,10 +142,10 @@ std::vector<std::string> WhatHolds(const Revision& before, const Revision& after
     }
   };
   for (const auto& [name, override] : standing) {
-    const auto was = before.places.find(name), is = after.places.find(name);
-    if (was == before.places.end() || is == after.places.end()) continue;
-    const config::Backend& then = before.BackendAt(was->second);
-    const config::Backend& now = after.BackendAt(is->second);
+    const std::optional<Revision::Place> was = before.PlaceOf(name), is = after.PlaceOf(name);
+    if (!was || !is) continue;
+    const config::Backend& then = before.BackendAt(*was);
+    const config::Backend& now = after.BackendAt(*is);
     const bool new_weight = then.weight() != now.weight();
     if (override.weight && new_weight) {
       add(absl::StrCat(name, " ", *override.weight, " (configuration: ", then.weight(), ", now ",
@@ -153,8 +153,8 @@ std::vector<std::string> WhatHolds(const Revision& before, const Revision& after
           &weights, &more_weights);
     }
     const bool drains = now.state() == config::AdminState::drain;
-    const bool is_another = !IsSameServer(before.config().services(was->second.service), then,
-                                          after.config().services(is->second.service), now);
+    const bool is_another = !IsSameServer(before.config().services(was->service), then,
+                                          after.config().services(is->service), now);
     if (override.drained && !drains && (is_another || new_weight || then.state() != now.state())) {
       add(absl::StrCat(name, " (configuration: weight ", now.weight(), ")"), &drained,
           &more_drained);

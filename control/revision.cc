@@ -33,6 +33,35 @@ ProbeQuestion::Http HttpQuestion(const Probe& probe) {
 
 }  // namespace
 
+Revision::Revision(std::shared_ptr<const LoadedConfig> config) : loaded(std::move(config)) {
+  size_t backends = 0;
+  for (const config::Service& service : loaded->config.services()) {
+    backends += static_cast<size_t>(service.backends_size());
+  }
+  backends_.reserve(backends);
+  services.reserve(static_cast<size_t>(loaded->config.services_size()));
+}
+
+void Revision::AddBackend(const Backend& backend, const std::optional<HealthTarget>& target) {
+  absl::Span<const Backend>& of_service = services.back().backends;
+  const Place place = {static_cast<int>(services.size() - 1), static_cast<int>(of_service.size())};
+  Backend& added = backends_.emplace_back(backend);
+  of_service = absl::MakeConstSpan(&added - of_service.size(), of_service.size() + 1);
+  by_name_.insert(place);
+  if (!target) return;
+  const auto asker = askers.try_emplace(*target).first;
+  added.target = &asker->first;
+  asker->second.push_back(place);
+}
+
+std::optional<Revision::Place> Revision::PlaceOf(absl::string_view name) const {
+  const size_t slash = name.find('/');  // in no name
+  if (slash == absl::string_view::npos) return std::nullopt;
+  const auto found = by_name_.find(Names(name.substr(0, slash), name.substr(slash + 1)));
+  if (found == by_name_.end()) return std::nullopt;
+  return *found;
+}
+
 absl::Status Revision::NoSuchBackend(const std::string& service, const std::string& backend) const {
   std::vector<std::string> names;
   for (const config::Service& s : config().services()) {

@@ -8,11 +8,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/container/node_hash_map.h"
+#include "absl/hash/hash.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "control/config/config.h"
 #include "control/flap_damper.h"
 #include "control/health.h"
@@ -25,26 +30,37 @@ namespace guideway {
 struct Revision {
   struct Backend {
     BackendId id;
-    std::string id_name;  // by which it has its id: one for each server that had its name
     IpAddress address;
-    std::optional<HealthTarget> target;  // nothing: always up
+    const HealthTarget* target = nullptr;  // in `askers`; null: always up
   };
   struct Service {
     ServiceId id;
-    std::vector<Backend> backends;
+    absl::Span<const Backend> backends;
   };
   struct Place {
     int service;
     int backend;
   };
 
-  std::shared_ptr<const LoadedConfig> loaded;
-  std::shared_ptr<const ConfigSource> source;  // of `loaded`; null: out of nowhere, for tests
+  explicit Revision(std::shared_ptr<const LoadedConfig> config);
+
+  const std::shared_ptr<const LoadedConfig> loaded;
+  // As of its ConfigSource; null: out of nowhere, for tests.
+  std::shared_ptr<const FileContents> files;
+  std::string home;
   std::vector<Service> services;
-  absl::flat_hash_map<std::string, Place> places;  // by «service/backend»
-  absl::flat_hash_map<HealthTarget, std::vector<Place>> askers;
+  absl::node_hash_map<HealthTarget, std::vector<Place>> askers;
+
+  // Adds the next service, and the next of its backends, in the order of the file.
+  void AddService(ServiceId id) { services.push_back({id, {}}); }
+  void AddBackend(const Backend& backend, const std::optional<HealthTarget>& target);
 
   const config::Config& config() const { return loaded->config; }
+  size_t backend_count() const { return backends_.size(); }
+  // Among all backends.
+  size_t IndexOf(const Place& p) const { return static_cast<size_t>(&at(p) - backends_.data()); }
+  // Of «service/backend»; nothing if there is none.
+  std::optional<Place> PlaceOf(absl::string_view name) const;
   const Backend& at(const Place& p) const { return services[p.service].backends[p.backend]; }
   const config::Backend& BackendAt(const Place& p) const {
     return config().services(p.service).backends(p.backend);
@@ -56,6 +72,26 @@ struct Revision {
 
   // The error for somebody who asked for it: NotFound, with the names there are.
   absl::Status NoSuchBackend(const std::string& service, const std::string& backend) const;
+
+ private:
+  // A place counts as its names.
+  using Names = std::pair<absl::string_view, absl::string_view>;
+  struct ByName {
+    using is_transparent = void;
+    Names NamesOf(const Place& p) const {
+      const config::Service& service = config->services(p.service);
+      return {service.name(), service.backends(p.backend).name()};
+    }
+    Names NamesOf(const Names& names) const { return names; }
+    size_t operator()(const auto& key) const { return absl::HashOf(NamesOf(key)); }
+    bool operator()(const auto& a, const auto& b) const { return NamesOf(a) == NamesOf(b); }
+
+    const config::Config* config;
+  };
+
+  std::vector<Backend> backends_;  // of all services; with room for all of the configuration
+  absl::flat_hash_set<Place, ByName, ByName> by_name_{0, ByName{&loaded->config},
+                                                      ByName{&loaded->config}};
 };
 
 // What to ask of a backend, and how; nothing for a service without a health check.

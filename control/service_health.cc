@@ -37,7 +37,7 @@ BackendState StateOf(const BackendCondition& backend, Standing standing, bool he
 
 // Puts those to work who wait while nobody would serve some region's clients.
 void FillGaps(absl::Span<const BackendCondition> backends,
-              absl::Span<const std::vector<uint16_t>> ways, ServiceHealth* service) {
+              absl::Span<const std::vector<uint16_t>> ways, Judgement* service) {
   std::vector<bool> serves(ways.size());  // by region
   for (size_t i = 0; i < backends.size(); ++i) {
     if (backends[i].weight > 0 && service->states[i] == BackendState::kUp) {
@@ -83,12 +83,14 @@ absl::string_view StandingName(Standing standing) {
   return "";
 }
 
-ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double min_healthy,
-                           bool before, absl::Span<const std::vector<uint16_t>> ways) {
-  ServiceHealth service;
+Judgement JudgeService(absl::Span<const BackendCondition> backends, double min_healthy, bool before,
+                       absl::Span<const std::vector<uint16_t>> ways) {
+  Judgement judgement;
+  ServiceHealth& service = judgement.health;
+  judgement.standings.reserve(backends.size());
   uint64_t all = 0, healthy = 0, held = 0;  // weights
   for (const BackendCondition& backend : backends) {
-    service.standings.push_back(StandingOf(backend));
+    judgement.standings.push_back(StandingOf(backend));
     if (backend.weight == 0 || backend.drained || backend.health == Health::kChecking) continue;
     ++service.counted;
     all += backend.weight;
@@ -107,14 +109,15 @@ ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double m
       held > 0 && !service.health_ignored &&
       ((healthy - held) * 2 < healthy || LessThan(healthy - held, all, threshold));
   if (service.holds_ignored) {
-    std::replace(service.standings.begin(), service.standings.end(), Standing::kHeld,
+    std::replace(judgement.standings.begin(), judgement.standings.end(), Standing::kHeld,
                  Standing::kUp);
   }
   for (size_t i = 0; i < backends.size(); ++i) {
-    service.states.push_back(StateOf(backends[i], service.standings[i], service.health_ignored));
+    judgement.states.push_back(
+        StateOf(backends[i], judgement.standings[i], service.health_ignored));
   }
-  FillGaps(backends, ways, &service);
-  return service;
+  FillGaps(backends, ways, &judgement);
+  return judgement;
 }
 
 std::vector<std::string> WhatChanged(absl::string_view service, double min_healthy,

@@ -60,16 +60,20 @@ struct ServiceHealth {
   uint32_t healthy = 0;
   uint32_t counted = 0;
   double healthy_share = 1;  // by weight; 1 where nothing counts
-  // Of each backend, in the order that was given. Who need not wait any more is not kHeld.
-  std::vector<Standing> standings;
+};
+
+// Lists are of the backends, in the order that was given.
+struct Judgement {
+  ServiceHealth health;
+  std::vector<Standing> standings;  // who need not wait any more is not kHeld
   // What the workers are to do with it: one that waits keeps what it has and gets no more.
   std::vector<BackendState> states;
 };
 
 // `min_healthy`: 0 to 1, 0 for never. `before`: whether health was ignored until now. `ways`: for
 // each region the regions that serve its clients, itself and then those that stand in, in order.
-ServiceHealth JudgeService(absl::Span<const BackendCondition> backends, double min_healthy,
-                           bool before, absl::Span<const std::vector<uint16_t>> ways);
+Judgement JudgeService(absl::Span<const BackendCondition> backends, double min_healthy, bool before,
+                       absl::Span<const std::vector<uint16_t>> ways);
 
 // What has begun or ended between the two: «service web: 1 of 5 backends healthy (20 % by weight,
 // less than 30 %): health is ignored».

@@ -25,10 +25,9 @@ void SlowStart::SetShares(const config::Service& service, absl::Duration now,
   for (BackendFacts& backend : facts->backends) {
     backend.share = kFullShare;
     if (backend.state != BackendState::kUp || is_first_) continue;
-    const auto it = started_.find(backend.id);
-    if (it == started_.end()) {
+    if (backend.id >= takes_.size() || !takes_[backend.id]) {
       backend.share = ShareAfter(absl::ZeroDuration(), over);
-    } else if (it->second.share < kFullShare) {
+    } else if (const auto it = started_.find(backend.id); it != started_.end()) {
       backend.share = ShareAfter(now - it->second.since, over);
     }
   }
@@ -37,12 +36,16 @@ void SlowStart::SetShares(const config::Service& service, absl::Duration now,
 void SlowStart::Commit(const CompileInput& in_force, absl::Duration now) {
   absl::flat_hash_map<BackendId, Started> before;
   before.swap(started_);
+  takes_.assign(takes_.size(), false);
   is_first_ = false;
   for (size_t s = 0; s < in_force.services.size(); ++s) {
     const absl::Duration over =
         ToDuration(in_force.loaded->config.services(static_cast<int>(s)).slow_start());
     for (const BackendFacts& backend : in_force.services[s].backends) {
       if (backend.state != BackendState::kUp) continue;
+      if (backend.id >= takes_.size()) takes_.resize(backend.id + 1);
+      takes_[backend.id] = true;
+      if (backend.share >= kFullShare) continue;
       const auto it = before.find(backend.id);
       const absl::Duration since = it != before.end() ? it->second.since : now;
       started_.emplace(backend.id, Started{since, over, backend.share});
@@ -53,7 +56,6 @@ void SlowStart::Commit(const CompileInput& in_force, absl::Duration now) {
 absl::Duration SlowStart::NextStep() const {
   absl::Duration next = absl::InfiniteDuration();
   for (const auto& [id, started] : started_) {
-    if (started.share >= kFullShare) continue;
     next = std::min(next, started.since + started.over * started.share / kSteps);
   }
   // Rounded up to the grid, so never a moment before the step is due.

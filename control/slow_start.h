@@ -38,13 +38,14 @@ class SlowStart {
   absl::Duration NextStep() const;
 
  private:
-  // A backend that takes new connections.
+  // A backend that takes new connections, and not all of its share yet.
   struct Started {
     absl::Duration since;
     absl::Duration over;  // the service's slow_start
     Share share;          // in force
   };
 
+  std::vector<bool> takes_;  // by BackendId: new connections; of those behind its end nobody
   absl::flat_hash_map<BackendId, Started> started_;
   bool is_first_ = true;  // nothing has been in force yet
 };

@@ -18,7 +18,7 @@ std::string Sha256(absl::string_view bytes) {
 }
 
 // A digest of digests, so that no two lists of texts run into each other.
-std::string DigestOf(absl::string_view text, const std::map<std::string, std::string>& files) {
+std::string DigestOf(absl::string_view text, const FileContents& files) {
   std::string all = Sha256(text);
   for (const auto& [path, contents] : files) absl::StrAppend(&all, Sha256(path), Sha256(contents));
   return Sha256(all);
@@ -30,15 +30,17 @@ absl::StatusOr<LoadedSource> LoadSource(std::string name, std::string text, std:
   source->name = std::move(name);
   source->home = std::move(home);
   source->text = std::move(text);
+  FileContents files;
   const FileReader remember = [&](const std::string& path) {
     absl::StatusOr<std::string> contents = read(path);
-    if (contents.ok()) source->files[path] = *contents;
+    if (contents.ok()) files[path] = *contents;
     return contents;
   };
   absl::StatusOr<LoadedConfig> config =
       LoadConfig(source->name, source->text, remember, source->home);
   if (!config.ok()) return config.status();
-  source->digest = DigestOf(source->text, source->files);
+  source->digest = DigestOf(source->text, files);
+  source->files = std::make_shared<const FileContents>(std::move(files));
   return LoadedSource{*std::move(config), std::move(source)};
 }
 
@@ -51,8 +53,8 @@ absl::StatusOr<LoadedSource> LoadSourceFile(const std::string& path) {
 absl::StatusOr<LoadedSource> LoadSource(const ConfigSource& source) {
   return LoadSource(source.name, source.text, source.home,
                     [&](const std::string& path) -> absl::StatusOr<std::string> {
-                      const auto found = source.files.find(path);
-                      if (found != source.files.end()) return found->second;
+                      const auto found = source.files->find(path);
+                      if (found != source.files->end()) return found->second;
                       return absl::NotFoundError("it was not kept with the revision");
                     });
 }

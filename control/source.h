@@ -16,12 +16,16 @@
 
 namespace guideway {
 
+// Contents of the files that a configuration names, by path; keys among them.
+using FileContents = std::map<std::string, std::string>;
+
 struct ConfigSource {
-  std::string name;                          // of the file that the text is from, for people
-  std::string home;                          // a file; relative paths start at its directory
-  std::string text;                          // YAML
-  std::map<std::string, std::string> files;  // contents of what it names, by path; keys among them
-  std::string digest;                        // of text and files
+  std::string name;  // of the file that the text is from, for people
+  std::string home;  // a file; relative paths start at its directory
+  std::string text;  // YAML
+  // Never null. They are needed for longer than the text, which the history has.
+  std::shared_ptr<const FileContents> files = std::make_shared<const FileContents>();
+  std::string digest;  // of text and files
 };
 
 // A configuration without errors.
@@ -44,7 +48,7 @@ absl::StatusOr<LoadedSource> LoadSource(const ConfigSource& source);
 std::string Sha256(absl::string_view bytes);
 
 // As in ConfigSource.
-std::string DigestOf(absl::string_view text, const std::map<std::string, std::string>& files);
+std::string DigestOf(absl::string_view text, const FileContents& files);
 
 }  // namespace guideway
 

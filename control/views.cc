@@ -63,9 +63,8 @@ void FillOverrides(const InForce& now, const OverrideAuthors& authors, api::Stat
   *status->mutable_overrides() = ToApi(*now.overrides);
   for (api::Override& override : *status->mutable_overrides()) {
     const std::string name = absl::StrCat(override.service(), "/", override.backend());
-    const auto place = now.revision->places.find(name);
-    if (place != now.revision->places.end()) {
-      const config::Backend& backend = now.revision->BackendAt(place->second);
+    if (const auto place = now.revision->PlaceOf(name)) {
+      const config::Backend& backend = now.revision->BackendAt(*place);
       override.set_file_weight(backend.weight());
       override.set_file_drains(backend.state() == config::AdminState::drain);
     }
@@ -155,9 +154,9 @@ void FillBackends(const InForce& now, const NamedCounts& counts, LookAt look_at,
 std::string WhyUnused(const InForce& now, const OverrideAuthors& authors, LookAt look_at,
                       const std::string& service, const std::string& backend) {
   const std::string name = absl::StrCat(service, "/", backend);
-  const auto found = now.revision->places.find(name);
-  if (found == now.revision->places.end()) return "";
-  const Revision::Place& place = found->second;
+  const auto found = now.revision->PlaceOf(name);
+  if (!found) return "";
+  const Revision::Place& place = *found;
   const Backend& member = *now.snapshot->FindBackend(now.revision->at(place).id);
   switch (now.StandingOf(place)) {
     case Standing::kUp:

@@ -99,6 +99,7 @@ struct ServiceCounts {
   uint64_t forwarded = 0;
   uint64_t dropped = 0;
 
+  friend bool operator==(const ServiceCounts&, const ServiceCounts&) = default;
   ServiceCounts& operator+=(const ServiceCounts& other) {
     packets += other.packets;
     bytes += other.bytes;
@@ -128,6 +129,7 @@ struct BackendCounts {
   // The two are read one after the other, so the second may be the larger.
   uint64_t open_flows() const { return active_flows - std::min(active_flows, closing_flows); }
 
+  friend bool operator==(const BackendCounts&, const BackendCounts&) = default;
   BackendCounts& operator+=(const BackendCounts& other) {
     packets += other.packets;
     bytes += other.bytes;

@@ -127,10 +127,9 @@ uint32_t Snapshot::IndexOf(const Envelope& envelope, EnvelopeIndices& indices) {
 void Snapshot::AddBackend(const Service& service, const Backend& backend,
                           EnvelopeIndices& indices) {
   Require(backend.service == service.id, "a backend names its service");
-  Require(backend.envelope.facts.size != 0, "a backend has its envelope");
   Target& target = targets_[backend.id];
   Require(target.backend == nullptr, "backend ids are unique");
-  Envelope envelope = backend.envelope;
+  Envelope envelope = MakeEnvelope(service, backend);
   target = {.adjacency = Adjacency::TakeFrom(envelope),
             .id = backend.id,
             .service = service.id,

@@ -101,7 +101,6 @@ struct Backend {
   BackendId id = kNoBackend;
   ServiceId service = 0;
   BackendState state = BackendState::kUp;
-  Envelope envelope;         // MakeEnvelope, of all the rest
   Share share = kFullShare;  // while kUp: less than full when it comes back gradually
   uint16_t port = 0;         // with kNat, of the backend; 0: the one the client sent to
   IpAddress address;

@@ -84,6 +84,9 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
   NamedFiles files(loaded.config, places, home.empty() ? file_name : home, read, &findings);
   if (findings.has_errors()) return Errors(findings);
 
+  const auto services = static_cast<size_t>(loaded.config.services_size());
+  loaded.regions.reserve(services);
+  loaded.quic.reserve(services);
   for (const config::Service& service : loaded.config.services()) {
     loaded.regions.push_back(RegionsOf(service));
     loaded.quic.push_back(files.QuicOf(service));
@@ -93,6 +96,8 @@ absl::StatusOr<LoadedConfig> LoadConfig(absl::string_view file_name, absl::strin
   loaded.places = PlacesOf(loaded.config, places, source);
   CheckSupport(loaded.config, places, &findings);
   loaded.warnings = findings.Lines(Severity::kWarning, Findings::kMaxKept);
+  // Without what messages keep of fields that were cleared, and the room that lists have to grow.
+  loaded.config = config::Config(loaded.config);
   return loaded;
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "dataplane/packet/flow_table.h"
 #include "dataplane/packet/path_mtu.h"
 #include "dataplane/packet/rate_limit.h"
@@ -39,19 +40,17 @@ class SharedState {
     for (const auto& counters : counters_) {
       counters->Prepare(snapshot.service_ids(), snapshot.backend_ids());
     }
+    if (firsts_.size() < snapshot.service_ids()) firsts_.resize(snapshot.service_ids(), kNoBackend);
+    if (members_.size() < snapshot.backend_ids()) members_.resize(snapshot.backend_ids());
     // Most services are those of the Snapshot before.
     std::vector<std::shared_ptr<const Service>> services(snapshot.service_ids());
-    std::vector<ServiceId> bereft;
     for (const auto& service : snapshot.services()) {
       const ServiceId id = service->id;
       services[id] = service;
       if (id < services_.size() && services_[id] == service) continue;
-      for (const Backend& backend : service->backends) GiveTo(id, backend.id, bereft);
+      for (const Backend& backend : service->backends) GiveTo(id, backend.id);
     }
     services_ = std::move(services);
-    for (ServiceId id : bereft) {
-      std::erase_if(members_[id].backends, [&](BackendId b) { return service_of_[b] != id; });
-    }
   }
 
   size_t workers() const { return counters_.size(); }
@@ -64,9 +63,10 @@ class SharedState {
   // the sum: over those that it has, and those that have left it and whose ids nobody else got yet.
   ServiceCounts service_counts(ServiceId id) const {
     ServiceCounts sum;
-    if (id < members_.size()) {
-      sum = members_[id].past;
-      for (BackendId backend : members_[id].backends) sum += ServiceCountsOfBackend(backend);
+    if (const auto past = past_.find(id); past != past_.end()) sum = past->second;
+    for (BackendId b = id < firsts_.size() ? firsts_[id] : kNoBackend; b != kNoBackend;
+         b = members_[b].next) {
+      sum += ServiceCountsOfBackend(b);
     }
     for (const auto& counters : counters_) sum += counters->service_counts(id);
     return sum;
@@ -88,10 +88,10 @@ class SharedState {
   PathMtus& path_mtus() { return path_mtus_; }
 
  private:
-  struct Members {
-    std::vector<BackendId> backends;
-    // Of ids that somebody else has now, less what its own had counted before they were its own.
-    ServiceCounts past;
+  // A backend, in a list of all that its service has.
+  struct Member {
+    ServiceId service = kNoService;
+    BackendId previous = kNoBackend, next = kNoBackend;
   };
 
   ServiceCounts ServiceCountsOfBackend(BackendId id) const {
@@ -100,27 +100,34 @@ class SharedState {
     return sum;
   }
   // An id whose service is another one now: nobody counts for the one before any more (Snapshot,
-  // «Identity»). That one is added to `bereft`, its members are left to whoever calls.
-  void GiveTo(ServiceId service, BackendId backend, std::vector<ServiceId>& bereft) {
-    if (backend >= service_of_.size()) service_of_.resize(backend + 1, kNoService);
-    if (service_of_[backend] == service) return;
-    const ServiceId before = std::exchange(service_of_[backend], service);
+  // «Identity»).
+  void GiveTo(ServiceId service, BackendId backend) {
+    Member& member = members_[backend];
+    if (member.service == service) return;
     const ServiceCounts counted = ServiceCountsOfBackend(backend);
-    if (before != kNoService) {
-      members_[before].past += counted;
-      if (bereft.empty() || bereft.back() != before) bereft.push_back(before);
+    const bool has_counted = counted != ServiceCounts();
+    if (member.service != kNoService) {
+      if (has_counted) past_[member.service] += counted;
+      BackendId& before =
+          member.previous == kNoBackend ? firsts_[member.service] : members_[member.previous].next;
+      before = member.next;
+      if (member.next != kNoBackend) members_[member.next].previous = member.previous;
     }
-    if (service >= members_.size()) members_.resize(service + 1);
-    members_[service].past -= counted;
-    members_[service].backends.push_back(backend);
+    if (has_counted) past_[service] -= counted;
+    const BackendId second = std::exchange(firsts_[service], backend);
+    if (second != kNoBackend) members_[second].previous = backend;
+    member = {.service = service, .previous = kNoBackend, .next = second};
   }
 
   std::vector<std::unique_ptr<WorkerCounters>> counters_;
   std::vector<std::unique_ptr<FlowTable>> flows_;
   std::vector<std::shared_ptr<const Service>> services_;  // of the last Snapshot, by ServiceId
-  std::vector<ServiceId> service_of_;                     // by BackendId
-  std::vector<Members> members_;                          // by ServiceId
-  PageArray<RateLimit> new_flows_;                        // by ServiceId
+  std::vector<BackendId> firsts_;                         // of the lists, by ServiceId
+  std::vector<Member> members_;                           // by BackendId
+  // Of services with ids that somebody else has now, or had before: what those counted for it, less
+  // what its own had counted before they were its own. Not there: nothing.
+  absl::flat_hash_map<ServiceId, ServiceCounts> past_;
+  PageArray<RateLimit> new_flows_;  // by ServiceId
   PathMtus path_mtus_;
 };
 

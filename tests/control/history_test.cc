@@ -74,12 +74,12 @@ class HistoryTest : public testing::Test {
 
   static std::shared_ptr<const ConfigSource> Source(const std::string& name,
                                                     const std::string& text,
-                                                    std::map<std::string, std::string> files = {}) {
+                                                    FileContents files = {}) {
     auto source = std::make_shared<ConfigSource>();
     source->name = source->home = name;
     source->text = text;
-    source->files = std::move(files);
-    source->digest = DigestOf(source->text, source->files);
+    source->files = std::make_shared<const FileContents>(std::move(files));
+    source->digest = DigestOf(source->text, *source->files);
     return source;
   }
 
@@ -140,7 +140,7 @@ TEST_F(HistoryTest, WhatWasAddedIsThereAfterARestart) {
   const auto source = history_->ReadNow(2);
   ASSERT_TRUE(source.ok()) << source.status().message();
   EXPECT_EQ(source->text, "one");
-  EXPECT_EQ(source->files.at("/etc/deny"), "10.0.0.0/8");
+  EXPECT_EQ(source->files->at("/etc/deny"), "10.0.0.0/8");
   ASSERT_EQ(Add("apply", Source("new.yaml", "two")), absl::OkStatus());
   EXPECT_EQ(history_->revisions().back().number(), 3u) << "numbers go on";
 }

@@ -19,6 +19,19 @@ TEST(IdAllocator, NamesKeepTheirIds) {
   EXPECT_EQ(ids.in_use(), 2u);
 }
 
+TEST(IdAllocator, AnIdIsKeptByItself) {
+  IdAllocator ids(10);
+  const uint32_t a = IdOf(ids, "a");
+  EXPECT_TRUE(ids.AcquireAgain(a).is_new) << "still the same round";
+  ids.Commit(1);
+  EXPECT_FALSE(ids.AcquireAgain(a).is_new);
+  ids.Commit(2);
+  EXPECT_EQ(ids.in_use(), 1u);
+  EXPECT_EQ(IdOf(ids, "a"), a);
+  ids.Abort();
+  EXPECT_EQ(ids.in_use(), 1u) << "it was in use before";
+}
+
 TEST(IdAllocator, SaysWhichIdsAreNewToTheirName) {
   IdAllocator ids(10);
   EXPECT_TRUE(ids.Acquire("a")->is_new);

@@ -29,7 +29,7 @@ std::vector<BackendCondition> Backends(const std::string& letters) {
   return backends;
 }
 
-ServiceHealth Judge(const std::string& letters, double min_healthy, bool before) {
+Judgement Judge(const std::string& letters, double min_healthy, bool before) {
   return JudgeService(Backends(letters), min_healthy, before, kOneRegion);
 }
 
@@ -89,17 +89,17 @@ TEST(ServiceHealth, BelowTheThresholdHealthIsIgnored) {
 TEST(ServiceHealth, CountsByWeight) {
   std::vector<BackendCondition> backends = Backends("udd");
   backends[0].weight = 300;
-  const ServiceHealth service = JudgeService(backends, 0.6, false, kOneRegion);
+  const ServiceHealth service = JudgeService(backends, 0.6, false, kOneRegion).health;
   EXPECT_FALSE(service.health_ignored);
   EXPECT_DOUBLE_EQ(service.healthy_share, 0.6);
   EXPECT_EQ(service.healthy, 1u);
   EXPECT_EQ(service.counted, 3u);
-  EXPECT_TRUE(JudgeService(backends, 0.601, false, kOneRegion).health_ignored);
+  EXPECT_TRUE(JudgeService(backends, 0.601, false, kOneRegion).health.health_ignored);
 }
 
 TEST(ServiceHealth, StandingsAreWhatTheProbesSay) {
-  const ServiceHealth service = Judge("udcUDd", 0.5, false);
-  EXPECT_TRUE(service.health_ignored);
+  const Judgement service = Judge("udcUDd", 0.5, false);
+  EXPECT_TRUE(service.health.health_ignored);
   EXPECT_THAT(service.standings, ElementsAre(Standing::kUp, Standing::kDown, Standing::kChecking,
                                              Standing::kDrain, Standing::kDrain, Standing::kDown))
       << "who is drained is that first";
@@ -198,9 +198,9 @@ TEST(ServiceHealth, WhoIsDrainedAndDownLosesItsConnectionsUnlessHealthIsIgnored)
 }
 
 TEST(ServiceHealth, WhatChangedIsSaidOnce) {
-  const ServiceHealth well = Judge("uuuuu", 0.3, false);
-  const ServiceHealth ill = Judge("udddd", 0.3, false);
-  const ServiceHealth better = Judge("uuddd", 0.3, true);
+  const ServiceHealth well = Judge("uuuuu", 0.3, false).health;
+  const ServiceHealth ill = Judge("udddd", 0.3, false).health;
+  const ServiceHealth better = Judge("uuddd", 0.3, true).health;
   EXPECT_THAT(WhatChanged("web", 0.3, well, ill),
               ElementsAre("service web: 1 of 5 backends healthy (20 % by weight, less than 30 %): "
                           "health is ignored"));
@@ -208,12 +208,12 @@ TEST(ServiceHealth, WhatChangedIsSaidOnce) {
   EXPECT_THAT(WhatChanged("web", 0.3, ill, better),
               ElementsAre("service web: 2 of 5 backends healthy (40 % by weight): health counts "
                           "again"));
-  EXPECT_THAT(WhatChanged("web", 0.3, ill, Judge("UU", 0.3, true)),
+  EXPECT_THAT(WhatChanged("web", 0.3, ill, Judge("UU", 0.3, true).health),
               ElementsAre("service web: 0 of 0 backends healthy: health counts again"));
-  const ServiceHealth held = Judge("uuh", 0, false);
-  const ServiceHealth released = Judge("udh", 0, false);
+  const ServiceHealth held = Judge("uuh", 0, false).health;
+  const ServiceHealth released = Judge("udh", 0, false).health;
   EXPECT_THAT(WhatChanged("web", 0, held, released), IsEmpty()) << "u is half of u and h";
-  const ServiceHealth none_left = Judge("ddh", 0, false);
+  const ServiceHealth none_left = Judge("ddh", 0, false).health;
   EXPECT_THAT(WhatChanged("web", 0, held, none_left),
               ElementsAre("service web: nobody is held any more, too few would be left"));
   EXPECT_THAT(WhatChanged("web", 0, none_left, held),

@@ -233,7 +233,6 @@ class Plan {
         backend.tunnel_source = PrefixOf(backend.address.is_v4() ? "192.0.2.1" : "2001:db8:1::1");
       }
       if (b.interface >= 0) backend.next_hop = Hop(static_cast<size_t>(b.interface));
-      backend.envelope = MakeEnvelope(*service, backend);
       service->backends.push_back(backend);
       pool.push_back({b.name, b.weight});
       shares.push_back(b.state == BackendState::kUp ? kFullShare : kDown);

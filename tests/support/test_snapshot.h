@@ -97,7 +97,6 @@ inline std::shared_ptr<const Snapshot> MakeSnapshot(const std::vector<TestServic
                                                                     : options.tunnel_source_ipv6)
                                   .value();
       if (b.has_next_hop) backend.next_hop = hop;
-      backend.envelope = MakeEnvelope(*service, backend);
       service->backends.push_back(backend);
       pool.push_back({b.name, b.weight});
       shares.push_back(b.state == BackendState::kUp ? kFullShare : kDown);
