@@ -43,6 +43,8 @@ struct Revision {
   };
 
   explicit Revision(std::shared_ptr<const LoadedConfig> config);
+  Revision(const Revision&) = delete;  // its parts point at each other
+  Revision& operator=(const Revision&) = delete;
 
   const std::shared_ptr<const LoadedConfig> loaded;
   // As of its ConfigSource; null: out of nowhere, for tests.

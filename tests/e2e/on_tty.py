@@ -32,8 +32,14 @@ class Tty:
             stderr=self._theirs,
             env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **environment},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=self._log_in,
         )
+
+    @staticmethod
+    def _log_in():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        # Whoever was started in the background passes on that it is ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def resize(self, rows, columns):
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
