@@ -216,7 +216,8 @@ std::shared_ptr<const Snapshot> SnapshotOf(const Shape& shape, uint64_t version 
 
 constexpr char kReserveMore[] = "too few huge pages: reserve more";
 
-// One worker with its traffic. All flows were seen twice: they are confirmed.
+// One worker with its traffic. All flows were seen twice: they are confirmed. Answers open none, so
+// they meet an empty flow table.
 class Bench {
  public:
   Bench(const Shape& shape, const Snapshot& snapshot, SharedState& shared, size_t worker,

@@ -728,17 +728,15 @@ void Controller::Impl::FillPlanInput(Round& round, const Overrides& overrides) c
   const Revision& revision = *round.revision;
   CompileInput& input = round.plan_input.emplace(round.input);
   const auto health_before = HealthByService(now_);
-  size_t done = 0;  // backends
   for (size_t s = 0; s < revision.services.size(); ++s) {
     const config::Service& service = revision.config().services(static_cast<int>(s));
     std::vector<BackendFacts>& facts = input.services[s].backends;
-    const BackendCondition* const first = round.conditions.data() + done;
-    std::vector<BackendCondition> conditions(first, first + facts.size());
-    done += facts.size();
+    std::vector<BackendCondition> conditions(facts.size());
     for (size_t b = 0; b < conditions.size(); ++b) {
       const Revision::Place place = {static_cast<int>(s), static_cast<int>(b)};
       const Override override = OverrideOf(overrides, revision.NameOf(place));
       BackendCondition& condition = conditions[b];
+      condition = round.conditions[revision.IndexOf(place)];
       condition.weight = override.weight.value_or(revision.BackendAt(place).weight());
       condition.drained = IsDrained(revision, place, override);
       const bool is_checked = revision.at(place).target != nullptr;

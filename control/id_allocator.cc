@@ -1,5 +1,9 @@
 #include "control/id_allocator.h"
 
+#include <glog/logging.h>
+
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 namespace guideway {
@@ -26,6 +30,7 @@ absl::StatusOr<IdAllocator::Id> IdAllocator::Acquire(const std::string& name) {
 }
 
 IdAllocator::Id IdAllocator::AcquireAgain(uint32_t id) {
+  CHECK(id < entries_.size() && entries_[id].state != State::kFree) << "nobody has the id " << id;
   Entry& entry = entries_[id];
   if (entry.round != round_) entry.before = entry.state;
   entry.round = round_;
@@ -38,23 +43,18 @@ void IdAllocator::Commit(uint64_t version) {
   for (const uint32_t id : ids_) {
     Entry& entry = entries_[id];
     if (entry.state != State::kInUse || entry.round == round_) continue;
-    entry.state = State::kResting;
     entry.resting_since = version;
-    resting_.insert(id);
+    Rest(id);
   }
   ++round_;
 }
 
 void IdAllocator::Abort() {
-  for (uint32_t id = 0; id < entries_.size(); ++id) {
-    Entry& entry = entries_[id];
+  const std::vector<uint32_t> ids(ids_.begin(), ids_.end());  // some of which go
+  for (const uint32_t id : ids) {
+    const Entry& entry = entries_[id];
     if (entry.round != round_ || entry.before == State::kInUse) continue;
-    if (entry.before == State::kResting) {
-      entry.state = State::kResting;
-      resting_.insert(id);
-    } else {
-      Free(id);
-    }
+    entry.before == State::kResting ? Rest(id) : Free(id);
   }
   ++round_;
 }
@@ -66,6 +66,11 @@ void IdAllocator::Reclaim(uint64_t swept_version) {
     resting_.erase(id);
     Free(id);
   }
+}
+
+void IdAllocator::Rest(uint32_t id) {
+  entries_[id].state = State::kResting;
+  resting_.insert(id);
 }
 
 void IdAllocator::Free(uint32_t id) {

@@ -44,7 +44,7 @@ class IdAllocator {
 
   // The id of `name`. ResourceExhausted when none is free.
   absl::StatusOr<Id> Acquire(const std::string& name);
-  // The same for the name that has `id`, which is in use.
+  // The same for the name that has `id`, in use or resting.
   Id AcquireAgain(uint32_t id);
 
   // The Snapshot `version` (from 1) is published. The names of this round are in use; ids in use
@@ -80,6 +80,7 @@ class IdAllocator {
     const std::deque<Entry>* entries;
   };
 
+  void Rest(uint32_t id);
   void Free(uint32_t id);
 
   const uint32_t limit_;

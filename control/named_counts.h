@@ -37,11 +37,7 @@ class NamedCounts {
  private:
   template <typename Id, typename Counts>
   static void Begin(Id id, const Counts& counts, absl::flat_hash_map<Id, Counts>& begins) {
-    if (counts == Counts()) {
-      begins.erase(id);
-    } else {
-      begins[id] = counts;
-    }
+    if (counts != Counts()) begins[id] = counts;  // they never go back to 0
   }
   uint64_t SumNewFlows(const Revision::Service& service) const;
 

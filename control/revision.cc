@@ -39,6 +39,7 @@ Revision::Revision(std::shared_ptr<const LoadedConfig> config) : loaded(std::mov
     backends += static_cast<size_t>(service.backends_size());
   }
   backends_.reserve(backends);
+  by_name_.reserve(backends);
   services.reserve(static_cast<size_t>(loaded->config.services_size()));
 }
 

@@ -23,7 +23,7 @@ struct ConfigSource {
   std::string name;  // of the file that the text is from, for people
   std::string home;  // a file; relative paths start at its directory
   std::string text;  // YAML
-  // Never null. They are needed for longer than the text, which the history has.
+  // Never null. They are needed for longer than the text, which the history keeps.
   std::shared_ptr<const FileContents> files = std::make_shared<const FileContents>();
   std::string digest;  // of text and files
 };

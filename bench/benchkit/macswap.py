@@ -81,11 +81,8 @@ def measure(build, repetitions, seconds, progress):
 
 def _run(program, seconds):
     """Measures it once it is warm: every flow has been seen many times, for long enough."""
-    earliest = time.monotonic() + _WARM_SECONDS
-    program.wait(
-        lambda: program.packets()[1] >= _WARM_PACKETS and time.monotonic() >= earliest,
-        "to become warm",
-    )
+    program.wait(lambda: program.packets()[1] >= _WARM_PACKETS, "to become warm")
+    time.sleep(_WARM_SECONDS)
     began, received, sent = program.packets()
     time.sleep(seconds)  # the window
     ended, received_then, sent_then = program.packets()

@@ -165,7 +165,7 @@ struct Burst {
   const Snapshot* snapshot = nullptr;  // Process: what decides. Until the burst is accounted for
 
   bool has_fragments;  // Parse: any of the packets is one
-  bool all_known;      // Recall: the connections of all packets have entries
+  bool all_known;      // Recall: it has seen an entry for each packet
   // In the order of their packets. Their memory is the pipeline's, until it is next called.
   std::span<const ExtraFrame> extras;
 

@@ -311,12 +311,16 @@ void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters
   for (Packet& p : burst.all()) {
     if (p.entry && look(p)) continue;
     prefetch_vip(p);
-    if (p.entry) p.entry = flows.ExpectOther(p.hash);
+    if (!p.entry) {
+      burst.all_known = false;
+      continue;
+    }
+    p.entry = flows.ExpectOther(p.hash);
     // One that opens its connection is hardly in the other line. Should it be, Choose finds it.
-    if (p.entry && !OpensConnection(p.parsed)) {
-      others[others_size++] = &p;
-    } else {
+    if (OpensConnection(p.parsed)) {
       is_unknown(p);
+    } else {
+      others[others_size++] = &p;
     }
   }
   for (Packet* p : std::span(others).first(others_size)) {

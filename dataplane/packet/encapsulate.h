@@ -83,7 +83,8 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol, uint32
   return uint64_t{Read<uint32_t>(ip)} + Read<uint32_t>(ip + 4) + (2 * 0xffff - pseudo);
 }
 
-// The sum of any client packet, whatever its key says: of what has no checksum, byte by byte.
+// The sum of any client packet, whatever its key says: of a whole one with a checksum that of its
+// headers, of all others byte by byte.
 [[gnu::noinline]] inline uint64_t SumOfAny(const ParsedPacket& packet, const FlowKey& key,
                                            IpBytes inner) {
   const uint8_t* transport = inner.data + packet.transport_offset;
@@ -117,10 +118,10 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol, uint32
                               length);
 }
 
-// The same. Of nearly all packets, TCP over IPv6 without extensions, only the IP header is read.
+// The same. TCP over IPv6 without extensions is told from all else by one look.
 inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
   if (key.protocol != kProtocolTcp || key.version != 6 || packet.icmp_type != 0 ||
-      packet.is_fragment || packet.transport_offset != sizeof(Ipv6Header)) {
+      packet.transport_offset != sizeof(Ipv6Header)) {
     return SumOfAny(packet, key, inner);
   }
   return SumOfChecksummedIpv6(inner.data, kProtocolTcp, inner.length - sizeof(Ipv6Header));
@@ -145,14 +146,17 @@ inline uint32_t SpreadSourceV6(const Prefix& source, const FlowHash& hash, uint8
   return FoldedSum(SumOf(bits, sizeof(bits)));
 }
 
-// Writes the whole UDP header behind an IP header of that size: the envelope has its other port.
-inline void WriteUdp(const Envelope& envelope, size_t ip_size, uint16_t source_port,
-                     uint16_t length, uint16_t checksum, uint8_t* ip) {
+// Writes the whole UDP header behind the outer IPv6 header: in the envelope all but the destination
+// port is 0.
+inline void WriteUdp(const Envelope& envelope, uint16_t source_port, uint16_t length,
+                     uint16_t checksum, Ipv6Header& ip) {
   static_assert(offsetof(UdpHeader, source_port) == 0 && offsetof(UdpHeader, length) == 4 &&
                 offsetof(UdpHeader, checksum) == 6 && sizeof(UdpHeader) == 8);
-  const auto bytes = Read<uint64_t>(&envelope.bytes[Envelope::kEthernetSize + ip_size]);
-  Write(ip + ip_size, bytes | source_port | uint64_t{length} << 32 | uint64_t{checksum} << 48);
+  const auto bytes = Read<uint64_t>(&envelope.bytes[Envelope::kEthernetSize + sizeof(ip)]);
+  Write(reinterpret_cast<uint8_t*>(&ip + 1),
+        bytes | source_port | uint64_t{length} << 32 | uint64_t{checksum} << 48);
 }
+
 inline uint16_t TunnelPort(const FlowHash& hash) {
   return NetworkOrder(kFirstTunnelPort + static_cast<uint16_t>(hash.flow & 0x3fff));
 }
@@ -232,8 +236,7 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
     // the header and in the pseudo header.
     sum += port + 2 * uint32_t{payload_length};
     const auto checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(p.parsed, p.key, inner) + sum));
-    WriteUdp(envelope, sizeof(outer), port, payload_length,
-             checksum == 0 ? uint16_t{0xffff} : checksum, ip);
+    WriteUdp(envelope, port, payload_length, checksum == 0 ? uint16_t{0xffff} : checksum, outer);
   }
   return {ip, length};
 }

@@ -77,7 +77,7 @@ std::optional<Flow> FlowTable::Peek(const FlowHash& hash) const {
       if (room.rank < kTimedOut) continue;
       Entry other(to, room.way);
       const uint64_t fingerprint = other.fingerprint();
-      const Flow flow = other.flow();
+      const Flow flow = other.is_free() ? Flow{} : other.flow();  // of nobody, for ReadPlaces
       other.Set(entry.fingerprint(), entry.flow());
       entry.Set(fingerprint, flow);
       return entry;

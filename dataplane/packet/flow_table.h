@@ -11,7 +11,7 @@
 // that neither line is taken from: a lookup compares at most 8, so a new connection is taken for
 // another with a chance below 2^-61. It is never 0, which marks a free entry.
 //
-// FindRoom finds a place that is free or timed out, else moves one neighbour to its other line,
+// FindPlace finds a place that is free or timed out, else moves one neighbour to its other line,
 // else names an unconfirmed one. It can fail, and then nothing is lost but the memory of the
 // connection: its packets go where the lookup table says. In a table that is nearly full, a
 // neighbour's other line is most likely full as well, and eight cache misses far: there it goes
@@ -170,13 +170,15 @@ class FlowTable {
   }
 
   // A place for a connection that Find did not find: a free one, or one of a connection that has
-  // timed out or is unconfirmed; or none.
+  // timed out or is unconfirmed; or none. It is for Put, and nothing else before that: a neighbour
+  // may have changed places with one that has timed out, whom Find would not find there.
   Entry FindPlace(const FlowHash& hash, const FlowClock& clock);
   // Gives the place to the connection. Returns what was said there of the one before; of
   // kNoBackend, if the place was free.
   Flow Put(Entry place, const FlowHash& hash, Flow flow) {
     const bool was_free = place.is_free();
-    // As one word, as in Flow::Of.
+    // One word: the choice between two Flows would be made field by field, in memory, and read
+    // back.
     const auto before = std::bit_cast<uint64_t>(was_free ? Flow{} : place.flow());
     used_ += was_free ? 1 : 0;
     place.Set(hash.flow, flow);

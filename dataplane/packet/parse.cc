@@ -281,7 +281,7 @@ void PrefetchFrame(const Frame& frame) {
   __builtin_prefetch(frame.data - kCacheLine, 1);
   if (frame.length > kCacheLine) __builtin_prefetch(frame.data + kCacheLine);
 }
-// How many packets ahead: with a line or two each, as many lines as a core fetches at a time.
+// How many packets ahead: with two or three lines each, more than a core fetches at a time.
 constexpr uint32_t kAhead = 24;
 
 }  // namespace

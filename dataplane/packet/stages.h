@@ -27,10 +27,10 @@ void Parse(const Snapshot& snapshot, FlowTable& flows, Burst& burst);
 //   Reads: parsed, key. Writes: owner. Verdicts: none.
 void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& burst);
 
-// Looks each connection up in the flow table. Most that are there need no Match: the packet before
-// had it.
+// Looks connections up in the flow table, but for the second place of one that opens: that is left
+// to Choose. Most that are there need no Match: the packet before had it.
 //   Reads: parsed, hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of
-//   the backend that an entry names, and the VIPs of packets without one. Verdicts: none.
+//   the backend that an entry names, and the VIPs of those to be matched. Verdicts: none.
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
 
 // Finds out what a packet that has no entry has to do with us: the service that it is for, or the

@@ -88,6 +88,24 @@ TEST(IdAllocator, AbortPutsEverythingBack) {
   EXPECT_EQ(IdOf(ids, "a"), a);
 }
 
+TEST(IdAllocator, WhatRestsAgainAfterAbortsRestsNoLonger) {
+  IdAllocator ids(3);
+  IdOf(ids, "a");
+  IdOf(ids, "b");
+  ids.Commit(1);
+  IdOf(ids, "a");
+  ids.Commit(2);  // b rests since version 2
+  for (int i = 0; i < 2; ++i) {
+    IdOf(ids, "b");
+    ids.Abort();
+    EXPECT_EQ(ids.resting(), 1u);
+  }
+  IdOf(ids, "a");
+  ids.Commit(3);
+  ids.Reclaim(2);
+  EXPECT_EQ(ids.resting(), 0u);
+}
+
 TEST(IdAllocator, SaysSoWhenNoneIsLeft) {
   IdAllocator ids(1);
   IdOf(ids, "a");

@@ -148,6 +148,41 @@ TEST(FlowTable, MovesNeighboursUpToTheLast) {
   EXPECT_GT(stored, table.capacity() * 98 / 100);
 }
 
+// Nobody has to be turned away while somebody two steps away has timed out.
+TEST(FlowTable, MovesNeighboursToWhereOthersTimedOut) {
+  FlowTable table(1 << 14, PageSize::kLazy);
+  const FlowClock clock(0, kTimeouts), later(901 * kTicksPerSecond, kTimeouts);
+  uint64_t stale = 0;
+  uint64_t i = 0;
+  for (; i < table.capacity() * 11 / 10; ++i) {
+    const bool times_out = i % 2 == 0;
+    const Ticks touched = times_out ? 0 : later.now;
+    stale += times_out && table.Insert(Hash(i), Established(1, touched), clock).has_value();
+    if (!times_out) table.Insert(Hash(i), Established(2, touched), clock);
+  }
+  uint64_t refused = 0;
+  for (const uint64_t end = i + stale * 8 / 10; i < end; ++i) {
+    const std::optional<Flow> gone = table.Insert(Hash(i), Established(2, later.now), later);
+    refused += !gone.has_value();
+    EXPECT_NE(gone.value_or(Flow{}).backend, 2u);
+  }
+  EXPECT_LT(refused, stale / 50);
+}
+
+// A place that somebody was moved from is read as free until it is given away (ReadPlaces).
+TEST(FlowTable, APlaceThatWasLeftSaysNothing) {
+  FlowTable table(1 << 12, PageSize::kLazy);
+  const FlowClock clock(100, kTimeouts);
+  int left = 0;
+  for (uint64_t i = 0; i < table.capacity(); ++i) {
+    const FlowTable::Entry place = table.FindPlace(Hash(i), clock);
+    if (!place) continue;
+    left += place.is_free() && place.flow().backend == kNoBackend;
+    table.Put(place, Hash(i), Established(7, 100));
+  }
+  EXPECT_GT(left, 0);
+}
+
 TEST(FlowTable, AFloodDisplacesOnlyItsLike) {
   FlowTable table(1024, PageSize::kLazy);
   const FlowClock clock(50, kTimeouts);

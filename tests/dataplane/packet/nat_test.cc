@@ -525,5 +525,12 @@ TEST(Nat, FragmentsOfABackendThatAreNoAnswerArePunted) {
   EXPECT_EQ(path.released()[0].text(), "punt") << "its first one never came";
 }
 
+TEST(Nat, ALaterFragmentToOurOwnAddressIsPuntedAtOnce) {
+  Path path(NatSnapshot());
+  const Bytes later = FragmentsOf(Ipv4{.source = kBackend4, .destination = "10.0.0.1"},
+                                  Tcp{.source_port = 8080}.Around(Counting(40)), {24})[1];
+  EXPECT_EQ(path.Send(Framed(later)).text(), "punt");
+}
+
 }  // namespace
 }  // namespace guideway

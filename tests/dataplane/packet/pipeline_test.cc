@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "dataplane/packet/stages.h"
 #include "maglev/headers.h"
 #include "tests/support/packet_builder.h"
 #include "tests/support/packet_path.h"
@@ -272,6 +274,71 @@ uint16_t PortOf(const std::string& backend) {
   for (uint16_t port = 1;; ++port) {
     if (path.Send(TcpFrame(port, kTcpSyn)).backend == backend) return port;
   }
+}
+
+// In either of the lines that a connection can be in: Match has nothing to do.
+TEST(Connections, AreRecalledWhereverTheyAre) {
+  const auto snapshot = Web(ThreeBackends(kUp, kUp));
+  SharedState shared(1, 64, PageSize::kLazy);
+  FlowTable& flows = shared.flows(0);
+  const FlowClock clock(100, snapshot->timeouts());
+  auto burst = std::make_unique<Burst>();
+  burst->size = 48;
+  int in_the_other_line = 0;
+  for (uint32_t i = 0; i < burst->size; ++i) {
+    Packet& p = burst->packets[i];
+    p.StartOver();
+    p.key = {};
+    p.key.version = 4;
+    std::memcpy(p.key.source, &i, sizeof(i));
+    p.hash = snapshot->flow_hasher().Hash(p.key);
+    p.parsed = {};
+    p.parsed.tcp_flags = kTcpAck;
+    const Flow flow = Flow::Of(1 + i % 3, FlowState::kTcpEstablished, false, 100);
+    ASSERT_TRUE(flows.Insert(p.hash, flow, clock).has_value());
+  }
+  const auto recall = [&] {
+    for (Packet& p : burst->all()) p.entry = flows.ExpectFirst(p.hash);
+    Recall(*snapshot, flows, shared.counters(0), *burst);
+  };
+  for (const Packet& p : burst->all()) {
+    in_the_other_line += !FlowTable::Glance(flows.ExpectFirst(p.hash), p.hash);
+  }
+  ASSERT_GT(in_the_other_line, 0);
+  recall();
+  EXPECT_TRUE(burst->all_known);
+  for (uint32_t i = 0; i < burst->size; ++i) {
+    const Packet& p = burst->packets[i];
+    ASSERT_TRUE(p.entry) << i;
+    EXPECT_EQ(p.entry.fingerprint(), p.hash.flow) << i;
+    EXPECT_EQ(p.per_backend, &shared.counters(0).backend(1 + i % 3)) << i;
+  }
+  // What is in neither is unknown, and it alone.
+  burst->packets[5].hash.flow ^= 1;
+  recall();
+  EXPECT_FALSE(burst->all_known);
+  for (uint32_t i = 0; i < burst->size; ++i) {
+    EXPECT_EQ(static_cast<bool>(burst->packets[i].entry), i != 5) << i;
+  }
+}
+
+// Its entry goes to another connection after Recall has seen it, before Choose comes to it.
+TEST(Connections, ThatAreDisplacedWithinABurstAreChosenAnew) {
+  Path path(Web(ThreeBackends(kUp, kUp)), 8);
+  const auto frame = [](uint16_t port) {
+    return Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = kTcpAck}.Around({})));
+  };
+  path.Send(frame(999));
+  path.now += 2000 * kTicksPerSecond;  // it has timed out, and nothing is to be matched again
+  for (uint16_t port = 1; port <= 8; ++port) path.Send(frame(port));
+  path.now += 1;
+  std::vector<Bytes> burst;
+  for (uint16_t port = 100; port < 104; ++port) burst.push_back(frame(port));
+  for (uint16_t port = 1; port <= 8; ++port) burst.push_back(frame(port));
+  const auto outcomes = path.Send(burst);
+  int anew = 0;
+  for (size_t i = 4; i < outcomes.size(); ++i) anew += outcomes[i].flow() == "new";
+  EXPECT_GE(anew, 1);
 }
 
 TEST(Connections, DrainKeepsTheOldAndTakesNoNew) {
