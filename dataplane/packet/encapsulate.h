@@ -23,11 +23,11 @@ inline void CopyShim(const Envelope& envelope, size_t at, uint8_t* ethernet) {
   const size_t end = envelope.facts.size;
   static_assert(Envelope::kMaxShim <= 32);
   if (end == at) return;
-  copy8(end - 8);  // into the IP header, if the shim is shorter
-  if (end - at > 8) copy8(end - 16);
+  copy8(end - 8);  // into what is in front, if there is less
+  if (end - at > 8) copy8(at);
   if (end - at > 16) {
-    copy8(at);
     copy8(at + 8);
+    if (end - at > 24) copy8(at + 16);
   }
 }
 
@@ -76,11 +76,10 @@ inline void WriteEnvelopeV6(const Envelope& envelope, const Adjacency& adjacency
 
 // That of an IPv6 packet whose transport part has a checksum, if that is right: transport part and
 // pseudo header sum to all ones, which is nothing. The addresses are in the header and, taken away,
-// in the pseudo header.
-inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol, uint32_t length) {
-  const uint32_t pseudo =
-      uint32_t{NetworkOrder(static_cast<uint16_t>(length))} + NetworkOrder(uint16_t{protocol});
-  return uint64_t{Read<uint32_t>(ip)} + Read<uint32_t>(ip + 4) + (2 * 0xffff - pseudo);
+// in the pseudo header, and so is the length; the protocol is in either in another byte.
+inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol) {
+  return uint64_t{Read<uint32_t>(ip)} + Read<uint16_t>(ip + offsetof(Ipv6Header, next_header)) +
+         (0xffff - NetworkOrder(uint16_t{protocol}));
 }
 
 // The sum of any client packet, whatever its key says: of a whole one with a checksum that of its
@@ -114,8 +113,7 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol, uint32
         FoldedSum(PseudoHeaderSum(source, source + kAddress, kAddress, key.protocol, length));
     return header + static_cast<uint16_t>(~pseudo);
   }
-  return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol,
-                              length);
+  return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol);
 }
 
 // The same. TCP over IPv6 without extensions is told from all else by one look.
@@ -124,7 +122,7 @@ inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes
       packet.transport_offset != sizeof(Ipv6Header)) {
     return SumOfAny(packet, key, inner);
   }
-  return SumOfChecksummedIpv6(inner.data, kProtocolTcp, inner.length - sizeof(Ipv6Header));
+  return SumOfChecksummedIpv6(inner.data, kProtocolTcp);
 }
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
@@ -212,17 +210,16 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
   const uint32_t outer_size = facts.outer_size();
   uint8_t* ip = inner.data - outer_size;
   uint32_t sum = adjacency.sum;
-  uint8_t traffic_class = TrafficClassV6(inner.data);
+  // Version and traffic class, and of the hash a flow label.
+  uint32_t head = Read<uint32_t>(inner.data) & NetworkOrder32(0xfff00000);
   const bool is_ipv4_inside = p.key.version == 4;
   if (is_ipv4_inside) [[unlikely]] {
-    traffic_class = inner.data[1];
+    head = NetworkOrder32(uint32_t{6} << 28 | uint32_t{inner.data[1]} << 20);
   }
+  head |= static_cast<uint32_t>(p.hash.flow >> 16) & NetworkOrder32(0x000fffff);
   const uint32_t length = inner.length + outer_size;
   const uint16_t payload_length = NetworkOrder(static_cast<uint16_t>(length - sizeof(Ipv6Header)));
-  const uint32_t flow_label = static_cast<uint32_t>(p.hash.flow >> 16) & 0xfffff;
-  WriteEnvelopeV6(envelope, adjacency,
-                  NetworkOrder32(uint32_t{6} << 28 | uint32_t{traffic_class} << 20 | flow_label),
-                  payload_length, ip - Envelope::kEthernetSize);
+  WriteEnvelopeV6(envelope, adjacency, head, payload_length, ip - Envelope::kEthernetSize);
   if (is_ipv4_inside) [[unlikely]] {
     sum += AdaptEnvelope(facts, 4, ip);
   }
@@ -235,8 +232,9 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen. The length is in
     // the header and in the pseudo header.
     sum += port + 2 * uint32_t{payload_length};
-    const auto checksum = static_cast<uint16_t>(~FoldedSum(InnerSum(p.parsed, p.key, inner) + sum));
-    WriteUdp(envelope, port, payload_length, checksum == 0 ? uint16_t{0xffff} : checksum, outer);
+    // Complemented before it is folded, it is never zero, but 0xffff: only zero folds to zero.
+    const uint16_t checksum = FoldedSum(~(InnerSum(p.parsed, p.key, inner) + sum));
+    WriteUdp(envelope, port, payload_length, checksum, outer);
   }
   return {ip, length};
 }

@@ -435,8 +435,8 @@ Bytes Encapsulate(const Service& service, const Backend& backend, const FlowHash
     const uint16_t checksum = ChecksumOfSum(sum + 65535 - InnerError(inner));
     Put16(payload, 6, checksum == 0 ? 0xffff : checksum);
   }
-  const uint32_t label =
-      static_cast<uint32_t>(hash.flow >> 16 & 0xfffff);  // left to us: these bits
+  // Left to us: these bits, as they lie in memory.
+  const uint32_t label = __builtin_bswap32(static_cast<uint32_t>(hash.flow >> 16)) & 0xfffff;
   return MakeIpv6(source, destination, protocol, inner.traffic_class(), label, payload);
 }
 
