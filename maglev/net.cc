@@ -24,15 +24,6 @@ absl::StatusOr<IpAddress> IpAddress::Parse(absl::string_view text) {
       absl::StrCat("\"", absl::CHexEscape(text), "\" is not an IPv4 or IPv6 address"));
 }
 
-bool IpAddress::is_multicast() const {
-  return (is_v4() && (bytes()[0] & 0xf0) == 0xe0) || (is_v6() && bytes()[0] == 0xff);
-}
-
-bool IpAddress::is_link_local() const {
-  if (is_v4()) return bytes()[0] == 169 && bytes()[1] == 254;
-  return is_v6() && bytes()[0] == 0xfe && (bytes()[1] & 0xc0) == 0x80;
-}
-
 bool IpAddress::is_loopback() const {
   if (is_v4()) return bytes()[0] == 127;
   constexpr uint8_t kLoopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};

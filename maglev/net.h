@@ -55,9 +55,14 @@ class [[gnu::packed]] IpAddress {
   uint32_t v4_word() const { return static_cast<uint32_t>(first_); }
 
   // IPv4 224.0.0.0/4 and IPv6 ff00::/8.
-  bool is_multicast() const;
+  bool is_multicast() const {
+    return family_ == kV4 ? (bytes()[0] & 0xf0) == 0xe0 : family_ == kV6 && bytes()[0] == 0xff;
+  }
   // IPv4 169.254.0.0/16 and IPv6 fe80::/10.
-  bool is_link_local() const;
+  bool is_link_local() const {
+    if (family_ == kV4) return bytes()[0] == 169 && bytes()[1] == 254;
+    return family_ == kV6 && bytes()[0] == 0xfe && (bytes()[1] & 0xc0) == 0x80;
+  }
   // IPv4 127.0.0.0/8 and IPv6 ::1.
   bool is_loopback() const;
   // Canonical text (IPv6: RFC 5952); «none» for none.
@@ -82,6 +87,9 @@ class [[gnu::packed]] IpAddress {
                          (second_ ^ 0xd6e8feb86659fd93u);
     return static_cast<size_t>(product) ^ static_cast<size_t>(product >> 64);
   }
+  struct QuickHasher {
+    size_t operator()(const IpAddress& address) const { return address.QuickHash(); }
+  };
 
  private:
   enum Family : uint8_t { kNone = 0, kV4 = 4, kV6 = 6 };

@@ -21,6 +21,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
 #include "maglev/envelope.h"
 #include "maglev/flow_hash.h"
@@ -298,9 +299,10 @@ class Snapshot {
   PageArray<Target> targets_;             // by id; behind them, one for ids that nobody has
   std::vector<const Service*> services_;  // by id
   std::vector<SharedEnvelope> envelopes_;
-  absl::flat_hash_map<IpAddress, std::vector<NatPorts>> nat_;  // by the backend's address
-  absl::flat_hash_set<IpAddress> own_;
-  absl::flat_hash_set<IpAddress> tunnel_ends_;
+  // By the backend's address. Most are of one service.
+  absl::flat_hash_map<IpAddress, absl::InlinedVector<NatPorts, 1>, IpAddress::QuickHasher> nat_;
+  absl::flat_hash_set<IpAddress, IpAddress::QuickHasher> own_;
+  absl::flat_hash_set<IpAddress, IpAddress::QuickHasher> tunnel_ends_;
   std::vector<Prefix> tunnel_sources_;
 };
 

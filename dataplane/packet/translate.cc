@@ -28,7 +28,8 @@ size_t ChecksumOffset(uint8_t protocol) {
 
 // Puts the end in place and corrects the checksums that cover it, as far as they are there: a
 // quoted packet may be cut off. Returns all that changed.
-ChecksumUpdate Put(const End& end, const ParsedPacket& packet, uint8_t protocol, IpBytes bytes) {
+[[gnu::always_inline]] inline ChecksumUpdate Put(const End& end, const ParsedPacket& packet,
+                                                 uint8_t protocol, IpBytes bytes) {
   ChecksumUpdate all, transport;
   const auto put = [&](ChecksumUpdate& update, uint8_t* at, const void* with, size_t size) {
     ChecksumUpdate change;
@@ -68,13 +69,9 @@ ChecksumUpdate Put(const End& end, const ParsedPacket& packet, uint8_t protocol,
   return all;
 }
 
-// Puts one end of the packet, and, if it is an ICMP error, the other end of the one it quotes.
-void PutBoth(End end, uint16_t quote, const ParsedPacket& packet, const FlowKey& key,
-             IpBytes bytes) {
-  if (quote == 0) {
-    Put(end, packet, key.protocol, bytes);
-    return;
-  }
+// Puts one end of an ICMP error, and the other end of the packet that it quotes.
+[[gnu::noinline]] void PutQuoted(End end, uint16_t quote, const ParsedPacket& packet,
+                                 IpBytes bytes) {
   const IpBytes quoted = {bytes.data + quote, bytes.length - quote};
   ParsedPacket inner;
   FlowKey inner_key;
@@ -87,22 +84,30 @@ void PutBoth(End end, uint16_t quote, const ParsedPacket& packet, const FlowKey&
   Write(checksum, change.Applied(Read<uint16_t>(checksum)));
 }
 
+// Puts one end of the packet, and, if it is an ICMP error, of the one it quotes.
+[[gnu::always_inline]] inline void PutAll(const End& end, uint16_t quote,
+                                          const ParsedPacket& packet, const FlowKey& key,
+                                          IpBytes bytes) {
+  if (quote != 0) return PutQuoted(end, quote, packet, bytes);
+  Put(end, packet, key.protocol, bytes);
+}
+
 }  // namespace
 
 void TranslateToBackend(const Adjacency& backend, uint16_t quote, const ParsedPacket& packet,
                         const FlowKey& key, IpBytes bytes) {
-  PutBoth({.is_source = false,
-           .address = IpAddress::OfVersion(bytes.version(), backend.address),
-           .port = NetworkOrder(backend.port)},
-          quote, packet, key, bytes);
+  PutAll({.is_source = false,
+          .address = IpAddress::OfVersion(bytes.version(), backend.address),
+          .port = NetworkOrder(backend.port)},
+         quote, packet, key, bytes);
 }
 
 void TranslateFromBackend(const Service& service, const Backend& backend, uint16_t quote,
                           const ParsedPacket& packet, const FlowKey& key, IpBytes bytes) {
   // With a port of the backend's own, the service has one port.
   const uint16_t port = backend.port != 0 ? service.ports.front().first : 0;
-  PutBoth({.is_source = true, .address = service.vips.front().address, .port = NetworkOrder(port)},
-          quote, packet, key, bytes);
+  PutAll({.is_source = true, .address = service.vips.front().address, .port = NetworkOrder(port)},
+         quote, packet, key, bytes);
 }
 
 }  // namespace guideway
