@@ -452,7 +452,10 @@ void Register() {
   for (bool is_ipv6 : {false, true}) {
     benchmark::RegisterBenchmark(
         absl::StrCat("Pipeline/nat/", is_ipv6 ? "ipv6" : "ipv4", "/answers").c_str(), Established,
-        Shape{.forwarding = Forwarding::kNat, .is_ipv6 = is_ipv6, .are_answers = true});
+        Shape{.forwarding = Forwarding::kNat,
+              .is_ipv6 = is_ipv6,
+              .flows = 1000,
+              .are_answers = true});
   }
   benchmark::RegisterBenchmark((ipip + "swaps").c_str(), Swaps);
   benchmark::RegisterBenchmark((ipip + "flows:1000000").c_str(), TwoThreads)

@@ -1,5 +1,7 @@
 #include "control/revision.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -46,6 +48,7 @@ Revision::Revision(std::shared_ptr<const LoadedConfig> config) : loaded(std::mov
 void Revision::AddBackend(const Backend& backend, const std::optional<HealthTarget>& target) {
   absl::Span<const Backend>& of_service = services.back().backends;
   const Place place = {static_cast<int>(services.size() - 1), static_cast<int>(of_service.size())};
+  CHECK_LT(backends_.size(), backends_.capacity()) << "spans point there";
   Backend& added = backends_.emplace_back(backend);
   of_service = absl::MakeConstSpan(&added - of_service.size(), of_service.size() + 1);
   by_name_.insert(place);

@@ -1,7 +1,7 @@
 // A revision: one configuration with all that belongs to it and stays as long as it is in force.
 //
-// Plain data and pure functions; the controller makes one for each configuration that it takes, on
-// its own thread, and the helper thread reads it.
+// The controller makes one for each configuration that it takes, on its own thread, service by
+// service; from then on nothing changes in it, and the helper thread reads it.
 #ifndef GUIDEWAY_CONTROL_REVISION_H_
 #define GUIDEWAY_CONTROL_REVISION_H_
 

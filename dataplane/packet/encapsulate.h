@@ -1,7 +1,7 @@
 // Tunnels: a packet into its envelope (maglev/envelope.h): ipip (RFC 2003, RFC 2473), gre (RFC
 // 2784), gue (draft-ietf-intarea-gue, variant 0) or vxlan (RFC 7348). Inside nothing changes. DSCP
-// is copied, ECN too (RFC 6040, normal mode). In a header, since every packet in a tunnel comes
-// through here.
+// is copied, ECN too (RFC 6040, normal mode). In a header, to be inlined into Rewrite: what is not
+// common is kept out of it, and IPv6 too, for inlined it cost IPv4 2 ns (docs/performance.md).
 #ifndef GUIDEWAY_DATAPLANE_PACKET_ENCAPSULATE_H_
 #define GUIDEWAY_DATAPLANE_PACKET_ENCAPSULATE_H_
 
@@ -116,7 +116,8 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol) {
   return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol);
 }
 
-// The same. TCP over IPv6 without extensions is told from all else by one look.
+// The same. TCP over IPv6 without extensions, a fragment header among them, is told from all else
+// by one look; an ICMP error about TCP has TCP's key.
 inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
   if (key.protocol != kProtocolTcp || key.version != 6 || packet.icmp_type != 0 ||
       packet.transport_offset != sizeof(Ipv6Header)) {

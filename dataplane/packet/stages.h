@@ -29,8 +29,9 @@ void HandOver(const Snapshot& snapshot, uint16_t worker, size_t workers, Burst& 
 
 // Looks connections up in the flow table, but for the second place of one that opens: that is left
 // to Choose. Most that are there need no Match: the packet before had it.
-//   Reads: parsed, hash, entry. Writes: entry, all_known, per_backend. Prefetches what is known of
-//   the backend that an entry names, and the VIPs of those to be matched. Verdicts: none.
+//   Reads: parsed, key, hash, entry. Writes: entry, all_known, per_backend. Prefetches what is
+//   known of the backend that an entry names; for connections not in their first line the other
+//   one, and the VIP. Verdicts: none.
 void Recall(const Snapshot& snapshot, FlowTable& flows, WorkerCounters& counters, Burst& burst);
 
 // Finds out what a packet that has no entry has to do with us: the service that it is for, or the

@@ -148,7 +148,8 @@ TEST(FlowTable, MovesNeighboursUpToTheLast) {
   EXPECT_GT(stored, table.capacity() * 98 / 100);
 }
 
-// Nobody has to be turned away while somebody two steps away has timed out.
+// Hardly anybody is turned away while half of the others have timed out, and nobody who has not is
+// displaced.
 TEST(FlowTable, MovesNeighboursToWhereOthersTimedOut) {
   FlowTable table(1 << 14, PageSize::kLazy);
   const FlowClock clock(0, kTimeouts), later(901 * kTicksPerSecond, kTimeouts);

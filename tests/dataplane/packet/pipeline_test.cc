@@ -322,6 +322,26 @@ TEST(Connections, AreRecalledWhereverTheyAre) {
   }
 }
 
+// Recall does not look for one that opens in its other line; Choose does.
+TEST(Connections, ThatOpenOnceMoreAreFoundWhereverTheyAre) {
+  Path path(Web(ThreeBackends(kUp, kUp)), 64);
+  const auto open = [&](uint16_t port) {
+    return path.Send(
+        Ethernet{}.Around(Ipv4{}.Around(Tcp{.source_port = port, .flags = kTcpSyn}.Around({}))));
+  };
+  std::vector<std::string> backends;
+  for (uint16_t port = 1; port <= 40; ++port) {
+    const Outcome first = open(port);
+    ASSERT_EQ(first.flow(), "new") << port;
+    backends.push_back(first.backend);
+  }
+  for (uint16_t port = 1; port <= 40; ++port) {
+    const Outcome again = open(port);
+    EXPECT_EQ(again.flow(), "hit") << port;
+    EXPECT_EQ(again.backend, backends[port - 1]) << port;
+  }
+}
+
 // Its entry goes to another connection after Recall has seen it, before Choose comes to it.
 TEST(Connections, ThatAreDisplacedWithinABurstAreChosenAnew) {
   Path path(Web(ThreeBackends(kUp, kUp)), 8);
