@@ -116,14 +116,11 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol) {
   return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol);
 }
 
-// The same. TCP over IPv6 without extensions, a fragment header among them, is told from all else
-// by one look; an ICMP error about TCP has TCP's key.
-inline uint64_t InnerSum(const ParsedPacket& packet, const FlowKey& key, IpBytes inner) {
-  if (key.protocol != kProtocolTcp || key.version != 6 || packet.icmp_type != 0 ||
-      packet.transport_offset != sizeof(Ipv6Header)) {
-    return SumOfAny(packet, key, inner);
-  }
-  return SumOfChecksummedIpv6(inner.data, kProtocolTcp);
+// Whether that is TCP over IPv6 without extensions, a fragment header among them. An ICMP error
+// about TCP has TCP's key.
+inline bool IsPlainTcpInIpv6(const ParsedPacket& packet, const FlowKey& key) {
+  return key.protocol == kProtocolTcp && key.version == 6 && packet.icmp_type == 0 &&
+         packet.transport_offset == sizeof(Ipv6Header);
 }
 
 // Puts the hash behind the prefix's bits, so that outer packets of one connection come from one
@@ -204,8 +201,10 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
   }
   return {ip, length};
 }
-[[gnu::noinline]] inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
-                                                   const Envelope& envelope, IpBytes inner) {
+// `is_plain`: plain TCP over IPv6 from a single outer source. Then nothing has to be called.
+template <bool is_plain>
+[[gnu::noinline]] IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
+                                            const Envelope& envelope, IpBytes inner) {
   const EnvelopeFacts facts = envelope.facts;
   const Adjacency& adjacency = p.per_backend->adjacency;
   const uint32_t outer_size = facts.outer_size();
@@ -213,29 +212,26 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
   uint32_t sum = adjacency.sum;
   // Version and traffic class, and of the hash a flow label.
   uint32_t head = Read<uint32_t>(inner.data) & NetworkOrder32(0xfff00000);
-  const bool is_ipv4_inside = p.key.version == 4;
-  if (is_ipv4_inside) [[unlikely]] {
-    head = NetworkOrder32(uint32_t{6} << 28 | uint32_t{inner.data[1]} << 20);
-  }
+  const bool is_ipv4_inside = !is_plain && p.key.version == 4;
+  if (is_ipv4_inside) head = NetworkOrder32(uint32_t{6} << 28 | uint32_t{inner.data[1]} << 20);
   head |= static_cast<uint32_t>(p.hash.flow >> 16) & NetworkOrder32(0x000fffff);
   const uint32_t length = inner.length + outer_size;
   const uint16_t payload_length = NetworkOrder(static_cast<uint16_t>(length - sizeof(Ipv6Header)));
   WriteEnvelopeV6(envelope, adjacency, head, payload_length, ip - Envelope::kEthernetSize);
-  if (is_ipv4_inside) [[unlikely]] {
-    sum += AdaptEnvelope(facts, 4, ip);
-  }
+  if (is_ipv4_inside) sum += AdaptEnvelope(facts, 4, ip);
   auto& outer = HeaderAt<Ipv6Header>(ip);
-  if (facts.spreads_source) {
+  if (!is_plain && facts.spreads_source) {
     sum += SpreadSourceV6(snapshot.FindBackend(p.backend)->tunnel_source, p.hash, outer.source);
   }
   if (facts.has_udp) {
+    const uint64_t inner_sum = is_plain ? SumOfChecksummedIpv6(inner.data, kProtocolTcp)
+                                        : SumOfAny(p.parsed, p.key, inner);
     const uint16_t port = TunnelPort(p.hash);
     // RFC 6935 would let it be zero; then a wrong address or port would go unseen. The length is in
-    // the header and in the pseudo header.
+    // the header and in the pseudo header. Complemented before it is folded, it is never zero, but
+    // 0xffff: only zero folds to zero.
     sum += port + 2 * uint32_t{payload_length};
-    // Complemented before it is folded, it is never zero, but 0xffff: only zero folds to zero.
-    const uint16_t checksum = FoldedSum(~(InnerSum(p.parsed, p.key, inner) + sum));
-    WriteUdp(envelope, port, payload_length, checksum, outer);
+    WriteUdp(envelope, port, payload_length, FoldedSum(~(inner_sum + sum)), outer);
   }
   return {ip, length};
 }
