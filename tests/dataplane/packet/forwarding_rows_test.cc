@@ -47,6 +47,7 @@ std::vector<Row> Rows() {
       {"TCP without DF, the next number", Ipv4{.dont_fragment = false}.With(Tcp{}, {1}), 0, false},
       {"an inner TTL of 1 stays", Ipv4{.ttl = 1}.With(Tcp{}, {1})},
       {"IP options stay inside", Ipv4{.options = Counting(12)}.With(Tcp{}, {1})},
+      {"a header as long as that of IPv6", Ipv4{.options = Counting(20)}.With(Tcp{}, {1})},
       {"UDP", Ipv4{}.With(Udp{}, Counting(33))},
       {"UDP without a checksum", Ipv4{}.With(Udp{.checksum = 0}, Counting(33))},
       {"UDP whose checksum is 0, and so sent as 0xffff", Ipv4{}.With(Udp{}, sums_to_zero)},
@@ -208,8 +209,10 @@ TEST(ForwardingRows, SpreadSourcesOfIpipAndGre) {
       for (uint16_t port = 1; port <= 512; ++port) {
         IpAddress of_one;
         for (const Bytes& payload : {Bytes{}, Bytes{1, 2}}) {
-          const Bytes sent =
-              Unframed(path.Send(Framed(Ipv4{}.With(Tcp{.source_port = port}, payload))).frame());
+          const Tcp tcp = {.source_port = port};
+          const Bytes packet =
+              port % 2 == 0 ? Ipv4{}.With(tcp, payload) : Ipv6{}.With(tcp, payload);
+          const Bytes sent = Unframed(path.Send(Framed(packet)).frame());
           const IpAddress source = v6 ? IpAddress::V6(&sent.at(8)) : IpAddress::V4(&sent.at(12));
           EXPECT_TRUE(prefix.Contains(source)) << source.ToString();
           EXPECT_TRUE(of_one.is_none() || of_one == source) << "one connection, one source";
@@ -217,8 +220,7 @@ TEST(ForwardingRows, SpreadSourcesOfIpipAndGre) {
           if (!v6) {
             EXPECT_EQ(Checksum(Slice(sent, 0, 20)), 0);
           }
-          EXPECT_EQ(Hex(Slice(sent, OuterSizeOf(forwarding, v6))),
-                    Hex(Ipv4{}.With(Tcp{.source_port = port}, payload)));
+          EXPECT_EQ(Hex(Slice(sent, OuterSizeOf(forwarding, v6))), Hex(packet));
         }
         ++seen[of_one];
       }
