@@ -117,6 +117,7 @@ EalOptions EalOptionsOf(const Plan& plan, const std::string& socket) {
   }
   options.hugepages = plan.hugepages;
   for (const PoolPlan& pool : PlanPools(plan)) options.memory_bytes += pool.bytes();
+  options.table_bytes = plan.workers.size() * plan.flow_table_bytes();
   options.extra_args =
       absl::StrSplit(absl::string_view(FLAGS_eal_args), ' ', absl::SkipWhitespace());
   return options;
@@ -161,8 +162,9 @@ absl::StatusOr<Footing> FindFooting(const LoadedConfig& loaded, const std::vecto
     const absl::Status s = CheckMachine({.devices = {eal.devices[i]}, .hugepages = false});
     if (!s.ok()) return AtDevice(loaded, i, s);
   }
-  if (const absl::Status s =
-          CheckMachine({.hugepages = eal.hugepages, .memory_bytes = eal.memory_bytes});
+  if (const absl::Status s = CheckMachine({.hugepages = eal.hugepages,
+                                           .memory_bytes = eal.memory_bytes,
+                                           .table_bytes = eal.table_bytes});
       !s.ok()) {
     return At(loaded, "dataplane.hugepages", s);
   }

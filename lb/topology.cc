@@ -204,7 +204,7 @@ std::string Describe(const Plan& plan) {
                         plan.hugepages ? ", huge pages" : ""));
   }
   absl::StrAppend(&text, "flow table       ", plan.flows_per_worker, " entries a worker, ",
-                  (plan.flows_per_worker * 16 >> 20) + 1, " MiB\n");
+                  (plan.flow_table_bytes() >> 20) + 1, " MiB\n");
   absl::StrAppend(&text, "without packets  ",
                   plan.idle == Idle::kPoll ? "poll again" : "sleep briefly (backoff)", "\n");
   for (const std::string& warning : plan.warnings) {

@@ -32,7 +32,7 @@ def describe():
         "kernel": platform.release(),
         "commit": _commit(),
         "command": shlex.join([str(program), *sys.argv[1:]]),
-        "others": f"{_busy_cores(1):.2f} cores busy before the start",
+        "others": _others(_busy_cores(1)),
     }
 
 
@@ -41,6 +41,11 @@ def idle_s():
     fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     idle, iowait, steal = int(fields[3]), int(fields[4]), int(fields[7])
     return (idle + iowait + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _others(busy_cores):
+    told = f"{busy_cores:.2f} cores busy before the start"
+    return told if busy_cores < 0.2 else told + ": too busy for figures that are to be quoted"
 
 
 def _busy_cores(seconds):

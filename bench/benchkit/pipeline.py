@@ -73,7 +73,13 @@ def measure(build, repetitions, pattern=None):
         done = subprocess.run(argv, stdout=sys.stderr, check=False)
         if done.returncode != 0:
             raise LabError(f"pipeline_bench ended with status {done.returncode}.")
-        return parse(pathlib.Path(out.name).read_text(), "what pipeline_bench wrote")
+        written = pathlib.Path(out.name).read_text()
+        if not written:
+            raise LabError("pipeline_bench measured nothing; what it said is above.")
+        data = parse(written, "what pipeline_bench wrote")
+    if pattern and not cases(data).keys() - {FLOOR}:
+        raise LabError(f"no case matches {pattern}.")
+    return data
 
 
 def parse(text, what):

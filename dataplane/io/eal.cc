@@ -200,7 +200,8 @@ void RemoveHugePages(const std::string& file_prefix) {
   }
 }
 
-absl::Status CheckHugePages(uint64_t needed, const std::string& root) {
+// `tables`: what flow tables will take if it is there.
+absl::Status CheckHugePages(uint64_t needed, uint64_t tables, const std::string& root) {
   uint64_t free_bytes = 0;
   std::map<uint64_t, std::string> sizes;  // in KiB
   std::error_code error;
@@ -221,9 +222,10 @@ absl::Status CheckHugePages(uint64_t needed, const std::string& root) {
     const std::string directory = absl::StrCat("/sys/kernel/mm/hugepages/", name);
     const uint64_t reserved =
         std::strtoull(ReadLine(root + directory + "/nr_hugepages").c_str(), nullptr, 10);
-    const uint64_t more = (needed - free_bytes + size * 1024 - 1) / (size * 1024);
+    const uint64_t more = (needed + tables - free_bytes + size * 1024 - 1) / (size * 1024);
     return absl::FailedPreconditionError(
-        absl::StrCat("packet buffers need ", (needed + kMiB - 1) / kMiB, " MiB of huge pages, ",
+        absl::StrCat("packet buffers and DPDK need ", (needed + kMiB - 1) / kMiB,
+                     " MiB of huge pages, flow tables want ", (tables + kMiB - 1) / kMiB, " MiB, ",
                      free_bytes / kMiB, " MiB are free: `echo ", reserved + more, " > ", directory,
                      "/nr_hugepages`, or ", kWithout));
   }
@@ -250,8 +252,9 @@ absl::Status CheckMachine(const EalOptions& options, const std::string& root) {
   for (const std::string& device : options.devices) {
     if (absl::Status s = CheckDevice(device, root); !s.ok()) return s;
   }
-  return options.hugepages ? CheckHugePages(options.memory_bytes + kBaseMemory, root)
-                           : absl::OkStatus();
+  return options.hugepages
+             ? CheckHugePages(options.memory_bytes + kBaseMemory, options.table_bytes, root)
+             : absl::OkStatus();
 }
 
 // The stream that DPDK logs to. DPDK writes a message at a time, from any of its threads.

@@ -37,6 +37,7 @@ struct EalOptions {
   std::vector<std::string> devices;    // as the configuration writes them
   bool hugepages = true;
   uint64_t memory_bytes = 0;            // for packet buffers; see PlanPools
+  uint64_t table_bytes = 0;             // of flow tables: in huge pages too, if there are enough
   std::vector<std::string> extra_args;  // after all others, as they are
 };
 

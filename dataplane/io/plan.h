@@ -98,6 +98,7 @@ struct Plan {
   std::vector<InterfacePlan> interfaces;
   Idle idle = Idle::kPoll;
   size_t flows_per_worker = 0;
+  uint64_t flow_table_bytes() const { return uint64_t{flows_per_worker} * 16; }  // of each worker
   bool hugepages = true;
   std::vector<std::string> warnings;  // of what works, but not as well as it could
 };
