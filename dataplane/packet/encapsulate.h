@@ -116,8 +116,8 @@ inline uint64_t SumOfChecksummedIpv6(const uint8_t* ip, uint8_t protocol) {
   return SumOfChecksummedIpv6(inner.data, packet.icmp_type != 0 ? kProtocolIcmpv6 : key.protocol);
 }
 
-// Whether that is TCP over IPv6 without extensions, a fragment header among them. An ICMP error
-// about TCP has TCP's key.
+// Whether a client packet is TCP over IPv6 without extensions, a fragment header among them. An
+// ICMP error about TCP has TCP's key.
 inline bool IsPlainTcpInIpv6(const ParsedPacket& packet, const FlowKey& key) {
   return key.protocol == kProtocolTcp && key.version == 6 && packet.icmp_type == 0 &&
          packet.transport_offset == sizeof(Ipv6Header);
@@ -203,8 +203,8 @@ inline constexpr uint32_t kNotFragmented = ~uint32_t{0};
 }
 // `is_plain`: plain TCP over IPv6 from a single outer source. Then nothing has to be called.
 template <bool is_plain>
-[[gnu::noinline]] IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
-                                            const Envelope& envelope, IpBytes inner) {
+[[gnu::noinline]] IpBytes EncapsulateInIpv6As(const Snapshot& snapshot, const Packet& p,
+                                              const Envelope& envelope, IpBytes inner) {
   const EnvelopeFacts facts = envelope.facts;
   const Adjacency& adjacency = p.per_backend->adjacency;
   const uint32_t outer_size = facts.outer_size();
@@ -234,6 +234,14 @@ template <bool is_plain>
     WriteUdp(envelope, port, payload_length, FoldedSum(~(inner_sum + sum)), outer);
   }
   return {ip, length};
+}
+
+[[gnu::always_inline]] inline IpBytes EncapsulateInIpv6(const Snapshot& snapshot, const Packet& p,
+                                                        const Envelope& envelope,
+                                                        const EnvelopeFacts facts, IpBytes inner) {
+  return IsPlainTcpInIpv6(p.parsed, p.key) && !facts.spreads_source
+             ? EncapsulateInIpv6As<true>(snapshot, p, envelope, inner)
+             : EncapsulateInIpv6As<false>(snapshot, p, envelope, inner);
 }
 
 }  // namespace guideway

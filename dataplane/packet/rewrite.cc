@@ -81,11 +81,7 @@ class Rewriting {
 
   [[gnu::always_inline]] IpBytes IntoTunnel(Packet& p, const Envelope& envelope,
                                             const EnvelopeFacts facts, bool may_be_fragmented) {
-    if (facts.is_ipv6) {
-      return IsPlainTcpInIpv6(p.parsed, p.key) && !facts.spreads_source
-                 ? EncapsulateInIpv6<true>(snapshot_, p, envelope, Bytes(p))
-                 : EncapsulateInIpv6<false>(snapshot_, p, envelope, Bytes(p));
-    }
+    if (facts.is_ipv6) return EncapsulateInIpv6(snapshot_, p, envelope, facts, Bytes(p));
     return EncapsulateInIpv4(
         snapshot_, p, envelope, facts, p.key.version,
         may_be_fragmented ? state_.NextIdentification() & 0xffff : kNotFragmented, Bytes(p));
